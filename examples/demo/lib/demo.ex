@@ -1,0 +1,50 @@
+defmodule Demo do
+  @moduledoc "Starts the demo and says what there is to try."
+
+  @doc "Runs until it is stopped. A start that fails is told in one line, not in a crash report."
+  @spec run() :: no_return()
+  def run do
+    # A supervisor that cannot start a child reports it at length; what matters is in the reason.
+    Logger.configure(level: :none)
+
+    case Application.ensure_all_started(:demo) do
+      {:ok, _started} ->
+        Logger.configure(level: :warning)
+        IO.puts(welcome(ExServiceMeshRouter.port()))
+        Process.sleep(:infinity)
+
+      {:error, {_application, reason}} ->
+        IO.puts(:stderr, Application.format_error(reason))
+        System.halt(1)
+    end
+  end
+
+  @doc "What to click and what to paste."
+  @spec welcome(:inet.port_number()) :: String.t()
+  def welcome(port) do
+    [auth, billing] = for host <- Demo.Application.hosts(), do: "http://#{host}:#{port}"
+
+    """
+
+    The gateway listens on port #{port}. Two services are behind it.
+
+    Open in a browser:
+
+      #{auth}/
+      #{billing}/
+      #{String.replace(auth, "//", "//tenant1.")}/
+
+    Or paste:
+
+      curl #{auth}/headers
+      curl #{String.replace(billing, "//", "//tenant1.")}/headers
+      curl --no-buffer #{auth}/sse
+      head -c 1G /dev/zero | curl -T - #{billing}/upload
+      curl http://nobody.localhost:#{port}/
+
+    WebSocket echo: #{String.replace(auth, "http", "ws")}/ws
+
+    Ctrl-C stops it.
+    """
+  end
+end

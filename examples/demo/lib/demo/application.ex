@@ -1,0 +1,19 @@
+defmodule Demo.Application do
+  @moduledoc "The services of the demo. The gateway is started before, as the dependency it is."
+
+  use Application
+
+  @services [{"auth", "auth.localhost"}, {"billing", "billing.localhost"}]
+
+  @doc "The hosts of the services."
+  @spec hosts() :: [String.t()]
+  def hosts, do: for({_name, host} <- @services, do: host)
+
+  @impl true
+  def start(_type, _args) do
+    services =
+      for {name, host} <- @services, do: {Demo.Service, name: name, host: host, peers: hosts()}
+
+    Supervisor.start_link(services, strategy: :one_for_one, name: Demo.Supervisor)
+  end
+end

@@ -1,0 +1,114 @@
+defmodule Demo.Service do
+  @moduledoc """
+  One service of the demo: what a Phoenix endpoint would be in an umbrella. It listens on a free
+  port of its own and tells the gateway where.
+
+  | path | what it shows |
+  | --- | --- |
+  | `/` | a page that names the service and the tenant |
+  | `/headers` | the request as it arrived behind the gateway, as JSON |
+  | `/sse` | a stream of server-sent events, one each second |
+  | `/upload` | `PUT` or `POST`: size and SHA-256 of the body, whatever its size |
+  | `/ws` | a WebSocket that echoes |
+  """
+
+  alias Demo.{JSON, Page, WebSocket}
+  alias Demo.HTTP.{Request, Server}
+  alias Router.Shared.TenantResolver
+
+  @doc "`name` and `host` of the service; `peers` are the hosts of all services, for the links."
+  @spec child_spec(name: String.t(), host: String.t(), peers: [String.t()]) ::
+          Supervisor.child_spec()
+  def child_spec(options) do
+    %{id: {__MODULE__, options[:host]}, start: {__MODULE__, :start_link, [options]}}
+  end
+
+  # Here, and not once for all, because a service that is restarted comes back on another port.
+  @doc false
+  def start_link(options) do
+    service = Map.new(options)
+
+    with {:ok, server} <- Server.start_link(handler: &call(&1, service)) do
+      :ok = ExServiceMeshRouter.put_service(service.host, Server.url(server))
+      {:ok, server}
+    end
+  end
+
+  @doc "Answers a request."
+  @spec call(Request.t(), map()) :: {Demo.HTTP.Response.t(), Request.t()}
+  def call(%{path: "/upload"} = request, service), do: upload(request, service)
+
+  def call(%{method: method} = request, service) when method in ["GET", "HEAD"],
+    do: {get(request.path, request, service), request}
+
+  def call(request, _service), do: {not_allowed("GET, HEAD"), request}
+
+  defp get("/", request, service) do
+    host = Request.header(request, "host") || service.host
+    page = Page.render(service, host, tenant(request, service))
+    {200, [{"content-type", "text/html; charset=utf-8"}], page}
+  end
+
+  defp get("/headers", request, service) do
+    headers = for {name, value} <- request.headers, do: [name, value]
+
+    json(
+      {:object,
+       [
+         {"service", service.name},
+         {"tenant", tenant(request, service)},
+         {"method", request.method},
+         {"target", request.target},
+         {"headers", headers}
+       ]}
+    )
+  end
+
+  defp get("/sse", _request, service) do
+    headers = [{"content-type", "text/event-stream"}, {"cache-control", "no-cache"}]
+
+    events =
+      Stream.iterate(0, fn count ->
+        Process.sleep(1_000)
+        count + 1
+      end)
+      |> Stream.map(fn count ->
+        time = Calendar.strftime(DateTime.utc_now(), "%H:%M:%S UTC")
+        "id: #{count}\ndata: #{service.name} says it is #{time}\n\n"
+      end)
+
+    {200, headers, {:stream, events}}
+  end
+
+  defp get("/ws", request, _service), do: WebSocket.upgrade(request)
+
+  defp get(_path, _request, service) do
+    {404, [{"content-type", "text/plain"}], "#{service.name} has no such page.\n"}
+  end
+
+  defp upload(%{method: method} = request, service) when method in ["PUT", "POST"] do
+    {{size, hash}, request} =
+      Request.reduce_body(request, {0, :crypto.hash_init(:sha256)}, fn data, {size, hash} ->
+        {size + byte_size(data), :crypto.hash_update(hash, data)}
+      end)
+
+    sha256 = hash |> :crypto.hash_final() |> Base.encode16(case: :lower)
+    answer = [{"service", service.name}, {"bytes", size}, {"sha256", sha256}]
+    {json({:object, answer}), request}
+  end
+
+  defp upload(request, _service), do: {not_allowed("PUT, POST"), request}
+
+  defp tenant(request, service) do
+    case TenantResolver.resolve(Request.header(request, "host"), base: service.host) do
+      {:ok, tenant} -> tenant
+      :error -> nil
+    end
+  end
+
+  defp json(value), do: {200, [{"content-type", "application/json"}], [JSON.encode(value), "\n"]}
+
+  defp not_allowed(methods) do
+    {405, [{"allow", methods}, {"content-type", "text/plain"}], "Here goes: #{methods}.\n"}
+  end
+end
