@@ -1,0 +1,26 @@
+# `make demo` and `make test` are all it takes, on a fresh machine too.
+
+# Elixir reads and writes UTF-8, and complains where the locale has none.
+export LC_ALL := C.UTF-8
+
+.PHONY: help demo test setup fmt
+
+help:
+	@echo "make demo   start two services behind the gateway (PORT=4000), Ctrl-C stops it"
+	@echo "make test   run all tests and checks"
+	@echo "make setup  install what is missing, and nothing else"
+	@echo "make fmt    format all sources"
+
+demo:
+	@scripts/setup scripts/demo
+
+test:
+	@scripts/setup --checks scripts/test
+
+setup:
+	@scripts/setup --checks
+
+fmt:
+	@scripts/setup --checks cargo fmt --all
+	@mix format
+	@cd examples/demo && mix format
