@@ -1,0 +1,103 @@
+//! What a gateway is told at start. The control plane has checked every value; this side only
+//! gives them types. Durations are milliseconds, `None` means "without limit".
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Config {
+    /// Addresses to listen on, all on the same port.
+    pub ips: Vec<IpAddr>,
+    /// 0 lets the system pick one, the same for all addresses.
+    pub port: u16,
+    /// `SO_REUSEPORT`: let other processes share the port. The user's explicit choice.
+    #[serde(default)]
+    pub reuse_port: bool,
+    /// How many workers will call [`crate::Gateway::run_worker`].
+    pub workers: usize,
+    /// Peers whose forwarded header fields are believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Timeouts {
+    /// Until an upstream has accepted the connection.
+    #[serde(deserialize_with = "millis")]
+    pub connect: Option<Duration>,
+    /// From the first byte of a request head to its last.
+    #[serde(deserialize_with = "millis")]
+    pub head: Option<Duration>,
+    /// A client connection without a request in flight, or a body that has stopped moving.
+    #[serde(deserialize_with = "millis")]
+    pub idle: Option<Duration>,
+    /// How long an unused upstream connection is kept.
+    #[serde(deserialize_with = "millis")]
+    pub upstream_idle: Option<Duration>,
+    /// From the request's last byte to the response head.
+    #[serde(deserialize_with = "millis")]
+    pub response: Option<Duration>,
+    /// A tunnel on which nothing moves.
+    #[serde(deserialize_with = "millis")]
+    pub tunnel_idle: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            connect: Some(Duration::from_secs(2)),
+            head: Some(Duration::from_secs(10)),
+            idle: Some(Duration::from_secs(75)),
+            // Cowboy closes after 5 s; ours must be shorter.
+            upstream_idle: Some(Duration::from_secs(3)),
+            response: None,
+            tunnel_idle: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Longest request or response head.
+    pub head_bytes: usize,
+    /// Most header fields in one head.
+    pub header_count: usize,
+    /// Longest request body.
+    pub body_bytes: Option<u64>,
+    /// Client connections at once, over all workers.
+    pub connections: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { head_bytes: 64 * 1024, header_count: 100, body_bytes: None, connections: None }
+    }
+}
+
+impl Default for Config {
+    /// Loopback on a free port with one worker: what a test wants.
+    fn default() -> Self {
+        Config {
+            ips: vec![IpAddr::from([127, 0, 0, 1])],
+            port: 0,
+            reuse_port: false,
+            workers: 1,
+            trusted_proxies: Vec::new(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+fn millis<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+    Ok(Option::<u64>::deserialize(input)?.map(Duration::from_millis))
+}

@@ -1,0 +1,119 @@
+//! What can go wrong with a request: on whose side, what the client is told, and nothing of what is
+//! inside. One type, one mapping to status and words.
+
+use std::borrow::Cow;
+use std::io;
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Downstream,
+    Upstream,
+    Gateway,
+}
+
+#[derive(Debug)]
+pub enum Error {
+    /// The request breaks the protocol; the words say how.
+    BadRequest(&'static str),
+    BadHost(crate::host::BadHost),
+    /// The request line alone is longer than a head may be.
+    TargetTooLong,
+    HeadTooLong,
+    TooManyFields,
+    BodyTooLong,
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// The body stopped arriving.
+    BodyTimeout,
+    NotImplemented(&'static str),
+    Version,
+    UnknownService(String),
+    NotListening,
+    Overloaded,
+    Connect(io::Error),
+    ConnectTimeout,
+    /// The endpoint did not answer in time.
+    ResponseTimeout,
+    /// The endpoint closed or reset the connection before its response was complete.
+    UpstreamClosed,
+    BadResponse(&'static str),
+    /// The client closed or reset the connection, or stopped reading: nobody is left to answer.
+    ClientGone,
+}
+
+/// What the client is told.
+pub struct Answer {
+    pub status: u16,
+    pub reason: &'static str,
+    pub why: Cow<'static, str>,
+}
+
+impl Error {
+    pub fn side(&self) -> Side {
+        match self {
+            Error::Connect(_)
+            | Error::ConnectTimeout
+            | Error::NotListening
+            | Error::ResponseTimeout
+            | Error::UpstreamClosed
+            | Error::BadResponse(_) => Side::Upstream,
+            Error::Overloaded => Side::Gateway,
+            _ => Side::Downstream,
+        }
+    }
+
+    /// `None` when nobody is there to be answered.
+    pub fn answer(&self) -> Option<Answer> {
+        let (status, reason, why): (u16, &'static str, Cow<'static, str>) = match self {
+            Error::BadRequest(why) => (400, "Bad Request", (*why).into()),
+            Error::BadHost(why) => (400, "Bad Request", why.to_string().into()),
+            Error::TargetTooLong => (414, "URI Too Long", "the request target is too long".into()),
+            Error::HeadTooLong => {
+                (431, "Request Header Fields Too Large", "the request head is too long".into())
+            }
+            Error::TooManyFields => (
+                431,
+                "Request Header Fields Too Large",
+                "the request has too many header fields".into(),
+            ),
+            Error::BodyTooLong => (413, "Content Too Large", "the request body is too long".into()),
+            Error::HeadTimeout => {
+                (408, "Request Timeout", "the request head did not arrive in time".into())
+            }
+            Error::BodyTimeout => {
+                (408, "Request Timeout", "the request body stopped arriving".into())
+            }
+            Error::NotImplemented(what) => (501, "Not Implemented", (*what).into()),
+            Error::Version => {
+                (505, "HTTP Version Not Supported", "this port speaks HTTP/1.1 and HTTP/1.0".into())
+            }
+            Error::UnknownService(host) => {
+                (404, "Not Found", format!("unknown service: {host}").into())
+            }
+            Error::NotListening => {
+                (503, "Service Unavailable", "the service is not listening".into())
+            }
+            Error::Overloaded => {
+                (503, "Service Unavailable", "the gateway has no room for more".into())
+            }
+            Error::Connect(_) => (502, "Bad Gateway", "the service refused the connection".into()),
+            Error::ConnectTimeout => {
+                (504, "Gateway Timeout", "the service did not accept the connection in time".into())
+            }
+            Error::ResponseTimeout => {
+                (504, "Gateway Timeout", "the service did not answer in time".into())
+            }
+            Error::UpstreamClosed => (
+                502,
+                "Bad Gateway",
+                "the service closed the connection without a whole response".into(),
+            ),
+            Error::BadResponse(_) => {
+                (502, "Bad Gateway", "the service gave a response that is not valid HTTP".into())
+            }
+            Error::ClientGone => return None,
+        };
+        Some(Answer { status, reason, why })
+    }
+}

@@ -1,0 +1,235 @@
+//! One request and its response: forwarded as two streams at once, so that early responses, slow
+//! uploads and events all take their own time.
+//!
+//! The *uplink* sends the head and the body, then watches whether the client is still there. The
+//! *downlink* reads responses and passes them on; when it is done, the exchange is.
+
+mod downlink;
+mod uplink;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::time::Instant;
+
+use crate::buffer::Buf;
+use crate::connection::{Accepted, Connection};
+use crate::error::Error;
+use crate::http1::chunked::{Decoder, Output};
+use crate::http1::request::{BodyLength, RequestInfo};
+use crate::io::Stream;
+use crate::upstream::{Lent, LocalService, Want};
+
+use downlink::{Downlink, Passed};
+use uplink::{Body, Uplink};
+
+pub struct Exchange<'c> {
+    connection: &'c mut Connection,
+    info: RequestInfo,
+    service: Rc<LocalService>,
+    /// Head for the endpoint.
+    head: Vec<u8>,
+    /// Head for the client.
+    reply: Vec<u8>,
+    state: State,
+}
+
+/// What the two directions tell each other.
+#[derive(Default)]
+struct State {
+    /// The whole request has been sent to the endpoint.
+    request_sent: Cell<bool>,
+    /// The whole request has been read from the client.
+    request_read: Cell<bool>,
+    /// The endpoint takes no more of the request. It may have answered all the same.
+    upstream_write_failed: Cell<bool>,
+    /// The endpoint has sent something.
+    upstream_spoke: Cell<bool>,
+    /// The client has been sent something of the final response.
+    response_started: Cell<bool>,
+    /// When waiting for the client to send or to take ends.
+    up_deadline: Cell<Option<Instant>>,
+    down_deadline: Cell<Option<Instant>>,
+    /// When waiting for the response head ends.
+    response_deadline: Cell<Option<Instant>>,
+}
+
+pub struct Finished {
+    pub status: u16,
+    /// The client connection can take another request.
+    pub keep_alive: bool,
+    /// Nothing of this request is still to come.
+    pub request_whole: bool,
+    pub upgraded: Option<Upgraded>,
+}
+
+pub struct Upgraded {
+    pub upstream: Stream,
+    pub first_bytes: Buf,
+    pub service: Rc<LocalService>,
+}
+
+/// What is known after a failure, too.
+pub struct Outcome {
+    pub response_started: bool,
+    pub request_whole: bool,
+}
+
+impl<'c> Exchange<'c> {
+    pub fn new(connection: &'c mut Connection, accepted: Accepted) -> Exchange<'c> {
+        let reply = connection.worker.take_head();
+        let state = State::default();
+        state.request_read.set(accepted.info.body == BodyLength::None);
+        Exchange {
+            connection,
+            info: accepted.info,
+            service: accepted.service,
+            head: accepted.head,
+            reply,
+            state,
+        }
+    }
+
+    pub fn finish(self) -> Outcome {
+        let worker = &self.connection.worker;
+        worker.give_head(self.head);
+        worker.give_head(self.reply);
+        Outcome {
+            response_started: self.state.response_started.get(),
+            request_whole: self.state.request_read.get(),
+        }
+    }
+
+    pub async fn run(&mut self) -> Result<Finished, Error> {
+        let repeatable = self.info.method.is_idempotent() && self.info.body == BodyLength::None;
+        let mut want = if repeatable { Want::Any } else { Want::Probed };
+        loop {
+            let worker = &self.connection.worker;
+            let mut lent =
+                self.service.lend(want, worker.connect_timeout(), worker.upstream_idle()).await?;
+            let mut received = Buf::new();
+            let result = self.forward(&mut lent.stream, &mut received).await;
+            match result {
+                // The endpoint closed an idle connection while we took it up again. Nothing of a
+                // response has been seen, and the request may be sent again (RFC 9110 9.2.2).
+                Err(Error::UpstreamClosed)
+                    if lent.reused && repeatable && !self.state.upstream_spoke.get() =>
+                {
+                    self.service.counters.retries.add(1);
+                    self.state.request_sent.set(false);
+                    self.state.upstream_write_failed.set(false);
+                    want = Want::New;
+                }
+                Err(error) => {
+                    received.clear();
+                    received.give_back(&self.connection.worker.buffers);
+                    return Err(error);
+                }
+                Ok(passed) => return Ok(self.conclude(passed, lent, received)),
+            }
+        }
+    }
+
+    fn conclude(&self, passed: Passed, lent: Lent, mut received: Buf) -> Finished {
+        let worker = &self.connection.worker;
+        let request_whole = self.state.request_sent.get();
+        let mut finished = Finished {
+            status: passed.status,
+            keep_alive: passed.keep_alive && request_whole,
+            request_whole,
+            upgraded: None,
+        };
+        if passed.status == 101 {
+            finished.upgraded = Some(Upgraded {
+                upstream: lent.stream,
+                first_bytes: received,
+                service: Rc::clone(&self.service),
+            });
+            return finished;
+        }
+        // Bytes after the response belong to no request: the next one must not get them.
+        let clean = received.is_empty();
+        received.clear();
+        received.give_back(&worker.buffers);
+        if passed.upstream_keep_alive && request_whole && clean {
+            self.service.give_back(lent);
+            worker.reap_later();
+        }
+        finished
+    }
+
+    /// Sends the request and passes the response on, over one upstream connection.
+    async fn forward(&mut self, stream: &mut Stream, received: &mut Buf) -> Result<Passed, Error> {
+        let connection = &mut *self.connection;
+        let worker = &*connection.worker;
+        let config = &worker.shared.config;
+        let state = &self.state;
+        let body = match self.info.body {
+            BodyLength::None => Body::Done,
+            BodyLength::Length(length) => Body::Length(length),
+            BodyLength::Chunked => {
+                Body::Chunked(Box::new(Decoder::new(Output::Chunked, config.limits.head_bytes)))
+            }
+        };
+        let (client_read, client_write) = connection.client.split();
+        let (upstream_read, upstream_write) = stream.split();
+        let uplink = Uplink {
+            state,
+            pool: &worker.buffers,
+            counters: &self.service.counters,
+            timeouts: &config.timeouts,
+            most_body: config.limits.body_bytes,
+            client: client_read,
+            input: &mut connection.input,
+            upstream: upstream_write,
+            body,
+        };
+        let downlink = Downlink {
+            state,
+            worker,
+            counters: &self.service.counters,
+            info: self.info,
+            upstream: upstream_read,
+            received,
+            client: client_write,
+            reply: &mut self.reply,
+        };
+        let timer = &mut connection.timer;
+        let mut uplink = pin!(uplink.run(&mut self.head));
+        let mut downlink = pin!(downlink.run());
+        poll_fn(|cx| {
+            if let Poll::Ready(error) = uplink.as_mut().poll(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if let Poll::Ready(result) = downlink.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            let Some((at, error)) = state.next_deadline() else { return Poll::Pending };
+            timer.set_at(Some(at));
+            timer.poll(cx).map(|()| Err(error))
+        })
+        .await
+    }
+}
+
+impl State {
+    /// Which wait ends first, and what it means when it does.
+    fn next_deadline(&self) -> Option<(Instant, Error)> {
+        let mut next: Option<(Instant, Error)> = None;
+        let waits = [
+            (self.up_deadline.get(), Error::BodyTimeout),
+            (self.down_deadline.get(), Error::ClientGone),
+            (self.response_deadline.get(), Error::ResponseTimeout),
+        ];
+        for (at, error) in waits {
+            let Some(at) = at else { continue };
+            if next.as_ref().is_none_or(|(first, _)| at < *first) {
+                next = Some((at, error));
+            }
+        }
+        next
+    }
+}

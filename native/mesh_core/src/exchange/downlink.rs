@@ -1,0 +1,280 @@
+//! From the endpoint to the client.
+
+use std::future::{Future, poll_fn};
+use std::io::IoSlice;
+use std::pin::pin;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp;
+
+use super::State;
+use crate::buffer::{Buf, SMALL};
+use crate::error::Error;
+use crate::http1::chunked::{Decoder, Output};
+use crate::http1::head::{self, Found, HeadScan};
+use crate::http1::request::RequestInfo;
+use crate::http1::response::{self, BodyLength, Downstream, ResponseInfo};
+use crate::io::{self, fill};
+use crate::stats::ServiceCounters;
+use crate::timer::deadline;
+use crate::worker::Worker;
+
+/// More interim responses than this to one request are a flood.
+const MAX_INTERIM: usize = 32;
+
+pub struct Downlink<'a> {
+    pub state: &'a State,
+    pub worker: &'a Worker,
+    pub counters: &'a ServiceCounters,
+    pub info: RequestInfo,
+    pub upstream: io::ReadHalf<'a>,
+    pub received: &'a mut Buf,
+    pub client: tcp::WriteHalf<'a>,
+    pub reply: &'a mut Vec<u8>,
+}
+
+/// A response that was passed on whole.
+pub struct Passed {
+    pub status: u16,
+    pub upstream_keep_alive: bool,
+    /// The client may send another request on its connection.
+    pub keep_alive: bool,
+}
+
+impl Downlink<'_> {
+    pub async fn run(mut self) -> Result<Passed, Error> {
+        let mut interim = 0;
+        loop {
+            self.reply.clear();
+            let (info, to) = self.read_head().await?;
+            match info.status {
+                101 => {
+                    self.state.response_started.set(true);
+                    self.write_reply().await?;
+                    return Ok(Passed {
+                        status: 101,
+                        upstream_keep_alive: false,
+                        keep_alive: false,
+                    });
+                }
+                100..=199 => {
+                    interim += 1;
+                    if interim > MAX_INTERIM {
+                        return Err(Error::BadResponse("there is no end of interim responses"));
+                    }
+                    // RFC 9110 section 15.2: an HTTP/1.0 client knows none of them.
+                    if self.info.minor > 0 {
+                        self.write_reply().await?;
+                    }
+                }
+                status => {
+                    self.state.response_started.set(true);
+                    self.pass_body(info.body).await?;
+                    return Ok(Passed {
+                        status,
+                        upstream_keep_alive: info.keep_alive,
+                        keep_alive: to.keep_alive,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads a head and writes it into `reply`.
+    async fn read_head(&mut self) -> Result<(ResponseInfo, Downstream), Error> {
+        let most = self.worker.shared.config.limits.head_bytes;
+        let mut scan = HeadScan::default();
+        loop {
+            if !self.received.is_empty() {
+                match scan.find(self.received.filled()) {
+                    Found::Whole(size) => return self.take_head(size),
+                    Found::BareLf => {
+                        return Err(Error::BadResponse("a line does not end with CRLF"));
+                    }
+                    Found::Partial { .. } => {}
+                }
+                if self.received.len() >= most || !self.received.make_room(most) {
+                    return Err(Error::BadResponse("the head is too long"));
+                }
+            }
+            match fill(&mut self.upstream, self.received, &self.worker.buffers).await {
+                Ok(n) if n > 0 => self.state.upstream_spoke.set(true),
+                _ => return Err(Error::UpstreamClosed),
+            }
+        }
+    }
+
+    fn take_head(&mut self, size: usize) -> Result<(ResponseInfo, Downstream), Error> {
+        let mut storage = head::storage();
+        let bytes = &self.received.filled()[..size];
+        let most_fields = self.worker.shared.config.limits.header_count.max(256);
+        let head = response::parse(bytes, &mut storage, most_fields, self.info.method)?
+            .ok_or(Error::BadResponse("the head is malformed"))?;
+        let info = head.info;
+        if info.status == 101 && !(self.info.websocket && info.websocket) {
+            return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
+        }
+        let to = self.downstream(&info);
+        head.write(to, self.reply);
+        self.received.consume(size);
+        if info.status >= 200 {
+            self.state.response_deadline.set(None);
+        }
+        Ok((info, to))
+    }
+
+    /// How the response is framed for the client, and whether its connection goes on.
+    fn downstream(&self, info: &ResponseInfo) -> Downstream {
+        let minor = self.info.minor;
+        let open_ended = matches!(info.body, BodyLength::Chunked | BodyLength::Close);
+        Downstream {
+            minor,
+            chunked: open_ended && minor > 0,
+            keep_alive: self.info.keep_alive
+                && !(open_ended && minor == 0)
+                // The client is still sending what the endpoint no longer waits for.
+                && self.state.request_sent.get()
+                && !self.worker.draining.get(),
+        }
+    }
+
+    async fn pass_body(&mut self, body: BodyLength) -> Result<(), Error> {
+        match body {
+            BodyLength::None => self.write_reply().await,
+            BodyLength::Length(length) => self.pass_length(length).await,
+            BodyLength::Chunked => self.pass_chunked().await,
+            BodyLength::Close => self.pass_until_close().await,
+        }
+    }
+
+    async fn pass_length(&mut self, mut left: u64) -> Result<(), Error> {
+        loop {
+            let n = usize::try_from(left).unwrap_or(usize::MAX).min(self.received.len());
+            left -= n as u64;
+            self.write_part(n, n, b"", b"").await?;
+            if left == 0 {
+                return Ok(());
+            }
+            if left > SMALL as u64 {
+                self.received.borrow_large(&self.worker.buffers);
+            }
+            if self.read_body().await? == 0 {
+                return Err(Error::UpstreamClosed);
+            }
+        }
+    }
+
+    async fn pass_chunked(&mut self) -> Result<(), Error> {
+        let output = if self.info.minor > 0 { Output::Chunked } else { Output::Data };
+        let mut decoder = Decoder::new(output, self.worker.shared.config.limits.head_bytes);
+        loop {
+            let decoded = decoder.decode(self.received.filled_mut()).map_err(Error::BadResponse)?;
+            let tail = if decoded.done { decoder.tail() } else { b"" };
+            self.write_part(decoded.consumed, decoded.written, b"", tail).await?;
+            if decoded.done {
+                return Ok(());
+            }
+            if decoder.data > SMALL as u64 {
+                self.received.borrow_large(&self.worker.buffers);
+            }
+            if self.read_body().await? == 0 {
+                return Err(Error::UpstreamClosed);
+            }
+        }
+    }
+
+    /// A body without a length of its own becomes a chunked one, so that the client can tell its
+    /// end from a broken connection.
+    async fn pass_until_close(&mut self) -> Result<(), Error> {
+        let chunked = self.info.minor > 0;
+        loop {
+            let n = self.received.len();
+            if chunked && n > 0 {
+                let size = format!("{n:x}\r\n");
+                self.write_part(n, n, size.as_bytes(), b"\r\n").await?;
+            } else {
+                self.write_part(n, n, b"", b"").await?;
+            }
+            if self.read_body().await? == 0 {
+                let end: &[u8] = if chunked { b"0\r\n\r\n" } else { b"" };
+                return self.write_part(0, 0, b"", end).await;
+            }
+        }
+    }
+
+    async fn read_body(&mut self) -> Result<usize, Error> {
+        let read = fill(&mut self.upstream, self.received, &self.worker.buffers).await;
+        read.map_err(|_| Error::UpstreamClosed)
+    }
+
+    async fn write_reply(&mut self) -> Result<(), Error> {
+        self.write_part(0, 0, b"", b"").await
+    }
+
+    /// Writes what is in `reply`, then `before`, the first `written` received bytes, and `after`;
+    /// then forgets the first `consumed` received bytes.
+    async fn write_part(
+        &mut self,
+        consumed: usize,
+        written: usize,
+        before: &[u8],
+        after: &[u8],
+    ) -> Result<(), Error> {
+        let part = &self.received.filled()[..written];
+        self.counters.response_body_bytes.add((before.len() + written + after.len()) as u64);
+        let state = self.state;
+        let idle = self.worker.shared.config.timeouts.idle;
+        // Small parts are cheaper to copy than to gather.
+        let joined = written <= SMALL;
+        self.reply.extend_from_slice(before);
+        if joined {
+            self.reply.extend_from_slice(part);
+            self.reply.extend_from_slice(after);
+        }
+        if !self.reply.is_empty() || !joined {
+            let client = &mut self.client;
+            let reply = &*self.reply;
+            let mut write = pin!(async move {
+                if joined {
+                    client.write_all(reply).await
+                } else {
+                    write_all_of(client, [reply, part, after]).await
+                }
+            });
+            let result = poll_fn(|cx| {
+                let polled = write.as_mut().poll(cx);
+                if polled.is_pending() && state.down_deadline.get().is_none() {
+                    state.down_deadline.set(deadline(idle));
+                }
+                polled
+            })
+            .await;
+            state.down_deadline.set(None);
+            result.map_err(|_| Error::ClientGone)?;
+        }
+        self.reply.clear();
+        self.received.consume(consumed);
+        self.received.give_back(&self.worker.buffers);
+        Ok(())
+    }
+}
+
+/// `write_all` for several slices in one system call, where the socket takes them.
+async fn write_all_of(
+    client: &mut tcp::WriteHalf<'_>,
+    mut parts: [&[u8]; 3],
+) -> std::io::Result<()> {
+    while parts.iter().any(|part| !part.is_empty()) {
+        let slices = parts.map(IoSlice::new);
+        let mut n = client.write_vectored(&slices).await?;
+        if n == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        for part in &mut parts {
+            let taken = n.min(part.len());
+            *part = &part[taken..];
+            n -= taken;
+        }
+    }
+    Ok(())
+}

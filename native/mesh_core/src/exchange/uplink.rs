@@ -1,0 +1,199 @@
+//! From the client to the endpoint.
+
+use std::future::{Future, pending, poll_fn};
+use std::task::Poll;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp;
+
+use super::State;
+use crate::buffer::{Buf, BufferPool, SMALL};
+use crate::config::Timeouts;
+use crate::error::Error;
+use crate::http1::chunked::Decoder;
+use crate::io::{self, poll_fill};
+use crate::stats::ServiceCounters;
+use crate::timer::deadline;
+
+/// What is still to come of the request body.
+pub enum Body {
+    Done,
+    Length(u64),
+    Chunked(Box<Decoder>),
+}
+
+pub struct Uplink<'a> {
+    pub state: &'a State,
+    pub pool: &'a BufferPool,
+    pub counters: &'a ServiceCounters,
+    pub timeouts: &'a Timeouts,
+    pub most_body: Option<u64>,
+    pub client: tcp::ReadHalf<'a>,
+    pub input: &'a mut Buf,
+    pub upstream: io::WriteHalf<'a>,
+    pub body: Body,
+}
+
+impl Uplink<'_> {
+    /// Ends only with an error that ends the exchange.
+    pub async fn run(mut self, head: &mut Vec<u8>) -> Error {
+        match self.send(head).await {
+            Ok(()) => self.watch().await,
+            Err(Stop::Failed(error)) => error,
+            Err(Stop::Upstream) => {
+                self.state.up_deadline.set(None);
+                self.state.upstream_write_failed.set(true);
+                // Its response, if there is one, is the downlink's to find.
+                pending().await
+            }
+        }
+    }
+
+    async fn send(&mut self, head: &mut Vec<u8>) -> Result<(), Stop> {
+        // What has come of the body goes with the head in one write. Only a request without a body
+        // is ever sent twice, so that its head stays as it is.
+        if !self.input.is_empty() && !matches!(self.body, Body::Done) {
+            self.take_body(head)?;
+        }
+        self.upstream.write_all(head).await.map_err(|_| Stop::Upstream)?;
+        while !matches!(self.body, Body::Done) {
+            self.read_body().await?;
+            head.clear();
+            self.pass_body(head).await?;
+        }
+        self.state.request_sent.set(true);
+        self.state.response_deadline.set(deadline(self.timeouts.response));
+        Ok(())
+    }
+
+    /// Moves what has come of the body behind the head.
+    fn take_body(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let (consumed, written) = self.next_part()?;
+        out.extend_from_slice(&self.input.filled()[..written]);
+        self.after_part(consumed, out);
+        Ok(())
+    }
+
+    /// Writes what has come of the body; `tail` is scratch space.
+    async fn pass_body(&mut self, tail: &mut Vec<u8>) -> Result<(), Stop> {
+        let (consumed, written) = self.next_part()?;
+        let part = &self.input.filled()[..written];
+        self.upstream.write_all(part).await.map_err(|_| Stop::Upstream)?;
+        self.after_part(consumed, tail);
+        if !tail.is_empty() {
+            self.upstream.write_all(tail).await.map_err(|_| Stop::Upstream)?;
+        }
+        Ok(())
+    }
+
+    /// How many of the bytes at hand are of this body, and how many of them (at the front of the
+    /// buffer, by now) are to be passed on.
+    fn next_part(&mut self) -> Result<(usize, usize), Stop> {
+        match &mut self.body {
+            Body::Done => Ok((0, 0)),
+            Body::Length(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(self.input.len());
+                *left -= n as u64;
+                Ok((n, n))
+            }
+            Body::Chunked(decoder) => {
+                let decoded = decoder
+                    .decode(self.input.filled_mut())
+                    .map_err(|why| Stop::Failed(Error::BadRequest(why)))?;
+                if self.most_body.is_some_and(|most| decoder.data > most) {
+                    return Err(Stop::Failed(Error::BodyTooLong));
+                }
+                Ok((decoded.consumed, decoded.written))
+            }
+        }
+    }
+
+    /// Drops what has been passed on and appends the tail, if this was the end.
+    fn after_part(&mut self, consumed: usize, out: &mut Vec<u8>) {
+        self.counters.request_body_bytes.add(consumed as u64);
+        self.input.consume(consumed);
+        let done = match &self.body {
+            Body::Done => return,
+            Body::Length(left) => *left == 0,
+            Body::Chunked(decoder) => {
+                if decoder.is_done() {
+                    out.extend_from_slice(decoder.tail());
+                }
+                decoder.is_done()
+            }
+        };
+        if done {
+            self.body = Body::Done;
+            self.state.request_read.set(true);
+        }
+    }
+
+    async fn read_body(&mut self) -> Result<(), Stop> {
+        let long = match &self.body {
+            Body::Length(left) => *left > SMALL as u64,
+            // Unknown: a large buffer once a small one has been filled.
+            Body::Chunked(decoder) => decoder.data > SMALL as u64,
+            Body::Done => false,
+        };
+        let idle = self.timeouts.idle;
+        let state = self.state;
+        let read = poll_fn(|cx| {
+            if long && self.input.is_empty() && self.client.as_ref().poll_read_ready(cx).is_ready()
+            {
+                self.input.borrow_large(self.pool);
+            }
+            let filled = poll_fill(cx, &mut self.client, self.input, self.pool);
+            if filled.is_pending() && state.up_deadline.get().is_none() {
+                state.up_deadline.set(deadline(idle));
+            }
+            filled
+        })
+        .await;
+        state.up_deadline.set(None);
+        match read {
+            Ok(n) if n > 0 => Ok(()),
+            // An upload that is cut off must not look whole to the endpoint.
+            _ => Err(Stop::Failed(Error::ClientGone)),
+        }
+    }
+
+    /// The request is sent. Takes what the client sends next as long as there is room, and notices
+    /// when it is gone. A client that only closed its side (half-close) is still owed a response.
+    async fn watch(&mut self) -> Error {
+        poll_fn(|cx| {
+            loop {
+                if !self.input.is_empty() && !self.input.has_room() {
+                    return Poll::Pending;
+                }
+                match poll_fill(cx, &mut self.client, self.input, self.pool) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(None),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Some(Error::ClientGone)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .or_never()
+        .await
+    }
+}
+
+/// Why sending ended early.
+enum Stop {
+    Upstream,
+    Failed(Error),
+}
+
+trait OrNever<T> {
+    async fn or_never(self) -> T;
+}
+
+impl<T, F: Future<Output = Option<T>>> OrNever<T> for F {
+    /// Waits for ever on `None`.
+    async fn or_never(self) -> T {
+        match self.await {
+            Some(value) => value,
+            None => pending().await,
+        }
+    }
+}

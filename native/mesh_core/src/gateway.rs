@@ -1,0 +1,160 @@
+//! The gateway as its owner sees it: opened, given routes, run by workers, asked, stopped.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::host::Host;
+use crate::listener::{self, OpenError};
+use crate::stats::{Stats, WorkerCounters, WorkerTotals};
+use crate::table::{Resolved, RouteError, ServiceSpec, Table};
+use crate::worker;
+
+/// How a stop is to go; workers wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Serving,
+    /// No new connections; `None` waits for the last request however long it takes.
+    Draining(Option<Duration>),
+}
+
+/// What all workers of a gateway share.
+pub struct Shared {
+    pub config: Config,
+    pub port: u16,
+    pub table: Arc<ArcSwap<Table>>,
+    pub phase: watch::Sender<Phase>,
+    /// Client connections over all workers, counted only where a limit asks for it.
+    pub connections: AtomicUsize,
+    listeners: Mutex<Vec<TcpListener>>,
+    workers: Vec<WorkerSlot>,
+}
+
+#[derive(Default)]
+struct WorkerSlot {
+    running: AtomicBool,
+    counters: Arc<WorkerCounters>,
+}
+
+pub struct Gateway {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    /// Serialises changes of the table; holds the last service id given out.
+    next_id: Mutex<u64>,
+}
+
+#[derive(Debug)]
+pub enum WorkerError {
+    UnknownWorker(usize),
+    AlreadyRunning(usize),
+    Io(std::io::Error),
+    /// The task that accepts connections panicked.
+    Panicked,
+}
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WorkerError::UnknownWorker(index) => write!(f, "there is no worker {index}"),
+            WorkerError::AlreadyRunning(index) => write!(f, "worker {index} is running already"),
+            WorkerError::Io(error) => write!(f, "the worker's event loop failed: {error}"),
+            WorkerError::Panicked => f.write_str("the worker's accept loop panicked"),
+        }
+    }
+}
+
+impl std::error::Error for WorkerError {}
+
+impl Gateway {
+    /// Binds the sockets. Clients can connect from now on and are served once a worker runs.
+    pub fn open(config: Config) -> Result<Gateway, OpenError> {
+        let listeners = listener::bind_all(&config)?;
+        let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let shared = Shared {
+            port: addresses.first().map_or(config.port, SocketAddr::port),
+            table: Arc::default(),
+            phase: watch::channel(Phase::Serving).0,
+            connections: AtomicUsize::new(0),
+            listeners: Mutex::new(listeners),
+            workers: (0..config.workers.max(1)).map(|_| WorkerSlot::default()).collect(),
+            config,
+        };
+        Ok(Gateway { shared: Arc::new(shared), addresses, next_id: Mutex::new(0) })
+    }
+
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Lends the calling thread to worker `index` until the gateway is stopped and drained.
+    pub fn run_worker(&self, index: usize) -> Result<(), WorkerError> {
+        let slot = self.shared.workers.get(index).ok_or(WorkerError::UnknownWorker(index))?;
+        if slot.running.swap(true, Ordering::AcqRel) {
+            return Err(WorkerError::AlreadyRunning(index));
+        }
+        // Released on unwinding, too, so that the worker can be started anew.
+        let _running = Running(&slot.running);
+        worker::run(Arc::clone(&self.shared), index, Arc::clone(&slot.counters))
+    }
+
+    /// Replaces the whole routing table. On an error the old one stays.
+    pub fn set_routes(
+        &self,
+        services: Vec<ServiceSpec>,
+        default: Option<&str>,
+    ) -> Result<(), RouteError> {
+        let mut next_id = self.next_id.lock();
+        let old = self.shared.table.load_full();
+        let new = Arc::new(Table::build(services, default, &old, &mut next_id)?);
+        self.shared.table.store(Arc::clone(&new));
+        old.retire_missing_from(&new);
+        Ok(())
+    }
+
+    /// Which service a `Host` field would lead to.
+    pub fn resolve(&self, host: &str) -> Option<Resolved> {
+        let host = Host::parse(host.as_bytes()).ok()?;
+        self.shared.table.load().resolve(&host)
+    }
+
+    /// Stops listening at once and lets requests in flight finish for as long as `drain` says.
+    /// Said again, the last word counts.
+    pub fn stop(&self, drain: Option<Duration>) {
+        self.shared.listeners.lock().clear();
+        self.shared.phase.send_replace(Phase::Draining(drain));
+    }
+
+    pub fn stats(&self) -> Stats {
+        let mut gateway = WorkerTotals::default();
+        for slot in &self.shared.workers {
+            gateway.add(&slot.counters);
+        }
+        let table = self.shared.table.load();
+        let services: BTreeMap<_, _> =
+            table.services().map(|s| (s.name.clone(), s.stats.totals())).collect();
+        Stats { gateway, services }
+    }
+}
+
+struct Running<'a>(&'a AtomicBool);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Shared {
+    /// The listening sockets once more, for one worker's event loop.
+    pub fn listeners(&self) -> std::io::Result<Vec<TcpListener>> {
+        self.listeners.lock().iter().map(TcpListener::try_clone).collect()
+    }
+}

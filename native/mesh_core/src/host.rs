@@ -1,0 +1,189 @@
+//! The one notion of what a host is: the `Host` field, the authority of an absolute-form target
+//! and the hosts of the routing table are all brought into this form before they are compared.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+/// RFC 1035 allows 253 octets; one more for a trailing dot, and some room for an IPv6 literal.
+pub const MAX_HOST: usize = 255;
+
+/// A normalised host: lower case, no port, no trailing dot, IPv6 literals in canonical text and in
+/// brackets. Lives on the stack: a lookup allocates nothing.
+#[derive(Clone, Copy)]
+pub struct Host {
+    bytes: [u8; MAX_HOST],
+    len: u8,
+    /// Given after the colon, if it was.
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHost {
+    Empty,
+    TooLong,
+    Character,
+    EmptyLabel,
+    Port,
+    Ipv6,
+}
+
+impl fmt::Display for BadHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BadHost::Empty => "the host is empty",
+            BadHost::TooLong => "the host is longer than 255 bytes",
+            BadHost::Character => "the host has a character that no host name has",
+            BadHost::EmptyLabel => "the host has an empty label",
+            BadHost::Port => "the port of the host is not a number from 0 to 65535",
+            BadHost::Ipv6 => "the host is not a valid IPv6 address in brackets",
+        })
+    }
+}
+
+impl Host {
+    /// Reads `uri-host [ ":" port ]` (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
+    pub fn parse(input: &[u8]) -> Result<Host, BadHost> {
+        let mut host = Host { bytes: [0; MAX_HOST], len: 0, port: None };
+        let rest = if input.first() == Some(&b'[') {
+            host.put_ipv6(input)?
+        } else {
+            host.put_name(input)?
+        };
+        host.port = match rest {
+            [] => None,
+            [b':'] => None,
+            [b':', digits @ ..] => Some(port(digits)?),
+            _ => return Err(BadHost::Character),
+        };
+        Ok(host)
+    }
+
+    pub fn as_str(&self) -> &str {
+        // Only ASCII is ever put in.
+        std::str::from_utf8(&self.bytes[..self.len as usize]).unwrap_or("")
+    }
+
+    /// An address has no tenants: only exact entries match it.
+    pub fn is_address(&self) -> bool {
+        let text = self.as_str();
+        text.starts_with('[') || text.parse::<std::net::Ipv4Addr>().is_ok()
+    }
+
+    fn put_name<'a>(&mut self, input: &'a [u8]) -> Result<&'a [u8], BadHost> {
+        let end = memchr::memchr(b':', input).unwrap_or(input.len());
+        let (mut name, rest) = input.split_at(end);
+        if name.is_empty() {
+            return Err(BadHost::Empty);
+        }
+        if let [head @ .., b'.'] = name {
+            name = head;
+        }
+        if name.len() > MAX_HOST {
+            return Err(BadHost::TooLong);
+        }
+        let mut previous = b'.';
+        for (to, &byte) in self.bytes.iter_mut().zip(name) {
+            if byte == b'.' && previous == b'.' {
+                return Err(BadHost::EmptyLabel);
+            }
+            if !is_reg_name(byte) {
+                return Err(BadHost::Character);
+            }
+            *to = byte.to_ascii_lowercase();
+            previous = byte;
+        }
+        if previous == b'.' {
+            return Err(BadHost::EmptyLabel);
+        }
+        self.len = name.len() as u8;
+        Ok(rest)
+    }
+
+    fn put_ipv6<'a>(&mut self, input: &'a [u8]) -> Result<&'a [u8], BadHost> {
+        let end = memchr::memchr(b']', input).ok_or(BadHost::Ipv6)?;
+        let address: Ipv6Addr = std::str::from_utf8(&input[1..end])
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or(BadHost::Ipv6)?;
+        let text = format!("[{address}]");
+        self.bytes[..text.len()].copy_from_slice(text.as_bytes());
+        self.len = text.len() as u8;
+        Ok(&input[end + 1..])
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host({:?}, {:?})", self.as_str(), self.port)
+    }
+}
+
+fn port(digits: &[u8]) -> Result<u16, BadHost> {
+    // At most five digits: "00000000080" is no port that anybody means.
+    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(BadHost::Port);
+    }
+    let number = digits.iter().fold(0u32, |n, d| n * 10 + u32::from(d - b'0'));
+    u16::try_from(number).map_err(|_| BadHost::Port)
+}
+
+/// RFC 3986 section 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`.
+fn is_reg_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(input: &str) -> Result<String, BadHost> {
+        Host::parse(input.as_bytes()).map(|h| h.as_str().to_string())
+    }
+
+    #[test]
+    fn case_port_and_trailing_dot_do_not_matter() {
+        for input in [
+            "auth.local",
+            "AUTH.Local",
+            "auth.local.",
+            "auth.local:4000",
+            "auth.local.:80",
+            "auth.local:",
+        ] {
+            assert_eq!(text(input).as_deref(), Ok("auth.local"), "{input}");
+        }
+        assert_eq!(Host::parse(b"auth.local:4000").unwrap().port, Some(4000));
+        assert_eq!(Host::parse(b"auth.local").unwrap().port, None);
+    }
+
+    #[test]
+    fn ipv6_literals_are_canonical() {
+        assert_eq!(text("[::1]:4000").as_deref(), Ok("[::1]"));
+        assert_eq!(text("[0:0:0:0:0:0:0:1]").as_deref(), Ok("[::1]"));
+        assert_eq!(text("[::1"), Err(BadHost::Ipv6));
+        assert_eq!(text("[::1]x"), Err(BadHost::Character));
+        assert_eq!(text("[fe80::1%25eth0]"), Err(BadHost::Ipv6));
+        assert!(Host::parse(b"[::1]").unwrap().is_address());
+        assert!(Host::parse(b"127.0.0.1:80").unwrap().is_address());
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        assert_eq!(text(""), Err(BadHost::Empty));
+        assert_eq!(text(":80"), Err(BadHost::Empty));
+        assert_eq!(text("."), Err(BadHost::EmptyLabel));
+        assert_eq!(text("a..b"), Err(BadHost::EmptyLabel));
+        assert_eq!(text(".a"), Err(BadHost::EmptyLabel));
+        assert_eq!(text("a.."), Err(BadHost::EmptyLabel));
+        assert_eq!(text("a b"), Err(BadHost::Character));
+        assert_eq!(text("a/b"), Err(BadHost::Character));
+        assert_eq!(text("user@a"), Err(BadHost::Character));
+        assert_eq!(text("a:b"), Err(BadHost::Port));
+        assert_eq!(text("a:65536"), Err(BadHost::Port));
+        assert_eq!(text("a:-1"), Err(BadHost::Port));
+        assert_eq!(text("a:80:80"), Err(BadHost::Port));
+        assert_eq!(text("\u{e9}.local"), Err(BadHost::Character));
+        assert_eq!(text(&"a".repeat(256)), Err(BadHost::TooLong));
+        assert_eq!(text(&"a".repeat(255)).map(|t| t.len()), Ok(255));
+    }
+}

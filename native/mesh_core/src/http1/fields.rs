@@ -1,0 +1,156 @@
+//! The field names that a gateway cares about, and the lists inside field values.
+
+/// What a field means to the gateway. Everything else is `Other` and is copied as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    Other,
+    Accept,
+    Connection,
+    ContentLength,
+    Date,
+    Expect,
+    Forwarded,
+    Host,
+    KeepAlive,
+    MaxForwards,
+    ProxyConnection,
+    Te,
+    TransferEncoding,
+    Upgrade,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedProto,
+}
+
+impl Field {
+    pub fn of(name: &str) -> Field {
+        let name = name.as_bytes();
+        // The length decides between all of them but a few, so that most names cost one jump.
+        let (known, field): (&[u8], Field) = match name.len() {
+            2 => (b"te", Field::Te),
+            4 if name[0] | 0x20 == b'h' => (b"host", Field::Host),
+            4 => (b"date", Field::Date),
+            6 if name[0] | 0x20 == b'a' => (b"accept", Field::Accept),
+            6 => (b"expect", Field::Expect),
+            7 => (b"upgrade", Field::Upgrade),
+            9 => (b"forwarded", Field::Forwarded),
+            10 if name[0] | 0x20 == b'c' => (b"connection", Field::Connection),
+            10 => (b"keep-alive", Field::KeepAlive),
+            12 => (b"max-forwards", Field::MaxForwards),
+            14 => (b"content-length", Field::ContentLength),
+            15 => (b"x-forwarded-for", Field::XForwardedFor),
+            16 if name[0] | 0x20 == b'p' => (b"proxy-connection", Field::ProxyConnection),
+            16 if name[12] | 0x20 == b'h' => (b"x-forwarded-host", Field::XForwardedHost),
+            16 => (b"x-forwarded-port", Field::XForwardedPort),
+            17 if name[0] | 0x20 == b't' => (b"transfer-encoding", Field::TransferEncoding),
+            17 => (b"x-forwarded-proto", Field::XForwardedProto),
+            _ => return Field::Other,
+        };
+        if name.eq_ignore_ascii_case(known) { field } else { Field::Other }
+    }
+
+    /// Fields about one connection only (RFC 9110 section 7.6.1), removed in both directions.
+    /// What they asked for is asked for anew where it applies to the next connection.
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Field::Connection
+                | Field::KeepAlive
+                | Field::ProxyConnection
+                | Field::Te
+                | Field::TransferEncoding
+                | Field::Upgrade
+        )
+    }
+
+    /// Fields that nobody removes by naming them in `Connection`: without them the message would
+    /// mean something else (RFC 9110 section 7.6.1 forbids to list them).
+    pub fn is_framing_or_routing(self) -> bool {
+        matches!(self, Field::Host | Field::ContentLength | Field::TransferEncoding)
+    }
+}
+
+/// Fields that have no place in a trailer section (RFC 9110 section 6.5.1): framing, routing,
+/// request modifiers, authentication, content format.
+pub fn forbidden_in_trailer(name: &str) -> bool {
+    const FORBIDDEN: [&str; 29] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "www-authenticate",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+    ];
+    FORBIDDEN.iter().any(|f| f.eq_ignore_ascii_case(name))
+}
+
+/// The members of a comma-separated list, without white space and without empty ones
+/// (RFC 9110 section 5.6.1).
+pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
+}
+
+/// A token's characters (RFC 9110 section 5.6.2).
+pub fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `Content-Length = 1*DIGIT` (RFC 9110 section 8.6): digits only, no sign, no list.
+pub fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    // `parse` refuses what does not fit in 64 bits.
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_whatever_their_case() {
+        assert_eq!(Field::of("Host"), Field::Host);
+        assert_eq!(Field::of("hOST"), Field::Host);
+        assert_eq!(Field::of("X-Forwarded-Proto"), Field::XForwardedProto);
+        assert_eq!(Field::of("x-forwarded-host"), Field::XForwardedHost);
+        assert_eq!(Field::of("X-Forwarded-Port"), Field::XForwardedPort);
+        assert_eq!(Field::of("Transfer-Encoding"), Field::TransferEncoding);
+        assert_eq!(Field::of("Hose"), Field::Other);
+        assert_eq!(Field::of(""), Field::Other);
+    }
+
+    #[test]
+    fn lengths_are_digits_and_nothing_else() {
+        assert_eq!(content_length(b"0"), Some(0));
+        assert_eq!(content_length(b"18446744073709551615"), Some(u64::MAX));
+        for bad in [&b""[..], b"18446744073709551616", b"+5", b"-5", b"5,5", b"5 5", b"0x5", b"5a"]
+        {
+            assert_eq!(content_length(bad), None, "{bad:?}");
+        }
+    }
+}

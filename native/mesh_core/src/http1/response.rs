@@ -1,0 +1,259 @@
+//! Response heads from endpoints: parsed as strictly as requests, since an endpoint that is wrong
+//! about its framing would put the next answer on the wrong request.
+
+use std::time::SystemTime;
+
+use httparse::{Header, ParserConfig};
+
+use super::fields::{self, Field};
+use super::head::{MAX_FIELDS, Storage};
+use super::request::{Method, offset_in};
+use crate::error::Error;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    None,
+    Length(u64),
+    Chunked,
+    /// Until the endpoint closes the connection.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseInfo {
+    pub status: u16,
+    pub body: BodyLength,
+    /// The endpoint will take another request on this connection.
+    pub keep_alive: bool,
+    /// Speaks of a WebSocket upgrade, as a 101 must.
+    pub websocket: bool,
+}
+
+pub struct ResponseHead<'h, 'b> {
+    pub info: ResponseInfo,
+    bytes: &'b [u8],
+    reason: &'b str,
+    headers: &'h [Header<'b>],
+    kinds: [Field; MAX_FIELDS],
+    names_fields: bool,
+    has_date: bool,
+    content_length: bool,
+}
+
+/// What the client is owed.
+#[derive(Clone, Copy)]
+pub struct Downstream {
+    /// HTTP/1.`minor`.
+    pub minor: u8,
+    pub keep_alive: bool,
+    /// How the body will be framed, whatever the endpoint did.
+    pub chunked: bool,
+}
+
+/// `Ok(None)`: nothing wrong so far, and not the whole.
+pub fn parse<'h, 'b>(
+    bytes: &'b [u8],
+    storage: &'h mut Storage<'b>,
+    most_fields: usize,
+    method: Method,
+) -> Result<Option<ResponseHead<'h, 'b>>, Error> {
+    let mut response = httparse::Response::new(&mut []);
+    let most = most_fields.min(MAX_FIELDS);
+    let parsed = ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut storage[..most],
+    );
+    let size = match parsed {
+        Ok(httparse::Status::Complete(size)) => size,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(Error::BadResponse("the head is malformed")),
+    };
+    let (Some(status), Some(minor)) = (response.code, response.version) else {
+        return Err(Error::BadResponse("the status line is incomplete"));
+    };
+    let reason = response.reason.unwrap_or("");
+    check(&bytes[..size], status, minor, reason, response.headers, method).map(Some)
+}
+
+#[derive(Default)]
+struct Gathered {
+    content_length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    websocket: bool,
+    names_fields: bool,
+    has_date: bool,
+}
+
+impl Gathered {
+    fn take(&mut self, kind: Field, value: &[u8]) -> Result<(), Error> {
+        match kind {
+            Field::ContentLength => {
+                let length = fields::content_length(value)
+                    .ok_or(Error::BadResponse("Content-Length is not a number"))?;
+                if self.content_length.replace(length).is_some() {
+                    return Err(Error::BadResponse("there is more than one Content-Length field"));
+                }
+            }
+            Field::TransferEncoding => {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Error::BadResponse("the transfer coding is not chunked, once"));
+                }
+                self.chunked = true;
+            }
+            Field::Connection => {
+                for member in fields::members(value) {
+                    if member.eq_ignore_ascii_case(b"close") {
+                        self.close = true;
+                    } else if member.eq_ignore_ascii_case(b"keep-alive") {
+                        self.keep_alive = true;
+                    } else if member.eq_ignore_ascii_case(b"upgrade") {
+                        self.upgrade = true;
+                    } else {
+                        self.names_fields = true;
+                    }
+                }
+            }
+            Field::Upgrade => self.websocket |= value.eq_ignore_ascii_case(b"websocket"),
+            Field::Date => self.has_date = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// RFC 9112 section 6.3.
+    fn body(&self, status: u16, minor: u8, method: Method) -> Result<BodyLength, Error> {
+        if self.chunked && self.content_length.is_some() {
+            return Err(Error::BadResponse("there are both Content-Length and Transfer-Encoding"));
+        }
+        if self.chunked && minor == 0 {
+            return Err(Error::BadResponse("HTTP/1.0 has no Transfer-Encoding"));
+        }
+        if method == Method::Head || status < 200 || status == 204 || status == 304 {
+            return Ok(BodyLength::None);
+        }
+        Ok(match (self.chunked, self.content_length) {
+            (true, _) => BodyLength::Chunked,
+            (false, Some(0)) => BodyLength::None,
+            (false, Some(length)) => BodyLength::Length(length),
+            (false, None) => BodyLength::Close,
+        })
+    }
+}
+
+fn check<'h, 'b>(
+    bytes: &'b [u8],
+    status: u16,
+    minor: u8,
+    reason: &'b str,
+    headers: &'h [Header<'b>],
+    method: Method,
+) -> Result<ResponseHead<'h, 'b>, Error> {
+    if status < 100 {
+        return Err(Error::BadResponse("the status is below 100"));
+    }
+    let mut kinds = [Field::Other; MAX_FIELDS];
+    let mut said = Gathered::default();
+    for (header, kind) in headers.iter().zip(&mut kinds) {
+        *kind = Field::of(header.name);
+        said.take(*kind, header.value)?;
+    }
+    let body = said.body(status, minor, method)?;
+    let persistent = if minor > 0 { !said.close } else { said.keep_alive && !said.close };
+    Ok(ResponseHead {
+        info: ResponseInfo {
+            status,
+            body,
+            keep_alive: persistent && body != BodyLength::Close,
+            websocket: said.upgrade && said.websocket,
+        },
+        bytes,
+        reason,
+        headers,
+        kinds,
+        names_fields: said.names_fields,
+        has_date: said.has_date,
+        content_length: said.content_length.is_some(),
+    })
+}
+
+impl ResponseHead<'_, '_> {
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes the head for the client.
+    pub fn write(&self, to: Downstream, out: &mut Vec<u8>) {
+        self.write_status_line(out);
+        self.copy_fields(out);
+        let is_final = self.info.status >= 200;
+        if self.info.status == 101 {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        } else if is_final {
+            // RFC 9110 section 6.6.1: whoever has a clock adds the date that is missing.
+            if !self.has_date {
+                out.extend_from_slice(b"Date: ");
+                let now = httpdate::fmt_http_date(SystemTime::now());
+                out.extend_from_slice(now.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+            if to.chunked {
+                out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            }
+            if !to.keep_alive {
+                out.extend_from_slice(b"Connection: close\r\n");
+            } else if to.minor == 0 {
+                out.extend_from_slice(b"Connection: keep-alive\r\n");
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_status_line(&self, out: &mut Vec<u8>) {
+        let status = self.info.status;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        for digit in [status / 100, status / 10 % 10, status % 10] {
+            out.push(b'0' + digit as u8);
+        }
+        out.push(b' ');
+        out.extend_from_slice(self.reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn copy_fields(&self, out: &mut Vec<u8>) {
+        let mut run: Option<usize> = None;
+        for (i, header) in self.headers.iter().enumerate() {
+            let start = offset_in(self.bytes, header.name.as_bytes());
+            if self.keeps(self.kinds[i], header.name) {
+                run.get_or_insert(start);
+            } else if let Some(from) = run.take() {
+                out.extend_from_slice(&self.bytes[from..start]);
+            }
+        }
+        if let Some(from) = run {
+            out.extend_from_slice(&self.bytes[from..self.bytes.len() - 2]);
+        }
+    }
+
+    fn keeps(&self, kind: Field, name: &str) -> bool {
+        if kind.is_hop_by_hop() {
+            return false;
+        }
+        if kind == Field::ContentLength {
+            // RFC 9110 section 8.6: not in a 1xx or 204, whatever an endpoint thinks.
+            return self.content_length && self.info.status >= 200 && self.info.status != 204;
+        }
+        !(self.names_fields && !kind.is_framing_or_routing() && self.is_named(name))
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        let connection =
+            self.headers.iter().zip(&self.kinds).filter(|(_, k)| **k == Field::Connection);
+        connection
+            .flat_map(|(h, _)| fields::members(h.value))
+            .any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}

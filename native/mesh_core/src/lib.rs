@@ -1,0 +1,34 @@
+//! The data plane of ex_service_mesh_router: a listener, a routing table by host, and streaming
+//! HTTP/1.1 forwarding to upstreams. A plain library that knows nothing of the BEAM.
+//!
+//! [`Gateway::open`] binds the sockets, [`Gateway::set_routes`] says where requests go, and each
+//! thread that calls [`Gateway::run_worker`] serves until [`Gateway::stop`].
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod host;
+pub mod http1;
+pub mod stats;
+
+mod buffer;
+mod connection;
+mod error;
+mod exchange;
+mod forwarded;
+mod gateway;
+mod io;
+mod listener;
+mod peer;
+mod reply;
+mod routes;
+mod table;
+mod timer;
+mod tunnel;
+mod upstream;
+mod worker;
+
+pub use config::Config;
+pub use gateway::{Gateway, WorkerError};
+pub use listener::OpenError;
+pub use table::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr};

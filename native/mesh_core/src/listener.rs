@@ -1,0 +1,78 @@
+//! Binding, before anything runs: whatever is wrong with a port or an address is a value for the
+//! caller, not a failure later.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Config;
+
+const BACKLOG: i32 = 4096;
+/// How often a free port is looked for that is free on all addresses.
+const PORT_TRIES: usize = 16;
+
+#[derive(Debug)]
+pub struct OpenError {
+    pub address: SocketAddr,
+    pub source: io::Error,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.source)
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Binds all addresses to one port.
+pub fn bind_all(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
+    let mut tries = if config.port == 0 { PORT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match bind_once(config) {
+            // Port 0: the port that the first address got may be taken on the second.
+            Err(error) if tries > 0 && error.source.kind() == io::ErrorKind::AddrInUse => {}
+            other => return other,
+        }
+    }
+}
+
+fn bind_once(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
+    let mut port = config.port;
+    let mut listeners = Vec::with_capacity(config.ips.len());
+    for ip in &config.ips {
+        let address = SocketAddr::new(*ip, port);
+        let fail = |source| OpenError { address, source };
+        let listener = bind(address, config).map_err(fail)?;
+        port = listener.local_addr().map_err(fail)?.port();
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let IpAddr::V6(ip) = address.ip() {
+        // `::` alone means both families; beside a 0.0.0.0 of its own it must leave that one free.
+        let dual = ip.is_unspecified() && !config.ips.iter().any(IpAddr::is_ipv4);
+        socket.set_only_v6(!dual)?;
+    }
+    // Lets a restart bind while old connections are in TIME_WAIT; not two listeners at once.
+    socket.set_reuse_address(true)?;
+    if config.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    // Accepted connections inherit it, which saves a system call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,136 @@
+//! The gateway's own responses: short, in the form the client asked for, saying which and why.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::error::Answer;
+
+/// The form a client would rather read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    #[default]
+    Text,
+    Html,
+    Json,
+}
+
+impl Prefer {
+    /// Whichever of the three `Accept` names first. Weights are not looked at: this is about the
+    /// looks of an error.
+    pub fn of(accept: &[u8]) -> Prefer {
+        for member in accept.split(|b| *b == b',') {
+            let range = member.split(|b| *b == b';').next().unwrap_or(b"").trim_ascii();
+            if range.eq_ignore_ascii_case(b"text/html") {
+                return Prefer::Html;
+            }
+            if range.eq_ignore_ascii_case(b"application/json") {
+                return Prefer::Json;
+            }
+            if range.eq_ignore_ascii_case(b"text/plain") {
+                return Prefer::Text;
+            }
+        }
+        Prefer::Text
+    }
+}
+
+#[derive(Serialize)]
+struct JsonError<'a> {
+    status: u16,
+    error: &'a str,
+    reason: &'a str,
+}
+
+/// How the connection goes on after the reply.
+#[derive(Clone, Copy)]
+pub struct Framing {
+    pub keep_alive: bool,
+    /// The request was HEAD: no body.
+    pub head_only: bool,
+    /// HTTP/1.`minor` of the request.
+    pub minor: u8,
+}
+
+pub fn write(answer: &Answer, prefer: Prefer, framing: Framing, out: &mut Vec<u8>) {
+    let (kind, body) = render(answer, prefer);
+    let connection = match (framing.keep_alive, framing.minor) {
+        (false, _) => "Connection: close\r\n",
+        (true, 0) => "Connection: keep-alive\r\n",
+        (true, _) => "",
+    };
+    let head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nDate: {}\r\n{connection}\r\n",
+        answer.status,
+        answer.reason,
+        body.len(),
+        httpdate::fmt_http_date(SystemTime::now()),
+    );
+    out.extend_from_slice(head.as_bytes());
+    if !framing.head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+fn render(answer: &Answer, prefer: Prefer) -> (&'static str, String) {
+    match prefer {
+        Prefer::Text => ("text/plain; charset=utf-8", format!("{}\n", answer.why)),
+        Prefer::Json => {
+            let error =
+                JsonError { status: answer.status, error: answer.reason, reason: &answer.why };
+            let text = serde_json::to_string(&error).unwrap_or_default();
+            ("application/json", format!("{text}\n"))
+        }
+        Prefer::Html => {
+            let (status, title, why) = (answer.status, answer.reason, escape(&answer.why));
+            let page = format!(
+                "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+                 <meta name=\"viewport\" content=\"width=device-width\">\
+                 <meta name=\"color-scheme\" content=\"light dark\">\
+                 <title>{status} {title}</title></head>\
+                 <body style=\"font:1rem/1.5 system-ui,sans-serif;margin:4rem auto;max-width:36rem;padding:0 1rem\">\
+                 <h1>{status} {title}</h1><p>{why}</p></body></html>\n"
+            );
+            ("text/html; charset=utf-8", page)
+        }
+    }
+}
+
+fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(['&', '<', '>', '"', '\'']) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;");
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_known_type_counts() {
+        assert_eq!(Prefer::of(b"text/html,application/xhtml+xml,*/*;q=0.8"), Prefer::Html);
+        assert_eq!(Prefer::of(b"application/json, text/html"), Prefer::Json);
+        assert_eq!(Prefer::of(b"*/*"), Prefer::Text);
+    }
+
+    #[test]
+    fn a_hostile_host_stays_text_in_html_and_json() {
+        let answer =
+            Answer { status: 404, reason: "Not Found", why: "unknown service: <b>\"&'".into() };
+        let framing = Framing { keep_alive: true, head_only: false, minor: 1 };
+        let mut html = Vec::new();
+        write(&answer, Prefer::Html, framing, &mut html);
+        assert!(String::from_utf8(html).unwrap().contains("&lt;b&gt;&quot;&amp;&#39;</p>"));
+        let mut json = Vec::new();
+        write(&answer, Prefer::Json, framing, &mut json);
+        assert!(String::from_utf8(json).unwrap().contains(r#"unknown service: <b>\"&'"#));
+    }
+}

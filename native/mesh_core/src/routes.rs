@@ -1,0 +1,68 @@
+//! One worker's view of the routing table: the current snapshot, and the services that this worker
+//! has used. Nothing here is shared, so a request finds its service without an atomic write.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use hashbrown::HashMap;
+
+use crate::host::Host;
+use crate::table::{Service, Table};
+use crate::upstream::LocalService;
+
+pub struct Routes {
+    inner: RefCell<Inner>,
+    worker: usize,
+}
+
+struct Inner {
+    cache: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    /// The table that `services` was last tidied for; the cache keeps it alive.
+    seen: *const Table,
+    services: HashMap<u64, Rc<LocalService>>,
+}
+
+impl Routes {
+    pub fn new(table: Arc<ArcSwap<Table>>, worker: usize) -> Routes {
+        let inner =
+            Inner { cache: Cache::new(table), seen: std::ptr::null(), services: HashMap::new() };
+        Routes { inner: RefCell::new(inner), worker }
+    }
+
+    /// The service of a host; of the default where there is no host. With it, for endpoints that
+    /// must be told some host, the default's.
+    pub fn find(&self, host: Option<&Host>) -> Option<Rc<LocalService>> {
+        let inner = &mut *self.inner.borrow_mut();
+        let table = inner.cache.load();
+        if !std::ptr::eq(Arc::as_ptr(table), inner.seen) {
+            inner.seen = Arc::as_ptr(table);
+            inner.services.retain(|_, local| !local.service.is_retired());
+        }
+        let service = match host {
+            Some(host) => table.lookup(host)?,
+            None => table.default_service()?,
+        };
+        Some(local(&mut inner.services, service, self.worker))
+    }
+
+    pub fn default_host(&self) -> String {
+        let table = &mut self.inner.borrow_mut().cache;
+        table.load().default_host().unwrap_or("").to_string()
+    }
+
+    /// Closes idle upstream connections that are too old; how many are left.
+    pub fn reap(&self, keep: Option<std::time::Duration>) -> usize {
+        self.inner.borrow().services.values().map(|local| local.reap(keep)).sum()
+    }
+}
+
+fn local(
+    services: &mut HashMap<u64, Rc<LocalService>>,
+    service: &Arc<Service>,
+    worker: usize,
+) -> Rc<LocalService> {
+    let entry = services.entry(service.id);
+    Rc::clone(entry.or_insert_with(|| LocalService::new(Arc::clone(service), worker)))
+}

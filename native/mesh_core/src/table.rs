@@ -1,0 +1,249 @@
+//! The routing table: an immutable snapshot from host to service. A new one replaces the old one
+//! whole; requests that found their service in the old one finish with it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hashbrown::HashMap;
+use serde::Serialize;
+
+use crate::host::{BadHost, Host};
+use crate::stats::ServiceStats;
+
+/// Where one upstream listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamAddr {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for UpstreamAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UpstreamAddr::Tcp(address) => write!(f, "{address}"),
+            UpstreamAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One service as the control plane describes it.
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// What logs and counters call it.
+    pub name: String,
+    pub hosts: Vec<String>,
+    /// None at all is a service that is known and not listening: its requests get a 503.
+    pub upstreams: Vec<UpstreamAddr>,
+}
+
+/// One service as the workers see it. Two tables that agree on name and upstreams share it.
+pub struct Service {
+    /// Unique in this gateway's life.
+    pub id: u64,
+    pub name: String,
+    pub upstreams: Vec<UpstreamAddr>,
+    pub stats: Arc<ServiceStats>,
+    retired: AtomicBool,
+}
+
+impl Service {
+    /// No longer in the table: workers drop its idle connections.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Rule {
+    Exact,
+    Suffix,
+    Default,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resolved {
+    pub rule: Rule,
+    /// The entry of the table that matched.
+    pub host: String,
+    pub service: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum RouteError {
+    BadHost {
+        service: String,
+        host: String,
+        why: BadHost,
+    },
+    /// Two services claim one host; the control plane must have decided before.
+    Conflict {
+        host: String,
+        first: String,
+        second: String,
+    },
+    UnknownDefault {
+        host: String,
+    },
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouteError::BadHost { service, host, why } => {
+                write!(f, "host {host:?} of service {service:?} is no host name: {why}")
+            }
+            RouteError::Conflict { host, first, second } => {
+                write!(f, "host {host:?} is claimed by {first:?} and by {second:?}")
+            }
+            RouteError::UnknownDefault { host } => {
+                write!(f, "default {host:?} is not the host of any service")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+type Entry = (Box<str>, Arc<Service>);
+
+#[derive(Default)]
+pub struct Table {
+    hosts: HashMap<Box<str>, Arc<Service>>,
+    services: HashMap<String, Arc<Service>>,
+    default: Option<Entry>,
+}
+
+impl Table {
+    /// Builds the successor of `old`; services that did not change are taken over from it, so that
+    /// their pooled connections and counters live on.
+    pub fn build(
+        specs: Vec<ServiceSpec>,
+        default: Option<&str>,
+        old: &Table,
+        next_id: &mut u64,
+    ) -> Result<Table, RouteError> {
+        let mut table = Table {
+            hosts: HashMap::with_capacity(specs.len()),
+            services: HashMap::with_capacity(specs.len()),
+            default: None,
+        };
+        for spec in specs {
+            let service = table.service(spec.name, spec.upstreams, old, next_id);
+            for host in spec.hosts {
+                table.add_host(&host, &service)?;
+            }
+        }
+        if let Some(host) = default {
+            let unknown = || RouteError::UnknownDefault { host: host.to_string() };
+            let key = Host::parse(host.as_bytes()).map_err(|_| unknown())?;
+            let (_, service) = table.find(&key).ok_or_else(unknown)?;
+            table.default = Some((key.as_str().into(), Arc::clone(service)));
+        }
+        Ok(table)
+    }
+
+    fn service(
+        &mut self,
+        name: String,
+        upstreams: Vec<UpstreamAddr>,
+        old: &Table,
+        next_id: &mut u64,
+    ) -> Arc<Service> {
+        let before = self.services.get(&name).or_else(|| old.services.get(&name));
+        let service = match before {
+            Some(same) if same.upstreams == upstreams => Arc::clone(same),
+            changed => {
+                *next_id += 1;
+                Arc::new(Service {
+                    id: *next_id,
+                    stats: changed.map_or_else(Arc::default, |s| Arc::clone(&s.stats)),
+                    name: name.clone(),
+                    upstreams,
+                    retired: AtomicBool::new(false),
+                })
+            }
+        };
+        self.services.insert(name, Arc::clone(&service));
+        service
+    }
+
+    fn add_host(&mut self, host: &str, service: &Arc<Service>) -> Result<(), RouteError> {
+        let key = Host::parse(host.as_bytes()).map_err(|why| RouteError::BadHost {
+            service: service.name.clone(),
+            host: host.to_string(),
+            why,
+        })?;
+        let before = self.hosts.insert(key.as_str().into(), Arc::clone(service));
+        match before {
+            Some(first) if first.name != service.name => Err(RouteError::Conflict {
+                host: key.as_str().to_string(),
+                first: first.name.clone(),
+                second: service.name.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Marks what `self` had and `new` has no more.
+    pub fn retire_missing_from(&self, new: &Table) {
+        for (name, service) in &self.services {
+            let lives = new.services.get(name).is_some_and(|s| s.id == service.id);
+            if !lives {
+                service.retired.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// Exact first, then the longest suffix, then the default.
+    pub fn lookup(&self, host: &Host) -> Option<&Arc<Service>> {
+        self.find(host).map(|(_, service)| service).or_else(|| self.default_service())
+    }
+
+    /// What answers requests that name no host at all (HTTP/1.0 only).
+    pub fn default_service(&self) -> Option<&Arc<Service>> {
+        self.default.as_ref().map(|(_, service)| service)
+    }
+
+    pub fn default_host(&self) -> Option<&str> {
+        self.default.as_ref().map(|(host, _)| &**host)
+    }
+
+    pub fn resolve(&self, host: &Host) -> Option<Resolved> {
+        let found = self.find(host).map(|(key, service)| {
+            let rule = if key.len() == host.as_str().len() { Rule::Exact } else { Rule::Suffix };
+            (rule, key, service)
+        });
+        let default = self.default.as_ref().map(|(key, service)| (Rule::Default, &**key, service));
+        found.or(default).map(|(rule, key, service)| Resolved {
+            rule,
+            host: key.to_string(),
+            service: service.name.clone(),
+        })
+    }
+
+    fn find(&self, host: &Host) -> Option<(&str, &Arc<Service>)> {
+        let get = |key: &str| self.hosts.get_key_value(key).map(|(key, service)| (&**key, service));
+        let whole = host.as_str();
+        if let Some(found) = get(whole) {
+            return Some(found);
+        }
+        if host.is_address() {
+            return None;
+        }
+        let mut rest = whole;
+        while let Some((_, suffix)) = rest.split_once('.') {
+            if let Some(found) = get(suffix) {
+                return Some(found);
+            }
+            rest = suffix;
+        }
+        None
+    }
+}

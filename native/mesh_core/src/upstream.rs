@@ -1,0 +1,147 @@
+//! Connections to endpoints: opened, lent to one request at a time, kept for the next. Each worker
+//! has its own, so that lending one takes no lock.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+
+use crate::error::Error;
+use crate::io::Stream;
+use crate::stats::ServiceCounters;
+use crate::table::{Service, UpstreamAddr};
+
+/// A service as one worker sees it: its counters, and the idle connections to its upstreams.
+pub struct LocalService {
+    pub service: Arc<Service>,
+    pub counters: Arc<ServiceCounters>,
+    idle: Vec<RefCell<Vec<Idle>>>,
+    /// Where the next request starts to look for an upstream.
+    next: Cell<usize>,
+}
+
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+/// A connection on loan.
+pub struct Lent {
+    pub stream: Stream,
+    /// Which upstream of the service it leads to.
+    upstream: usize,
+    /// Has served a request before, so that the endpoint may have just closed it.
+    pub reused: bool,
+}
+
+/// Which connections will do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Any that is not known to be dead: the request can be repeated.
+    Any,
+    /// One that has been looked at this moment: the request cannot be repeated.
+    Probed,
+    /// A new one: a kept one has just failed.
+    New,
+}
+
+impl LocalService {
+    pub fn new(service: Arc<Service>, worker: usize) -> Rc<LocalService> {
+        Rc::new(LocalService {
+            counters: service.stats.of_worker(worker),
+            idle: service.upstreams.iter().map(|_| RefCell::default()).collect(),
+            next: Cell::new(0),
+            service,
+        })
+    }
+
+    /// Lends a connection: the most recently used one, or a new one. With several upstreams each
+    /// gets its turn, and one that cannot be reached is passed over.
+    pub async fn lend(
+        &self,
+        want: Want,
+        connect: Option<Duration>,
+        keep: Option<Duration>,
+    ) -> Result<Lent, Error> {
+        let count = self.idle.len();
+        let first = self.next.get();
+        self.next.set((first + 1) % count.max(1));
+        let mut failed = Error::NotListening;
+        for upstream in (0..count).map(|i| (first + i) % count) {
+            if want != Want::New
+                && let Some(stream) = self.take_idle(upstream, want == Want::Probed, keep)
+            {
+                self.counters.upstream_connections_reused.add(1);
+                return Ok(Lent { stream, upstream, reused: true });
+            }
+            match open(&self.service.upstreams[upstream], connect).await {
+                Ok(stream) => {
+                    self.counters.upstream_connections_opened.add(1);
+                    return Ok(Lent { stream, upstream, reused: false });
+                }
+                Err(error) => failed = error,
+            }
+        }
+        self.counters.connect_errors.add(1);
+        Err(failed)
+    }
+
+    fn take_idle(&self, upstream: usize, probe: bool, keep: Option<Duration>) -> Option<Stream> {
+        let mut idle = self.idle[upstream].borrow_mut();
+        while let Some(Idle { stream, since }) = idle.pop() {
+            if keep.is_some_and(|keep| since.elapsed() >= keep) {
+                // Those below are older still.
+                idle.clear();
+                return None;
+            }
+            if stream.is_quiet(probe) {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// Takes a connection back on which a whole response has been read and nothing more.
+    pub fn give_back(&self, lent: Lent) {
+        if !self.service.is_retired() {
+            let idle = Idle { stream: lent.stream, since: Instant::now() };
+            self.idle[lent.upstream].borrow_mut().push(idle);
+        }
+    }
+
+    /// Closes what has been idle for too long; how many are left.
+    pub fn reap(&self, keep: Option<Duration>) -> usize {
+        let retired = self.service.is_retired();
+        let mut left = 0;
+        for idle in &self.idle {
+            let mut idle = idle.borrow_mut();
+            let fresh = |i: &Idle| keep.is_none_or(|keep| i.since.elapsed() < keep);
+            idle.retain(|i| !retired && fresh(i) && i.stream.is_quiet(false));
+            left += idle.len();
+        }
+        left
+    }
+}
+
+async fn open(address: &UpstreamAddr, limit: Option<Duration>) -> Result<Stream, Error> {
+    let connected = match limit {
+        Some(limit) => timeout(limit, connect(address)).await.map_err(|_| Error::ConnectTimeout)?,
+        None => connect(address).await,
+    };
+    connected.map_err(Error::Connect)
+}
+
+async fn connect(address: &UpstreamAddr) -> io::Result<Stream> {
+    Ok(match address {
+        UpstreamAddr::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Stream::Tcp(stream)
+        }
+        UpstreamAddr::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+    })
+}

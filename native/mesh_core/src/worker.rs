@@ -1,0 +1,268 @@
+//! A worker: one thread, one event loop, its own connections, buffers and upstream connections.
+//! Only the listening sockets, the routing table and the counters are shared.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::buffer::BufferPool;
+use crate::connection;
+use crate::gateway::{Phase, Shared, WorkerError};
+use crate::routes::Routes;
+use crate::stats::WorkerCounters;
+
+/// Pause after a failed `accept`: without descriptors the next one fails as well, and a loop that
+/// tries at once would take the whole core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Spare head buffers that are kept; a larger one is dropped.
+const SPARE_HEADS: usize = 256;
+const MAX_SPARE_HEAD: usize = 16 * 1024;
+
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub counters: Arc<WorkerCounters>,
+    pub buffers: BufferPool,
+    pub routes: Routes,
+    /// The gateway is stopping: finish what is under way, begin nothing.
+    pub draining: Cell<bool>,
+    /// Wakes the connections that wait for a request when draining begins.
+    pub drain: Notify,
+    /// Wakes the tunnels once no request is left.
+    pub close_tunnels: Notify,
+    /// They have been woken; a tunnel that begins only now ends at once.
+    pub tunnels_closing: Cell<bool>,
+    heads: RefCell<Vec<Vec<u8>>>,
+    open: Cell<usize>,
+    tunnels: Cell<usize>,
+    /// Something that draining waits for has ended.
+    ended: Notify,
+    reaping: Cell<bool>,
+}
+
+/// Runs until the gateway stops.
+pub fn run(
+    shared: Arc<Shared>,
+    index: usize,
+    counters: Arc<WorkerCounters>,
+) -> Result<(), WorkerError> {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(LocalOptions::default())
+        .map_err(WorkerError::Io)?;
+    runtime.block_on(async {
+        let worker = Rc::new(Worker {
+            routes: Routes::new(Arc::clone(&shared.table), index),
+            shared,
+            counters,
+            buffers: BufferPool::default(),
+            draining: Cell::new(false),
+            drain: Notify::new(),
+            close_tunnels: Notify::new(),
+            tunnels_closing: Cell::new(false),
+            heads: RefCell::default(),
+            open: Cell::new(0),
+            tunnels: Cell::new(0),
+            ended: Notify::new(),
+            reaping: Cell::new(false),
+        });
+        serve(&worker).await
+    })
+}
+
+async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
+    let mut phase = worker.shared.phase.subscribe();
+    let mut accepting = JoinSet::new();
+    for listener in worker.shared.listeners().map_err(WorkerError::Io)? {
+        let listener = TcpListener::from_std(listener).map_err(WorkerError::Io)?;
+        accepting.spawn_local(accept(Rc::clone(worker), listener));
+    }
+    loop {
+        if let Phase::Draining(_) = *phase.borrow_and_update() {
+            break;
+        }
+        tokio::select! {
+            // The sender lives in `shared`, which lives in `worker`.
+            _ = phase.changed() => {}
+            Some(_) = accepting.join_next() => return Err(WorkerError::Panicked),
+        }
+    }
+    accepting.shutdown().await;
+    worker.draining.set(true);
+    worker.drain.notify_waiters();
+    drain(worker, phase).await;
+    Ok(())
+}
+
+/// Waits for the requests in flight, then closes the tunnels, which would never end by themselves.
+async fn drain(worker: &Worker, mut phase: tokio::sync::watch::Receiver<Phase>) {
+    let began = Instant::now();
+    loop {
+        let limit = match *phase.borrow_and_update() {
+            Phase::Draining(limit) => limit.and_then(|limit| began.checked_add(limit)),
+            Phase::Serving => None,
+        };
+        if worker.open.get() == 0 {
+            return;
+        }
+        if worker.open.get() == worker.tunnels.get() {
+            worker.tunnels_closing.set(true);
+            worker.close_tunnels.notify_waiters();
+        }
+        let too_late = async {
+            match limit {
+                Some(limit) => sleep_until(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = worker.ended.notified() => {}
+            _ = phase.changed() => {}
+            () = too_late => return,
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                if let Some(open) = Open::new(&worker) {
+                    worker.counters.connections_accepted.add(1);
+                    spawn_local(connection::serve(open, stream, address));
+                } else {
+                    worker.counters.connections_refused.add(1);
+                    connection::turn_away(stream);
+                }
+            }
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(_) => {
+                worker.counters.accept_errors.add(1);
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The client left between its SYN and our accept.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+impl Worker {
+    pub fn connect_timeout(&self) -> Option<Duration> {
+        self.shared.config.timeouts.connect
+    }
+
+    pub fn upstream_idle(&self) -> Option<Duration> {
+        self.shared.config.timeouts.upstream_idle
+    }
+
+    /// An empty buffer to write a head into.
+    pub fn take_head(&self) -> Vec<u8> {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give_head(&self, mut head: Vec<u8>) {
+        let mut heads = self.heads.borrow_mut();
+        if head.capacity() <= MAX_SPARE_HEAD && heads.len() < SPARE_HEADS {
+            head.clear();
+            heads.push(head);
+        }
+    }
+
+    /// Sees to it that idle upstream connections are closed in time, with a task that lives only
+    /// while there are some: an idle gateway has no timers.
+    pub fn reap_later(self: &Rc<Self>) {
+        let Some(keep) = self.upstream_idle() else { return };
+        if self.reaping.replace(true) {
+            return;
+        }
+        let worker = Rc::downgrade(self);
+        spawn_local(async move {
+            loop {
+                sleep(keep.max(Duration::from_millis(10))).await;
+                let Some(worker) = worker.upgrade() else { return };
+                if worker.routes.reap(Some(keep)) == 0 {
+                    worker.reaping.set(false);
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// An open client connection: counted while it lives, however it ends.
+pub struct Open {
+    pub worker: Rc<Worker>,
+    limited: bool,
+}
+
+impl Open {
+    /// `None` when `limits.connections` is reached.
+    fn new(worker: &Rc<Worker>) -> Option<Open> {
+        let shared = &worker.shared;
+        let limit = shared.config.limits.connections;
+        if let Some(limit) = limit
+            && shared.connections.fetch_add(1, Ordering::Relaxed) >= limit
+        {
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        worker.open.set(worker.open.get() + 1);
+        worker.counters.connections_open.add(1);
+        Some(Open { worker: Rc::clone(worker), limited: limit.is_some() })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let worker = &self.worker;
+        if std::thread::panicking() {
+            worker.counters.panics.add(1);
+        }
+        if self.limited {
+            worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        worker.open.set(worker.open.get() - 1);
+        worker.counters.connections_open.sub(1);
+        worker.ended.notify_one();
+    }
+}
+
+/// A client connection that has become a tunnel.
+pub struct TunnelGuard(Open);
+
+impl TunnelGuard {
+    pub fn new(open: Open) -> TunnelGuard {
+        open.worker.tunnels.set(open.worker.tunnels.get() + 1);
+        open.worker.ended.notify_one();
+        TunnelGuard(open)
+    }
+
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.0.worker
+    }
+}
+
+impl Drop for TunnelGuard {
+    fn drop(&mut self) {
+        let worker = &self.0.worker;
+        worker.tunnels.set(worker.tunnels.get() - 1);
+    }
+}

@@ -1,0 +1,1 @@
+//! NIF boundary: terms in, terms out.
