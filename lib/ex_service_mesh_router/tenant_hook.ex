@@ -28,6 +28,14 @@ defmodule ExServiceMeshRouter.TenantHook do
 
   It is needed, too, for a LiveView that is not mounted at the router (`live_render/3`), since that
   one has no `host_uri`.
+
+  ## Which origins
+
+  In production, Phoenix lets sockets connect from pages of the endpoint's own host only, and a
+  tenant's pages have another one. Without this, they render, but never connect:
+
+      config :auth_web, AuthWeb.Endpoint,
+        check_origin: ["//auth.local", "//*.auth.local"]
   """
 
   # LiveView is the application's, never ours: where it is absent, nobody calls this module.
