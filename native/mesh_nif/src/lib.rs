@@ -1,1 +1,91 @@
-//! NIF boundary: terms in, terms out.
+//! The boundary between the BEAM and [`mesh_core`], and nothing else: terms in, terms out, the
+//! resource that holds a gateway, and the dirty call that lends its thread to a worker. Whatever
+//! can be tested without a VM belongs into `mesh_core`.
+
+mod config;
+mod handle;
+mod terms;
+
+use std::time::Duration;
+
+use mesh_core::{Config, Gateway, WorkerError};
+use rustler::{Atom, Encoder, Env, NifResult, ResourceArc, SerdeTerm, Term};
+
+use config::ConfigTerm;
+use handle::{Handle, contain};
+use terms::{Services, atoms};
+
+/// Binds the sockets. What can fail for a reason outside of this program fails here, as a value.
+#[rustler::nif(schedule = "DirtyIo")]
+fn open<'a>(env: Env<'a>, config: Term<'a>) -> Term<'a> {
+    let config = match config.decode::<ConfigTerm>().map(Config::try_from) {
+        Ok(Ok(config)) => config,
+        Ok(Err(why)) => return terms::open_error(env, atoms::config(), "", &why),
+        Err(_) => return terms::open_error(env, atoms::config(), "", "it does not decode"),
+    };
+    match contain(|| Gateway::open(config)) {
+        Ok(Ok(gateway)) => {
+            let handle = ResourceArc::new(Handle { gateway });
+            // Whatever becomes of the supervision tree: with its opener, a gateway stops.
+            env.monitor(&handle, &env.pid());
+            (atoms::ok(), handle).encode(env)
+        }
+        Ok(Err(error)) => terms::refused(env, &error),
+        Err(panic) => terms::open_error(env, atoms::other(), "", &panic),
+    }
+}
+
+/// Serves on this thread until the gateway is told to stop and has drained. `{:error, :running}`
+/// says that an earlier call still serves under this index: its process was killed, which ends the
+/// process, but not the call.
+#[rustler::nif(schedule = "DirtyIo")]
+fn run(env: Env<'_>, handle: ResourceArc<Handle>, index: usize) -> Term<'_> {
+    match contain(|| handle.gateway.run_worker(index)) {
+        Ok(Ok(())) => atoms::ok().encode(env),
+        Ok(Err(WorkerError::AlreadyRunning(_))) => (atoms::error(), atoms::running()).encode(env),
+        Ok(Err(error)) => (atoms::error(), error.to_string()).encode(env),
+        Err(panic) => (atoms::error(), panic).encode(env),
+    }
+}
+
+/// Asks the workers to refuse new connections and to return when the open ones are done, at the
+/// latest after `drain` milliseconds.
+#[rustler::nif]
+fn stop(handle: ResourceArc<Handle>, drain: Option<u64>) -> Atom {
+    handle.gateway.stop(drain.map(Duration::from_millis));
+    atoms::ok()
+}
+
+/// Replaces the whole table. Dirty: 100,000 hosts take longer than a scheduler may be kept.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn put_routes<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    services: Services,
+    default: Option<String>,
+) -> Term<'a> {
+    match contain(|| handle.gateway.set_routes(services.0, default.as_deref())) {
+        Ok(Ok(())) => atoms::ok().encode(env),
+        Ok(Err(error)) => (atoms::error(), error.to_string()).encode(env),
+        Err(panic) => (atoms::error(), panic).encode(env),
+    }
+}
+
+#[rustler::nif]
+fn resolve<'a>(env: Env<'a>, handle: ResourceArc<Handle>, host: &str) -> Term<'a> {
+    terms::resolved(env, handle.gateway.resolve(host))
+}
+
+#[rustler::nif]
+fn addrs(handle: ResourceArc<Handle>) -> Vec<(String, u16)> {
+    let addrs = handle.gateway.local_addrs();
+    addrs.iter().map(|addr| (addr.ip().to_string(), addr.port())).collect()
+}
+
+/// Dirty, because it adds up one row per service and worker.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn stats(env: Env<'_>, handle: ResourceArc<Handle>) -> NifResult<Term<'_>> {
+    terms::plain(SerdeTerm(handle.gateway.stats()).encode(env))
+}
+
+rustler::init!("Elixir.ExServiceMeshRouter.Native");

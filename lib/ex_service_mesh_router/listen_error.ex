@@ -1,0 +1,49 @@
+defmodule ExServiceMeshRouter.ListenError do
+  @moduledoc """
+  Why the gateway cannot listen: the reason with which the application refuses to start.
+
+  `kind` is `:eaddrinuse`, `:eacces`, `:eaddrnotavail`, `:library` (the NIF cannot be loaded),
+  `:config` (the data plane refuses its configuration) or `:other`.
+  """
+
+  defexception [:kind, :address, :port, :detail]
+
+  @impl true
+  def message(%{kind: :eaddrinuse} = error) do
+    """
+    port #{error.port} is in use (#{error.address}). Another program, or an endpoint of this \
+    umbrella, listens there. Stop it, give that endpoint another port \
+    (`config :my_app, MyAppWeb.Endpoint, http: [port: 4001]`), or let the gateway listen \
+    elsewhere: `config :ex_service_mesh_router, port: 4080`. `ss -ltnp 'sport = :#{error.port}'` \
+    names who has it.\
+    """
+  end
+
+  def message(%{kind: :eacces} = error) do
+    """
+    no permission to listen on #{error.address}. Ports below 1024 need a privilege \
+    (CAP_NET_BIND_SERVICE on Linux); or choose another one: \
+    `config :ex_service_mesh_router, port: 4000`.\
+    """
+  end
+
+  def message(%{kind: :eaddrnotavail} = error) do
+    """
+    cannot listen on #{error.address}: this machine has no such address. \
+    `config :ex_service_mesh_router, ip: ...` takes :loopback, :any, or addresses of this machine.\
+    """
+  end
+
+  def message(%{kind: :library} = error) do
+    """
+    the data plane's library cannot be loaded: #{error.detail}. `mix compile --force` in \
+    ex_service_mesh_router (as a dependency: `mix deps.compile ex_service_mesh_router --force`) \
+    builds it anew; a release has to be built on the system it runs on.\
+    """
+  end
+
+  def message(%{kind: :config} = error),
+    do: "the data plane refuses its settings: #{error.detail}"
+
+  def message(error), do: "cannot listen on #{error.address}: #{error.detail}"
+end

@@ -1,0 +1,58 @@
+defmodule ExServiceMeshRouter.MixProject do
+  use Mix.Project
+
+  @version "0.1.0"
+
+  def project do
+    [
+      app: :ex_service_mesh_router,
+      version: @version,
+      elixir: "~> 1.14",
+      # The NIF is built after Elixir, because the task that builds it lives in lib/. Nothing needs
+      # the library before the gateway starts to listen: it is loaded then, not at compile time.
+      compilers: Mix.compilers() ++ [:mesh_nif],
+      elixirc_paths: elixirc_paths(Mix.env()),
+      start_permanent: Mix.env() == :prod,
+      deps: [],
+      description: description(),
+      package: package(),
+      docs: docs()
+    ]
+  end
+
+  def application do
+    [
+      mod: {ExServiceMeshRouter.Application, []},
+      # Optional, so that telemetry is up before the gateway wherever the umbrella has it.
+      extra_applications: [:logger, telemetry: :optional]
+    ]
+  end
+
+  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  defp elixirc_paths(_), do: ["lib"]
+
+  defp description do
+    "One port in front of every Phoenix endpoint of an umbrella: host routing with a Rust data " <>
+      "plane inside the BEAM, endpoints found without being listed."
+  end
+
+  defp package do
+    [
+      licenses: ["Apache-2.0"],
+      links: %{},
+      # Everything a build from the package needs: the Rust sources and the lock file with them.
+      files:
+        ~w(lib native/*/src native/*/Cargo.toml native/*/build.rs Cargo.toml Cargo.lock mix.exs .formatter.exs
+                README.md ARCHITECTURE.md CHANGELOG.md LICENSE)
+    ]
+  end
+
+  # Read by ExDoc where it is installed, ignored elsewhere.
+  defp docs do
+    [
+      main: "readme",
+      source_ref: "v#{@version}",
+      extras: ~w(README.md ARCHITECTURE.md CHANGELOG.md)
+    ]
+  end
+end

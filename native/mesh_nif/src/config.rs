@@ -1,0 +1,76 @@
+//! The argument of `open/1`: a map of the control plane's checked values. Durations are
+//! milliseconds; `nil` is "without limit".
+
+use std::time::Duration;
+
+use mesh_core::Config;
+use mesh_core::config::{Limits, Timeouts};
+use rustler::NifMap;
+
+#[derive(NifMap)]
+pub struct ConfigTerm {
+    ips: Vec<String>,
+    port: u16,
+    reuse_port: bool,
+    workers: usize,
+    trusted_proxies: Vec<String>,
+    timeouts: TimeoutsTerm,
+    limits: LimitsTerm,
+}
+
+#[derive(NifMap)]
+struct TimeoutsTerm {
+    connect: Option<u64>,
+    head: Option<u64>,
+    idle: Option<u64>,
+    upstream_idle: Option<u64>,
+    response: Option<u64>,
+    tunnel_idle: Option<u64>,
+}
+
+#[derive(NifMap)]
+struct LimitsTerm {
+    head_bytes: usize,
+    header_count: usize,
+    body_bytes: Option<u64>,
+    connections: Option<usize>,
+}
+
+impl TryFrom<ConfigTerm> for Config {
+    type Error = String;
+
+    fn try_from(term: ConfigTerm) -> Result<Config, String> {
+        let ConfigTerm { ips, port, reuse_port, workers, trusted_proxies, timeouts, limits } = term;
+        let ips = ips.iter().map(|ip| parse(ip)).collect::<Result<_, _>>()?;
+        let trusted_proxies = trusted_proxies.iter().map(|net| parse(net));
+        Ok(Config {
+            ips,
+            port,
+            reuse_port,
+            workers,
+            trusted_proxies: trusted_proxies.collect::<Result<_, _>>()?,
+            timeouts: Timeouts {
+                connect: millis(timeouts.connect),
+                head: millis(timeouts.head),
+                idle: millis(timeouts.idle),
+                upstream_idle: millis(timeouts.upstream_idle),
+                response: millis(timeouts.response),
+                tunnel_idle: millis(timeouts.tunnel_idle),
+            },
+            limits: Limits {
+                head_bytes: limits.head_bytes,
+                header_count: limits.header_count,
+                body_bytes: limits.body_bytes,
+                connections: limits.connections,
+            },
+        })
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is not valid here"))
+}
+
+fn millis(value: Option<u64>) -> Option<Duration> {
+    value.map(Duration::from_millis)
+}
