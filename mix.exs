@@ -24,12 +24,16 @@ defmodule ExServiceMeshRouter.MixProject do
     [
       mod: {ExServiceMeshRouter.Application, []},
       # Optional, so that telemetry is up before the gateway wherever the umbrella has it.
-      extra_applications: [:logger, telemetry: :optional]
+      extra_applications: [:logger, telemetry: :optional] ++ test_applications(Mix.env())
     ]
   end
 
-  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  # The demo's HTTP server is tested here, and stands where tests need an endpoint.
+  defp elixirc_paths(:test), do: ["lib", "test/support", "examples/demo/lib"]
   defp elixirc_paths(_), do: ["lib"]
+
+  defp test_applications(:test), do: [:crypto]
+  defp test_applications(_), do: []
 
   defp description do
     "One port in front of every Phoenix endpoint of an umbrella: host routing with a Rust data " <>

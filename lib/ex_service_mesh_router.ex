@@ -1,0 +1,147 @@
+defmodule ExServiceMeshRouter do
+  @moduledoc """
+  One port in front, every Phoenix endpoint of the system behind it.
+
+  The gateway is started by this dependency's application, with the configuration that
+  `ExServiceMeshRouter.Config` describes. This module is how to ask it, and how to add services at
+  run time.
+
+  All functions take the name of a gateway as an optional first argument, for those who start more
+  than one (`ExServiceMeshRouter.Supervisor`). Where no gateway runs (in tests, in migrations), the
+  functions that ask answer as if it had no services.
+  """
+
+  alias ExServiceMeshRouter.{Gateway, Host, Names, Native, Routes, Service, Upstream}
+
+  @typedoc """
+  A service.
+
+    * `:name` - the endpoint's module, or the host of a service that is none
+    * `:hosts` - the hosts it answers for, tenants of these not listed
+    * `:upstreams` - where it listens, as `"http://127.0.0.1:4001"` or `"unix:/run/app.sock"`
+    * `:state` - `:listening` or `:not_listening`; requests for the latter get a 503
+    * `:source` - `:endpoint` (found), `:config` (`services`) or `:runtime` (`put_service/2`)
+    * `:application`, `:endpoint` - of an endpoint, `nil` for others
+  """
+  @type service :: %{
+          name: String.t(),
+          hosts: [String.t()],
+          upstreams: [String.t()],
+          state: :listening | :not_listening,
+          source: :endpoint | :config | :runtime,
+          application: atom() | nil,
+          endpoint: module() | nil
+        }
+
+  @doc """
+  All services, sorted by name.
+
+      iex> ExServiceMeshRouter.services()
+      [%{name: "AuthWeb.Endpoint", hosts: ["auth.local"], upstreams: ["http://127.0.0.1:4001"], ...}]
+  """
+  @spec services(module()) :: [service()]
+  def services(name \\ __MODULE__) do
+    running(name, [], fn -> name |> Routes.all() |> Enum.map(&Service.public/1) end)
+  end
+
+  @doc """
+  Routes a host, and the tenants below it, to an upstream or a list of them.
+
+  When it returns, the gateway routes by it. A service of the same host that was configured or put
+  before is replaced; an endpoint that has the host loses it (with a warning) until
+  `delete_service/1`.
+
+      :ok = ExServiceMeshRouter.put_service("legacy.local", "http://127.0.0.1:9001")
+  """
+  @spec put_service(module(), String.t(), String.t() | [String.t()]) :: :ok | {:error, String.t()}
+  def put_service(name \\ __MODULE__, host, upstream) do
+    with {:ok, host} <- host(host),
+         {:ok, upstreams} <- upstreams(upstream),
+         service = Service.static(host, upstreams, :runtime),
+         {:ok, addresses} <- addresses(service) do
+      running(name, {:error, not_running()}, fn ->
+        if addresses != %{}, do: Routes.put_addresses(name, addresses)
+        Routes.put(name, service)
+      end)
+    end
+  end
+
+  @doc """
+  Removes a service that was configured or put. Endpoints cannot be removed: they come and go with
+  their process.
+  """
+  @spec delete_service(module(), String.t()) :: :ok | {:error, String.t()}
+  def delete_service(name \\ __MODULE__, host) do
+    with {:ok, host} <- host(host) do
+      running(name, {:error, not_running()}, fn ->
+        with :error <- Routes.delete(name, {:host, host}) do
+          {:error, "there is no service #{host} that was configured or put"}
+        end
+      end)
+    end
+  end
+
+  @doc """
+  The service that answers for a host (as in a `Host` field: any case, with or without a port), or
+  `nil`. What the gateway would do, asked of the table that it routes by.
+  """
+  @spec resolve(module(), String.t()) :: service() | nil
+  def resolve(name \\ __MODULE__, host) when is_binary(host) do
+    running(name, nil, fn ->
+      with {_rule, _matched, service} <- name |> Gateway.ref() |> Native.resolve(host),
+           %Service{} = service <- Routes.find(name, service) do
+        Service.public(service)
+      end
+    end)
+  end
+
+  @doc "The port it listens on, or `nil`."
+  @spec port(module()) :: :inet.port_number() | nil
+  def port(name \\ __MODULE__) do
+    running(name, nil, fn ->
+      [{_ip, port} | _] = Gateway.addresses(name)
+      port
+    end)
+  end
+
+  @doc """
+  Counters since the start: `:gateway` for all requests, `:services` by the name of the service.
+  """
+  @spec stats(module()) :: map()
+  def stats(name \\ __MODULE__) do
+    running(name, %{gateway: %{}, services: %{}}, fn ->
+      name |> Gateway.ref() |> Native.stats()
+    end)
+  end
+
+  defp host(host) do
+    with :error <- Host.normalise(host) do
+      {:error, "host: got #{inspect(host)}, expected a host name without a port"}
+    end
+  end
+
+  defp upstreams(upstream) do
+    with {:error, part} <- Upstream.parse(upstream) do
+      {:error, "upstream: got #{inspect(part)}, expected #{Upstream.accepted()}"}
+    end
+  end
+
+  # In the caller's time: the registry must not wait for a name server.
+  defp addresses(service) do
+    Enum.reduce_while(Names.used([service]), {:ok, %{}}, fn name, {:ok, known} ->
+      case Names.lookup(name) do
+        {:ok, ips} -> {:cont, {:ok, Map.put(known, name, ips)}}
+        :error -> {:halt, {:error, "upstream: #{name} has no address"}}
+      end
+    end)
+  end
+
+  defp not_running,
+    do: "the gateway is not running; it listens under `mix phx.server` or with `server: true`"
+
+  defp running(name, otherwise, fun) do
+    if Process.whereis(Module.concat(name, Supervisor)), do: fun.(), else: otherwise
+  catch
+    :exit, {:noproc, _} -> otherwise
+  end
+end

@@ -1,0 +1,25 @@
+defmodule ExServiceMeshRouter.Application do
+  @moduledoc false
+  # Starts the gateway if this system listens; checks the configuration in any case.
+
+  use Application
+
+  alias ExServiceMeshRouter.Config
+
+  @impl true
+  def start(_type, _arguments) do
+    options =
+      Application.get_all_env(:ex_service_mesh_router) |> Keyword.delete(:included_applications)
+
+    with {:ok, _config} <- Config.new(options) do
+      if Config.server?(options),
+        do: ExServiceMeshRouter.Supervisor.start_link(options),
+        else: Supervisor.start_link([], strategy: :one_for_one)
+    end
+    |> explain()
+  end
+
+  # With a stack trace, even an empty one, Mix and OTP print an exception by its message.
+  defp explain({:error, %_{__exception__: true} = error}), do: {:error, {error, []}}
+  defp explain(result), do: result
+end

@@ -1,0 +1,108 @@
+defmodule ExServiceMeshRouter.Config do
+  @moduledoc """
+  The keys of `config :ex_service_mesh_router`.
+
+  #{ExServiceMeshRouter.Config.Options.table()}
+
+  Times are in milliseconds. The whole configuration is checked when the application starts; what
+  is wrong with it is reported all at once (`ExServiceMeshRouter.ConfigError`).
+
+      config :ex_service_mesh_router,
+        port: 4000,
+        services: %{"legacy.local" => "http://127.0.0.1:9001"},
+        timeouts: [response: 60_000]
+
+  ## When it listens
+
+  As a Phoenix endpoint does: under `mix phx.server` (or `iex -S mix phx.server`), and with
+  `server: true`, which is what a release sets, usually as
+
+      # config/runtime.exs
+      config :ex_service_mesh_router, server: System.get_env("PHX_SERVER") != nil
+
+  Otherwise (`mix test`, `mix ecto.migrate`, `iex -S mix`) nothing is started, and the NIF is not
+  even loaded.
+
+  ## How many connections
+
+  A connection through the gateway can take three file descriptors of the VM: the client's, the one
+  to the endpoint, and the endpoint's own. The default of `limits: [connections: ...]` is therefore
+  a third of the descriptors that the VM may open, less a reserve for files and the database, and
+  at most 65,536, so that a flood is refused before `accept` fails for everybody.
+  """
+
+  alias ExServiceMeshRouter.{Config.Options, ConfigError}
+
+  @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default, :timeouts, :native]
+  defstruct @enforce_keys
+
+  @typedoc "A checked configuration. Its fields are an implementation detail."
+  @type t :: %__MODULE__{}
+
+  @doc """
+  Checks options and fills in defaults.
+
+  `:name` is not an option of the application: it names an instance that is started by hand, see
+  `ExServiceMeshRouter.Supervisor`.
+  """
+  @spec new(keyword() | map()) :: {:ok, t()} | {:error, ConfigError.t()}
+  def new(options) do
+    options = Enum.to_list(options)
+    {name, options} = Keyword.pop(options, :name, ExServiceMeshRouter)
+
+    case Options.check(options) do
+      {values, []} -> {:ok, build(name, values)}
+      {_values, mistakes} -> {:error, %ConfigError{mistakes: mistakes}}
+    end
+  end
+
+  @doc "Whether to listen, by Phoenix's rule."
+  @spec server?(keyword()) :: boolean()
+  def server?(options) do
+    case Keyword.get(options, :server) do
+      nil -> Application.get_env(:phoenix, :serve_endpoints, false) == true
+      server -> server
+    end
+  end
+
+  defp build(name, values) do
+    ips = ips(values.ip)
+
+    %__MODULE__{
+      name: name,
+      ip: values.ip,
+      ips: ips,
+      port: values.port,
+      services: values.services,
+      discover: values.discover,
+      default: values.default,
+      timeouts: values.timeouts,
+      native: native(values, ips)
+    }
+  end
+
+  # The argument of Native.open/1: everything that the data plane wants to know.
+  defp native(values, ips) do
+    {drainless, _} =
+      Map.split(values.timeouts, ~w(connect head idle upstream_idle response tunnel_idle)a)
+
+    %{
+      ips: ips,
+      port: values.port,
+      reuse_port: false,
+      workers: values.workers,
+      trusted_proxies: values.trusted_proxies,
+      timeouts: finite(drainless),
+      limits: finite(values.limits)
+    }
+  end
+
+  defp finite(map), do: Map.new(map, fn {k, v} -> {k, if(v == :infinity, do: nil, else: v)} end)
+
+  defp ips(:loopback), do: ["127.0.0.1", "::1"]
+  defp ips(:any), do: ["0.0.0.0", "::"]
+  defp ips(list) when is_list(list), do: list |> Enum.map(&text/1) |> Enum.uniq()
+  defp ips(tuple), do: [text(tuple)]
+
+  defp text(ip), do: ip |> :inet.ntoa() |> List.to_string()
+end

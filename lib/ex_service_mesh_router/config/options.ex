@@ -1,0 +1,122 @@
+defmodule ExServiceMeshRouter.Config.Options do
+  @moduledoc false
+  # The catalogue of configuration keys: what each accepts, its default, what it is for. The check,
+  # the documentation and the tests read the same list.
+
+  alias ExServiceMeshRouter.Config.Check
+
+  @timeouts [
+    connect: {2_000, "until an endpoint has accepted a connection"},
+    head: {10_000, "from the first byte of a request head to its last"},
+    idle: {75_000, "a client connection without a request, or a body that has stopped moving"},
+    upstream_idle:
+      {3_000,
+       "how long an unused connection to an endpoint is kept; must be shorter than the endpoint's own limit (Cowboy: 5 s)"},
+    response: {:infinity, "from the request's last byte to the response head"},
+    tunnel_idle: {:infinity, "a WebSocket on which nothing moves"},
+    drain: {30_000, "how long a stopping gateway waits for open requests and tunnels"}
+  ]
+
+  @doc "Name, default and meaning of the keys of `timeouts`."
+  def timeouts, do: @timeouts
+
+  @doc "Name, default and meaning of the keys of `limits`. The default of `connections` is computed."
+  def limits do
+    [
+      head_bytes: {65_536, "longest request or response head, in bytes"},
+      header_count: {100, "most header fields in a head"},
+      body_bytes: {:infinity, "longest request body, in bytes"},
+      connections: {connections(), "most client connections at once"}
+    ]
+  end
+
+  @reserve 128
+  @most 65_536
+
+  defp connections do
+    descriptors = :erlang.system_info(:check_io) |> List.flatten() |> Keyword.get(:max_fds, 1_024)
+    (descriptors - @reserve) |> div(3) |> max(64) |> min(@most)
+  end
+
+  @doc "`{key, type, default in words, meaning}` of every top-level key."
+  def all do
+    [
+      {:port, "0..65535", "4000",
+       "port to listen on; 0 picks a free one, see `ExServiceMeshRouter.port/0`"},
+      {:ip, "`:loopback`, `:any`, an address tuple, or a list of tuples", "`:loopback`",
+       "addresses to listen on; `:loopback` is 127.0.0.1 and ::1, `:any` is everything, IPv4 and IPv6"},
+      {:server, "`true` or `false`",
+       "as Phoenix: `config :phoenix, :serve_endpoints`, else `false`",
+       "whether to listen at all"},
+      {:workers, "an integer from 1 to the number of dirty IO schedulers less two",
+       "a quarter of the schedulers online, at least 1",
+       "threads of the data plane; each takes one dirty IO scheduler, of which two are left to file IO"},
+      {:services, "map of host to upstream, `#{ExServiceMeshRouter.Upstream.accepted()}`",
+       "`%{}`", "services that are no Phoenix endpoints of this system"},
+      {:discover,
+       "`true`, `false`, or `[only: [...], except: [...]]` with applications or endpoints",
+       "`true`", "which Phoenix endpoints get a route"},
+      {:default, "a host, or `nil`", "`nil`",
+       "host whose service answers for unknown hosts; without it they get a 404"},
+      {:trusted_proxies, "list of addresses and CIDR blocks, as strings", "`[]`",
+       "peers whose forwarded header fields are believed"},
+      {:timeouts, "keyword list; milliseconds or `:infinity`", defaults(timeouts()),
+       meanings(timeouts())},
+      {:limits, "keyword list; integers, `body_bytes` and `connections` also `:infinity`",
+       defaults(limits()), meanings(limits())}
+    ]
+  end
+
+  @doc "The catalogue as a Markdown table."
+  def table do
+    rows =
+      for {key, type, default, meaning} <- all(),
+          do: "| `#{key}` | #{type} | #{default} | #{meaning} |\n"
+
+    "| key | values | default | meaning |\n| --- | --- | --- | --- |\n#{rows}"
+  end
+
+  defp defaults(group) do
+    Enum.map_join(group, ", ", fn
+      {:connections, _} -> "`connections`: see below"
+      {key, {value, _}} -> "`#{key}: #{inspect(value)}`"
+    end)
+  end
+
+  defp meanings(group),
+    do: Enum.map_join(group, "; ", fn {key, {_, meaning}} -> "`#{key}`: #{meaning}" end)
+
+  @doc "Checks all options: `{values, mistakes}`, the values with the defaults filled in."
+  def check(options) do
+    unknown = Check.unknown(options, Enum.map(all(), &elem(&1, 0)), "")
+
+    {values, mistakes} =
+      Enum.map_reduce(all(), [], fn {key, _, _, _}, mistakes ->
+        {value, new} = check_key(key, Keyword.get(options, key))
+        {{key, value}, mistakes ++ new}
+      end)
+
+    {Map.new(values), unknown ++ mistakes}
+  end
+
+  defp check_key(:port, nil), do: {4_000, []}
+  defp check_key(:port, value), do: Check.port(value)
+  defp check_key(:ip, nil), do: {:loopback, []}
+  defp check_key(:ip, value), do: Check.ip(value)
+  defp check_key(:server, value), do: Check.server(value)
+  defp check_key(:workers, nil), do: {Check.default_workers(), []}
+  defp check_key(:workers, value), do: Check.workers(value)
+  defp check_key(:services, nil), do: {%{}, []}
+  defp check_key(:services, value), do: Check.services(value)
+  defp check_key(:discover, nil), do: {true, []}
+  defp check_key(:discover, value), do: Check.discover(value)
+  defp check_key(:default, nil), do: {nil, []}
+  defp check_key(:default, value), do: Check.default(value)
+  defp check_key(:trusted_proxies, nil), do: {[], []}
+  defp check_key(:trusted_proxies, value), do: Check.trusted_proxies(value)
+
+  defp check_key(:timeouts, value),
+    do: Check.group(:timeouts, value || [], timeouts(), &Check.time/1)
+
+  defp check_key(:limits, value), do: Check.group(:limits, value || [], limits(), &Check.limit/1)
+end

@@ -1,0 +1,255 @@
+defmodule ExServiceMeshRouter.Discovery do
+  @moduledoc false
+  # Follows the Phoenix endpoints of the system. An endpoint is probed when its start is announced,
+  # when its process or its server ends, and from time to time in case something went unnoticed;
+  # what the probe found becomes a service of the registry.
+  #
+  # The start is announced when the endpoint has started; its listener may be about to bind (a
+  # restart under it, a suspended listener). An endpoint that should listen and does not is asked
+  # again after 5 ms, 10 ms, and so on.
+
+  use GenServer
+
+  require Logger
+
+  alias ExServiceMeshRouter.{Host, Routes, Service}
+  alias ExServiceMeshRouter.Discovery.{Candidates, Events, Probe}
+
+  @rescan 10_000
+  @retries [5, 10, 20, 40, 80, 160, 320, 640, 1_000]
+  @probe_timeout 5_000
+
+  def start_link(config), do: GenServer.start_link(__MODULE__, config)
+
+  @impl true
+  def init(config) do
+    Process.flag(:trap_exit, true)
+
+    state = %{
+      name: config.name,
+      discover: config.discover,
+      own_port: config.port,
+      subscribed?: false,
+      # endpoint => what is known of it
+      endpoints: %{},
+      # monitor => endpoint, of endpoints and of their servers
+      monitors: %{},
+      # monitor of a probe => endpoint
+      probes: %{}
+    }
+
+    {:ok, state, {:continue, :scan}}
+  end
+
+  @impl true
+  def handle_continue(:scan, state), do: {:noreply, scan(state)}
+
+  @impl true
+  def handle_info(:scan, state), do: {:noreply, scan(state)}
+
+  def handle_info({:endpoint_started, endpoint, application}, state) do
+    if Candidates.wanted?(endpoint, application, state.discover),
+      do: {:noreply, state |> know(endpoint, application) |> probe(endpoint, @retries)},
+      else: {:noreply, state}
+  end
+
+  def handle_info({:probe, endpoint, retries}, state),
+    do: {:noreply, probe(state, endpoint, retries)}
+
+  def handle_info({:probed, monitor, result}, state) when is_map_key(state.probes, monitor) do
+    Process.demonitor(monitor, [:flush])
+    {endpoint, state} = probe_done(state, monitor)
+    {:noreply, apply_result(state, endpoint, result)}
+  end
+
+  # A probe that failed or hung says nothing: the endpoint is asked again.
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
+      when is_map_key(state.probes, monitor) do
+    {endpoint, state} = probe_done(state, monitor)
+    {:noreply, retry(state, endpoint)}
+  end
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
+      when is_map_key(state.monitors, monitor) do
+    {endpoint, state} = pop_in(state.monitors[monitor])
+    {:noreply, state |> down(endpoint) |> probe(endpoint, @retries)}
+  end
+
+  def handle_info({:probe_timeout, pid}, state) do
+    Process.exit(pid, :kill)
+    {:noreply, state}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(_reason, _state), do: Events.unsubscribe(self())
+
+  defp scan(state) do
+    Process.send_after(self(), :scan, @rescan)
+
+    state =
+      if state.subscribed?, do: state, else: %{state | subscribed?: Events.subscribe(self())}
+
+    found = Candidates.all(state.discover)
+
+    state = Enum.reduce(Map.keys(state.endpoints) -- Map.keys(found), state, &forget(&2, &1))
+
+    Enum.reduce(found, state, fn {endpoint, application}, state ->
+      state |> know(endpoint, application) |> probe(endpoint, [])
+    end)
+  end
+
+  defp know(state, endpoint, application) do
+    new = %{
+      application: application,
+      service: nil,
+      probing: nil,
+      again: nil,
+      retries: [],
+      watch: [],
+      warned: nil
+    }
+
+    %{state | endpoints: Map.put_new(state.endpoints, endpoint, new)}
+  end
+
+  # Running endpoints stay, even while a code reload has their module unloaded for a moment.
+  defp forget(state, endpoint) do
+    if Process.whereis(endpoint) do
+      state
+    else
+      state = unwatch(state, endpoint)
+      Routes.delete(state.name, {:endpoint, endpoint})
+      %{state | endpoints: Map.delete(state.endpoints, endpoint)}
+    end
+  end
+
+  # One probe at a time; what happens meanwhile asks for another one after it.
+  defp probe(state, endpoint, retries) do
+    case state.endpoints[endpoint] do
+      nil -> state
+      %{probing: nil} = known -> start_probe(state, endpoint, known, retries)
+      known -> put_in(state.endpoints[endpoint], %{known | again: known.again || retries})
+    end
+  end
+
+  defp start_probe(state, endpoint, known, retries) do
+    discovery = self()
+
+    {pid, monitor} =
+      spawn_monitor(fn ->
+        receive do
+          {:go, monitor} ->
+            send(discovery, {:probed, monitor, Probe.run(endpoint, known.application)})
+        end
+      end)
+
+    send(pid, {:go, monitor})
+    Process.send_after(self(), {:probe_timeout, pid}, @probe_timeout)
+    known = %{known | probing: monitor, again: nil, retries: retries}
+    %{put_in(state.endpoints[endpoint], known) | probes: Map.put(state.probes, monitor, endpoint)}
+  end
+
+  defp probe_done(state, monitor) do
+    {endpoint, state} = pop_in(state.probes[monitor])
+
+    case state.endpoints do
+      %{^endpoint => known} ->
+        {endpoint, put_in(state.endpoints[endpoint], %{known | probing: nil})}
+
+      _ ->
+        {endpoint, state}
+    end
+  end
+
+  defp apply_result(state, endpoint, _result) when not is_map_key(state.endpoints, endpoint),
+    do: state
+
+  defp apply_result(state, endpoint, result) do
+    known = state.endpoints[endpoint]
+    waiting? = result.pid != nil and result.expected? and result.upstreams == []
+    upstreams = if waiting? and known.retries == [], do: result.fallback, else: result.upstreams
+    state = state |> watch(endpoint, result) |> publish(endpoint, result.host, upstreams)
+
+    cond do
+      known.again -> probe(state, endpoint, known.again)
+      waiting? -> retry(state, endpoint)
+      true -> state
+    end
+  end
+
+  defp retry(state, endpoint) do
+    case state.endpoints[endpoint] do
+      %{retries: [pause | rest]} -> Process.send_after(self(), {:probe, endpoint, rest}, pause)
+      _ -> :ok
+    end
+
+    state
+  end
+
+  defp down(state, endpoint) do
+    case state.endpoints[endpoint] do
+      %{service: %Service{} = service} -> put_service(state, endpoint, %{service | upstreams: []})
+      _ -> state
+    end
+  end
+
+  defp publish(state, endpoint, host, upstreams) do
+    upstreams = Enum.reject(upstreams, &own?(&1, state.own_port))
+    {hosts, state} = hosts(state, endpoint, host)
+    service = Service.endpoint(endpoint, state.endpoints[endpoint].application, hosts, upstreams)
+    put_service(state, endpoint, service)
+  end
+
+  defp put_service(state, endpoint, service) do
+    if state.endpoints[endpoint].service == service do
+      state
+    else
+      Routes.put(state.name, service)
+      put_in(state.endpoints[endpoint].service, service)
+    end
+  end
+
+  # An endpoint that only says `url: [port: 4000]` means the gateway, not itself.
+  defp own?({:tcp, ip, port}, port) when ip in [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}],
+    do: true
+
+  defp own?(_upstream, _own_port), do: false
+
+  defp hosts(state, endpoint, host) do
+    case Host.normalise(host) do
+      {:ok, host} ->
+        {[host], state}
+
+      :error ->
+        if state.endpoints[endpoint].warned != host do
+          Logger.warning(
+            "#{inspect(endpoint)} gets no route: its `url: [host: #{inspect(host)}]` is no host name"
+          )
+        end
+
+        {[], put_in(state.endpoints[endpoint].warned, host)}
+    end
+  end
+
+  defp watch(state, endpoint, result) do
+    wanted = Enum.reject([result.pid | result.watch], &is_nil/1)
+    known = state.endpoints[endpoint]
+
+    if Enum.map(known.watch, &elem(&1, 0)) == wanted do
+      state
+    else
+      state = unwatch(state, endpoint)
+      watch = for pid <- wanted, do: {pid, Process.monitor(pid)}
+      monitors = for {_pid, monitor} <- watch, into: state.monitors, do: {monitor, endpoint}
+      %{put_in(state.endpoints[endpoint].watch, watch) | monitors: monitors}
+    end
+  end
+
+  defp unwatch(state, endpoint) do
+    monitors = for {_pid, monitor} <- state.endpoints[endpoint].watch, do: monitor
+    Enum.each(monitors, &Process.demonitor(&1, [:flush]))
+    %{put_in(state.endpoints[endpoint].watch, []) | monitors: Map.drop(state.monitors, monitors)}
+  end
+end

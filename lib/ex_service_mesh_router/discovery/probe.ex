@@ -1,0 +1,167 @@
+defmodule ExServiceMeshRouter.Discovery.Probe do
+  @moduledoc false
+  # What one endpoint is right now: its process, its host, where it listens. Runs in a process of
+  # its own, because it asks the endpoint's supervisor, which may be busy or on its way down.
+  #
+  # What is really bound comes first. The configuration is believed only if the endpoint cannot be
+  # asked (before Phoenix 1.7.10, or an adapter without `server_info/2`), or gives no answer for
+  # good although it should serve.
+
+  alias ExServiceMeshRouter.Upstream
+
+  defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: []]
+
+  def run(endpoint, application) do
+    case Process.whereis(endpoint) do
+      nil -> %__MODULE__{host: host(endpoint, application, nil)}
+      pid -> running(endpoint, application, pid)
+    end
+  end
+
+  defp running(endpoint, application, pid) do
+    expected? = serves?(endpoint, application)
+
+    {upstreams, fallback} =
+      case bound(endpoint) do
+        {:ok, upstream} -> {[upstream], []}
+        :none -> {[], if(expected?, do: configured(endpoint, application), else: [])}
+        :unknown -> {if(expected?, do: configured(endpoint, application), else: []), []}
+      end
+
+    %__MODULE__{
+      pid: pid,
+      host: host(endpoint, application, pid),
+      upstreams: upstreams,
+      fallback: fallback,
+      expected?: expected?,
+      watch: server_processes(endpoint, pid)
+    }
+  end
+
+  defp bound(endpoint) do
+    case endpoint.server_info(:http) do
+      {:ok, {:ok, address}} -> from_bound(address)
+      {:ok, address} -> from_bound(address)
+      _error -> :none
+    end
+  rescue
+    # Neither the endpoint nor its adapter has it.
+    UndefinedFunctionError -> :unknown
+    _ -> :none
+  catch
+    # The server, or the endpoint, ends while it is asked.
+    _kind, _reason -> :none
+  end
+
+  defp from_bound(address) do
+    with :error <- Upstream.from_bound(address), do: :none
+  end
+
+  defp configured(endpoint, application) do
+    http = setting(endpoint, application, :http)
+    url = setting(endpoint, application, :url)
+
+    cond do
+      is_list(http) -> from_options(http)
+      http == false or setting(endpoint, application, :https) -> []
+      is_list(url) -> from_port(nil, url[:port])
+      true -> []
+    end
+  end
+
+  # `ip: {:local, path}` and cowboy's `:inet6` stand among other options.
+  defp from_options(options) do
+    options = Enum.filter(options, &match?({_, _}, &1))
+
+    case :proplists.get_value(:ip, options, nil) do
+      {:local, path} -> from_port({:local, path}, 0)
+      ip -> from_port(ip, :proplists.get_value(:port, options, 4_000))
+    end
+  end
+
+  defp from_port({:local, _} = path, _port), do: ok(Upstream.from_bound(path))
+  defp from_port(ip, {:system, variable}), do: from_port(ip, System.get_env(variable))
+
+  defp from_port(ip, port) when is_binary(port) do
+    case Integer.parse(port) do
+      {number, ""} -> from_port(ip, number)
+      _ -> []
+    end
+  end
+
+  defp from_port(ip, port), do: ok(Upstream.from_bound({ip || {127, 0, 0, 1}, port}))
+
+  defp ok({:ok, upstream}), do: [upstream]
+  defp ok(:error), do: []
+
+  defp serves?(endpoint, application) do
+    case setting(endpoint, application, :server) do
+      nil -> Application.get_env(:phoenix, :serve_endpoints, false) == true
+      server -> server == true
+    end
+  end
+
+  # A running endpoint knows its settings, start options included. Phoenix's default otherwise.
+  defp host(endpoint, application, pid) do
+    url =
+      if pid,
+        do: setting(endpoint, application, :url),
+        else: from_env(endpoint, application, :url)
+
+    case is_list(url) && url[:host] do
+      {:system, variable} -> System.get_env(variable) || "localhost"
+      host when is_binary(host) -> host
+      _ -> "localhost"
+    end
+  end
+
+  defp setting(endpoint, application, key) do
+    endpoint.config(key)
+  rescue
+    _ -> from_env(endpoint, application, key)
+  catch
+    _kind, _reason -> from_env(endpoint, application, key)
+  end
+
+  defp from_env(endpoint, application, key) do
+    case Application.get_env(application, endpoint) do
+      settings when is_list(settings) -> Keyword.get(settings, key)
+      _ -> nil
+    end
+  end
+
+  # The processes whose end means that the listener is gone, although the endpoint lives on: its
+  # supervisor restarts them, and no event says so.
+  defp server_processes(endpoint, pid) do
+    if supervisor?(pid) do
+      for {id, child, _, _} <- Supervisor.which_children(pid),
+          is_pid(child) and server?(id, endpoint),
+          do: child
+    else
+      []
+    end
+  catch
+    :exit, _reason -> []
+  end
+
+  # Bandit's child is {endpoint, :http}; Cowboy's ends in the name of its listener.
+  defp server?(id, endpoint) when is_tuple(id) and tuple_size(id) > 1 do
+    id == {endpoint, :http} or elem(id, tuple_size(id) - 1) == Module.concat(endpoint, HTTP)
+  end
+
+  defp server?(_id, _endpoint), do: false
+
+  # Whatever is no supervisor must not be sent a supervisor's calls.
+  defp supervisor?(pid) do
+    case Process.info(pid, :dictionary) do
+      {:dictionary, dictionary} ->
+        match?(
+          {:"$initial_call", {:supervisor, _, _}},
+          List.keyfind(dictionary, :"$initial_call", 0)
+        )
+
+      nil ->
+        false
+    end
+  end
+end

@@ -1,0 +1,88 @@
+defmodule ExServiceMeshRouter.Gateway do
+  @moduledoc false
+  # Owns the data plane: opens it (which binds the sockets) and holds the reference that all others
+  # use. When this process dies, the data plane stops; whatever is started after it in the tree
+  # starts anew with it.
+
+  use GenServer
+
+  require Logger
+
+  alias ExServiceMeshRouter.{ListenError, Native}
+
+  def start_link(config) do
+    GenServer.start_link(__MODULE__, config, name: process_name(config.name))
+  end
+
+  @doc "The data plane's reference, an argument for the functions of Native."
+  def ref(name), do: GenServer.call(process_name(name), :ref)
+
+  @doc "`[{ip, port}]` as bound."
+  def addresses(name), do: name |> ref() |> Native.addrs()
+
+  @doc "Tells the workers to finish within `drain` milliseconds and to return."
+  def drain(gateway, :infinity), do: Native.stop(gateway, nil)
+  def drain(gateway, milliseconds), do: Native.stop(gateway, milliseconds)
+
+  @doc "Called by a worker that was stopped although nobody wanted that."
+  def stopped(name), do: GenServer.cast(process_name(name), :stopped)
+
+  defp process_name(name), do: Module.concat(name, Gateway)
+
+  @impl true
+  def init(config) do
+    with :ok <- load(),
+         {:ok, gateway} <- open(config, config.ips) do
+      log_listening(Native.addrs(gateway), config)
+      {:ok, gateway}
+    else
+      {:error, error} -> {:stop, {:shutdown, error}}
+    end
+  end
+
+  @impl true
+  def handle_call(:ref, _from, gateway), do: {:reply, gateway, gateway}
+
+  @impl true
+  def handle_cast(:stopped, gateway), do: {:stop, {:shutdown, :stopped}, gateway}
+
+  defp load do
+    case Native.load() do
+      :ok -> :ok
+      {:error, text} -> {:error, %ListenError{kind: :library, detail: text}}
+    end
+  end
+
+  defp open(config, ips) do
+    case Native.open(%{config.native | ips: ips}) do
+      {:ok, gateway} ->
+        {:ok, gateway}
+
+      {:error, {kind, address, detail}} ->
+        error = %ListenError{kind: kind, address: address, detail: detail, port: config.port}
+        open_without_ipv6(config, ips, error)
+    end
+  end
+
+  # Nobody asked for IPv6 by name with :loopback and :any, and in many containers there is none.
+  defp open_without_ipv6(%{ip: ip} = config, ips, %{kind: kind, address: "[" <> _} = error)
+       when ip in [:loopback, :any] and kind in [:eaddrnotavail, :other] do
+    case Enum.reject(ips, &String.contains?(&1, ":")) do
+      ^ips -> {:error, error}
+      ipv4 -> open(config, ipv4)
+    end
+  end
+
+  defp open_without_ipv6(_config, _ips, error), do: {:error, error}
+
+  defp log_listening(addresses, config) do
+    urls = Enum.map_join(addresses, " and ", fn {ip, port} -> "http://#{bracket(ip)}:#{port}" end)
+
+    workers =
+      if config.native.workers == 1, do: "1 worker", else: "#{config.native.workers} workers"
+
+    Logger.info("ExServiceMeshRouter listening on #{urls} (#{workers})")
+  end
+
+  defp bracket(ip), do: if(String.contains?(ip, ":"), do: "[#{ip}]", else: ip)
+end

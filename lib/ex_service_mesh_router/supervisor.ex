@@ -1,0 +1,76 @@
+defmodule ExServiceMeshRouter.Supervisor do
+  @moduledoc """
+  One gateway: its listener, its registry of services, its workers, its discovery.
+
+  The application starts one of these from its configuration. Another one can be started anywhere
+  in a supervision tree, with the keys of `ExServiceMeshRouter.Config` and a name:
+
+      children = [
+        {ExServiceMeshRouter.Supervisor, name: MyApp.AdminGateway, port: 4100}
+      ]
+
+  It listens as soon as it is started, whatever `server` says. The functions of
+  `ExServiceMeshRouter` take its name as first argument:
+  `ExServiceMeshRouter.services(MyApp.AdminGateway)`.
+
+  Start it before what it routes to: a supervisor stops its children in reverse order, and the
+  gateway should be the last to leave.
+  """
+
+  use Supervisor
+
+  alias ExServiceMeshRouter.{Config, Discovery, Gateway, Names, Routes, Worker}
+
+  @doc """
+  Starts a gateway.
+
+  Returns `{:error, %ExServiceMeshRouter.ConfigError{}}` for options that are wrong, and
+  `{:error, %ExServiceMeshRouter.ListenError{}}` if it cannot listen.
+  """
+  @spec start_link(keyword()) :: {:ok, pid()} | {:error, term()}
+  def start_link(options \\ []) do
+    with {:ok, config} <- Config.new(options) do
+      Supervisor.start_link(__MODULE__, config, name: Module.concat(config.name, Supervisor))
+      |> readable()
+    end
+  end
+
+  @doc false
+  def child_spec(options) do
+    %{
+      id: Keyword.get(options, :name, __MODULE__),
+      start: {__MODULE__, :start_link, [options]},
+      type: :supervisor
+    }
+  end
+
+  defp readable({:error, {:shutdown, {:failed_to_start_child, Gateway, {:shutdown, reason}}}}),
+    do: {:error, reason}
+
+  defp readable(result), do: result
+
+  # Whoever depends on the data plane's reference comes after its owner, and goes with it. The
+  # registry has its routes before a worker accepts; discovery ends before the workers drain.
+  @impl true
+  def init(config) do
+    children =
+      [{Gateway, config}, {Routes, config}, {Names, config}, workers(config)] ++
+        if(config.discover == false, do: [], else: [{Discovery, config}])
+
+    Supervisor.init(children, strategy: :rest_for_one)
+  end
+
+  # A failing worker pauses before it ends, so no fault that lasts can exceed this intensity.
+  defp workers(config) do
+    count = config.native.workers
+    children = for index <- 0..(count - 1), do: {Worker, {config, index}}
+    options = [strategy: :one_for_one, max_restarts: 3 * count, max_seconds: 1]
+
+    %{
+      id: :workers,
+      type: :supervisor,
+      start: {Supervisor, :start_link, [children, options]},
+      shutdown: :infinity
+    }
+  end
+end

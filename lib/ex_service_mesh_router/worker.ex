@@ -1,0 +1,112 @@
+defmodule ExServiceMeshRouter.Worker do
+  @moduledoc false
+  # One data-plane thread. The thread belongs to a process that sits in one NIF call for as long as
+  # the worker serves; such a process gets no message and cannot be stopped from outside. So there
+  # are two processes: the runner, which makes the call, and this one, its owner, which the
+  # supervisor knows, which tells the data plane to stop and waits for the drain.
+  #
+  # When the call returns without having been told to, the owner exits with the reason and its
+  # supervisor starts another one. A call that fails soon after its start is given up only after a
+  # pause, so that a lasting fault costs log lines and not the supervision tree.
+  #
+  # A runner that is killed ends at once, its call does not: it serves on. The next runner is then
+  # told `:running`, and this process looks again from time to time.
+
+  use GenServer
+
+  require Logger
+
+  alias ExServiceMeshRouter.{Gateway, Native}
+
+  @pause 1_000
+  @look_again 200
+  # The data plane itself ends the drain; this is for its answer to arrive.
+  @margin 5_000
+
+  def child_spec({config, index}) do
+    %{
+      id: {__MODULE__, index},
+      start: {__MODULE__, :start_link, [{config, index}]},
+      shutdown: shutdown(config)
+    }
+  end
+
+  @doc "How long a supervisor has to wait for workers to drain."
+  def shutdown(%{timeouts: %{drain: :infinity}}), do: :infinity
+  def shutdown(%{timeouts: %{drain: drain}}), do: drain + @margin
+
+  def start_link({config, index}), do: GenServer.start_link(__MODULE__, {config, index})
+
+  @impl true
+  def init({config, index}) do
+    Process.flag(:trap_exit, true)
+    {:ok, run(%{config: config, gateway: Gateway.ref(config.name), index: index})}
+  end
+
+  defp run(%{gateway: gateway, index: index} = state) do
+    runner = spawn_link(fn -> exit({:returned, Native.run(gateway, index)}) end)
+    Map.merge(state, %{runner: runner, since: now()})
+  end
+
+  @impl true
+  def handle_info({:EXIT, runner, {:returned, result}}, %{runner: runner} = state) do
+    case result do
+      :ok -> {:noreply, later(state, :stopped, @pause)}
+      {:error, :running} -> {:noreply, later(state, :run, @look_again)}
+      {:error, why} -> failed(why, state)
+    end
+  end
+
+  def handle_info({:EXIT, runner, reason}, %{runner: runner} = state), do: failed(reason, state)
+  def handle_info(:run, state), do: {:noreply, run(state)}
+  def handle_info({:failed, why}, state), do: {:stop, {:shutdown, {:failed, why}}, state}
+
+  # Stopped, and not on its way to the end like its supervisor: the gateway itself has to be opened
+  # anew.
+  def handle_info(:stopped, state) do
+    Gateway.stopped(state.config.name)
+    {:noreply, state}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp failed(why, state) do
+    Logger.error("gateway worker #{state.index} failed and is restarted: #{describe(why)}")
+
+    if now() - state.since < @pause,
+      do: {:noreply, later(state, {:failed, why}, @pause)},
+      else: {:stop, {:shutdown, {:failed, why}}, state}
+  end
+
+  defp later(state, message, time) do
+    Process.send_after(self(), message, time)
+    %{state | runner: nil}
+  end
+
+  # Only the supervisor's word stops the gateway; a worker that ends by itself ends alone.
+  @impl true
+  def terminate(:shutdown, state) do
+    Gateway.drain(state.gateway, state.config.timeouts.drain)
+    await_return(state)
+  end
+
+  def terminate(_reason, _state), do: :ok
+
+  defp await_return(%{runner: nil} = state), do: state |> run() |> await_return()
+
+  defp await_return(%{runner: runner} = state) do
+    receive do
+      {:EXIT, ^runner, {:returned, {:error, :running}}} ->
+        Process.sleep(20)
+        await_return(%{state | runner: nil})
+
+      {:EXIT, ^runner, _reason} ->
+        :ok
+    end
+  end
+
+  defp describe(why) when is_binary(why), do: why
+  defp describe(why), do: Exception.format_exit(why)
+
+  defp now, do: System.monotonic_time(:millisecond)
+end
