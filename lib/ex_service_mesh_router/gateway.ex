@@ -21,10 +21,14 @@ defmodule ExServiceMeshRouter.Gateway do
   def addresses(name), do: name |> ref() |> Native.addrs()
 
   @doc "Tells the workers to finish within `drain` milliseconds and to return."
-  def drain(gateway, :infinity), do: Native.stop(gateway, nil)
-  def drain(gateway, milliseconds), do: Native.stop(gateway, milliseconds)
+  def drain(gateway, drain) do
+    Native.stop(gateway, if(drain == :infinity, do: nil, else: drain))
+  rescue
+    # Lost with its module, see Worker. The data plane then ends with this process.
+    ArgumentError -> :ok
+  end
 
-  @doc "Called by a worker that was stopped although nobody wanted that."
+  @doc "Called by a worker that was stopped, or has lost the reference, without anybody's order."
   def stopped(name), do: GenServer.cast(process_name(name), :stopped)
 
   defp process_name(name), do: Module.concat(name, Gateway)
@@ -44,7 +48,10 @@ defmodule ExServiceMeshRouter.Gateway do
   def handle_call(:ref, _from, gateway), do: {:reply, gateway, gateway}
 
   @impl true
-  def handle_cast(:stopped, gateway), do: {:stop, {:shutdown, :stopped}, gateway}
+  def handle_cast(:stopped, gateway) do
+    Logger.warning("ExServiceMeshRouter lost its data plane and opens it anew")
+    {:stop, {:shutdown, :stopped}, gateway}
+  end
 
   defp load do
     case Native.load() do

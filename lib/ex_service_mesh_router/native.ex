@@ -5,8 +5,8 @@ defmodule ExServiceMeshRouter.Native do
   #
   # The library is loaded by load/0, when a gateway starts, and not with the module: an application
   # that does not listen (tests, migrations) needs no library. Once loaded, it is asked for again
-  # whenever this module is loaded anew. If the old code is still there, the VM refuses that, and
-  # keeps the old code: the running workers are calls into it.
+  # whenever this module is loaded anew. While the old code is there that is refused, which keeps
+  # the old code: the running workers are calls into it.
 
   @on_load :reload
 
@@ -28,7 +28,13 @@ defmodule ExServiceMeshRouter.Native do
   end
 
   @doc false
-  def reload, do: if(:persistent_term.get(@loaded, false), do: load_library(), else: :ok)
+  def reload do
+    if :persistent_term.get(@loaded, false) do
+      with {:error, {:upgrade, _}} <- load_library(), do: {:error, :in_use_by_the_running_gateway}
+    else
+      :ok
+    end
+  end
 
   defp load_library, do: :erlang.load_nif(library(), 0)
 

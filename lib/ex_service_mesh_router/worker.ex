@@ -44,8 +44,16 @@ defmodule ExServiceMeshRouter.Worker do
   end
 
   defp run(%{gateway: gateway, index: index} = state) do
-    runner = spawn_link(fn -> exit({:returned, Native.run(gateway, index)}) end)
+    runner = spawn_link(fn -> exit({:returned, call(gateway, index)}) end)
     Map.merge(state, %{runner: runner, since: now()})
+  end
+
+  # The reference is no argument for the library any more when its module was deleted and purged
+  # and has come back since.
+  defp call(gateway, index) do
+    Native.run(gateway, index)
+  rescue
+    ArgumentError -> {:error, :lost}
   end
 
   @impl true
@@ -53,6 +61,7 @@ defmodule ExServiceMeshRouter.Worker do
     case result do
       :ok -> {:noreply, later(state, :stopped, @pause)}
       {:error, :running} -> {:noreply, later(state, :run, @look_again)}
+      {:error, :lost} -> handle_info(:stopped, %{state | runner: nil})
       {:error, why} -> failed(why, state)
     end
   end
@@ -61,8 +70,7 @@ defmodule ExServiceMeshRouter.Worker do
   def handle_info(:run, state), do: {:noreply, run(state)}
   def handle_info({:failed, why}, state), do: {:stop, {:shutdown, {:failed, why}}, state}
 
-  # Stopped, and not on its way to the end like its supervisor: the gateway itself has to be opened
-  # anew.
+  # Stopped or lost, and its supervisor is not on its way down: the gateway has to be opened anew.
   def handle_info(:stopped, state) do
     Gateway.stopped(state.config.name)
     {:noreply, state}
@@ -96,6 +104,7 @@ defmodule ExServiceMeshRouter.Worker do
 
   defp await_return(%{runner: runner} = state) do
     receive do
+      # An earlier call, whose process was killed, is draining.
       {:EXIT, ^runner, {:returned, {:error, :running}}} ->
         Process.sleep(20)
         await_return(%{state | runner: nil})
