@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+use crate::proxy_protocol::ProxyProtocol;
+
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
     /// Addresses to listen on, all on the same port.
@@ -21,6 +23,9 @@ pub struct Config {
     /// Peers whose forwarded header fields are believed.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
+    /// Trusted peers must announce the client with a PROXY protocol header.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
     #[serde(default)]
     pub timeouts: Timeouts,
     #[serde(default)]
@@ -75,11 +80,26 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// Client connections at once, over all workers.
     pub connections: Option<usize>,
+    /// Client connections at once from one address (IPv6: from one /64 network).
+    pub connections_per_client: Option<usize>,
+    /// Requests on one client connection, which is then closed.
+    pub requests_per_connection: Option<u64>,
+    /// Bytes per second below which a client that sends or takes a body is using up its `idle`
+    /// time, instead of winning it back with every byte.
+    pub body_rate: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { head_bytes: 64 * 1024, header_count: 100, body_bytes: None, connections: None }
+        Limits {
+            head_bytes: 64 * 1024,
+            header_count: 100,
+            body_bytes: None,
+            connections: None,
+            connections_per_client: None,
+            requests_per_connection: None,
+            body_rate: Some(240),
+        }
     }
 }
 
@@ -92,6 +112,7 @@ impl Default for Config {
             reuse_port: false,
             workers: 1,
             trusted_proxies: Vec::new(),
+            proxy_protocol: None,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }

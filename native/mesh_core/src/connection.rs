@@ -1,7 +1,6 @@
 //! One client connection: request after request, until somebody has had enough.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -20,6 +19,7 @@ use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::{self, BodyLength, Forwarding, Method, RequestInfo};
 use crate::io::{poll_fill, reset_on_close};
 use crate::peer::Peer;
+use crate::proxy_protocol::Announced;
 use crate::reply::{self, Framing, Prefer};
 use crate::timer::Timer;
 use crate::tunnel::Tunnel;
@@ -38,6 +38,8 @@ pub struct Connection {
     /// What the client has sent and nobody has taken yet.
     pub input: Buf,
     pub timer: Timer,
+    /// Requests taken so far.
+    taken: u64,
 }
 
 /// A request whose head has been taken.
@@ -76,7 +78,19 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
         client,
         input: Buf::new(),
         timer: Timer::default(),
+        taken: 0,
         worker: Rc::clone(&worker),
+    };
+    if connection.peer.trusted && worker.shared.config.proxy_protocol.is_some() {
+        if let Err(error) = connection.read_announcement().await {
+            let next = connection.refuse(error.into()).await;
+            return connection.end(next).await;
+        }
+    }
+    let Some(_admitted) = worker.shared.clients.admit(connection.peer.ip) else {
+        worker.counters.connections_refused.add(1);
+        let next = connection.reply(&Error::TooManyConnections, None, false).await;
+        return connection.end(next).await;
     };
     let mut drain = pin!(worker.drain.notified());
     while connection.wait_for_request(drain.as_mut()).await {
@@ -94,10 +108,8 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
             },
             Err(refused) => connection.refuse(refused).await,
         };
-        match next {
-            Next::Request => {}
-            Next::Close => return,
-            Next::Linger => return connection.linger().await,
+        if !matches!(next, Next::Request) {
+            return connection.end(next).await;
         }
     }
 }
@@ -136,10 +148,35 @@ impl Connection {
         .await
     }
 
+    /// Reads the PROXY protocol header with which a trusted peer begins, and takes the client that
+    /// it announces for the peer from now on.
+    async fn read_announcement(&mut self) -> Result<(), Error> {
+        let worker = Rc::clone(&self.worker);
+        let config = &worker.shared.config;
+        let Some(version) = config.proxy_protocol else { return Ok(()) };
+        self.timer.set(config.timeouts.head);
+        loop {
+            match version.read(self.input.filled()).map_err(Error::BadRequest)? {
+                Announced::Whole { size, client } => {
+                    if let Some(address) = client {
+                        self.peer = Peer::new(address, &config.trusted_proxies);
+                    }
+                    self.input.consume(size);
+                    return Ok(());
+                }
+                Announced::Partial if self.read_more().await? == 0 => {
+                    return Err(Error::ClientGone);
+                }
+                Announced::Partial => {}
+            }
+        }
+    }
+
     /// Reads until there is a whole head, and takes it. `None`: the client closed before it began.
     async fn read_head(&mut self) -> Result<Option<Accepted>, Refused> {
-        let limits = &self.worker.shared.config.limits;
-        let head_timeout = self.worker.shared.config.timeouts.head;
+        let worker = Rc::clone(&self.worker);
+        let limits = &worker.shared.config.limits;
+        let head_timeout = worker.shared.config.timeouts.head;
         let most = limits.head_bytes;
         let mut scan = HeadScan::default();
         let mut looked = false;
@@ -173,23 +210,24 @@ impl Connection {
                     }
                 }
             }
-            let read = poll_fn(|cx| {
-                let filled = poll_fill(cx, &mut self.client, &mut self.input, &self.worker.buffers);
-                if filled.is_ready() {
-                    return filled;
-                }
-                self.timer.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-            });
-            match read.await {
-                Ok(0) if self.input.is_empty() => return Ok(None),
-                Ok(0) => return Err(Error::ClientGone.into()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(Error::HeadTimeout.into());
-                }
-                Err(_) => return Err(Error::ClientGone.into()),
+            match self.read_more().await? {
+                0 if self.input.is_empty() => return Ok(None),
+                0 => return Err(Error::ClientGone.into()),
+                _ => {}
             }
         }
+    }
+
+    /// Reads what there is, for as long as the timer allows. 0: the client has closed.
+    async fn read_more(&mut self) -> Result<usize, Error> {
+        poll_fn(|cx| {
+            let filled = poll_fill(cx, &mut self.client, &mut self.input, &self.worker.buffers);
+            match filled {
+                Poll::Ready(read) => Poll::Ready(read.map_err(|_| Error::ClientGone)),
+                Poll::Pending => self.timer.poll(cx).map(|()| Err(Error::HeadTimeout)),
+            }
+        })
+        .await
     }
 
     /// Checks the head, finds the service, and writes the head for the endpoint.
@@ -200,7 +238,9 @@ impl Connection {
         let bytes = &self.input.filled()[..size];
         let request = request::parse(bytes, &mut storage, limits)?
             .ok_or(Error::BadRequest("the request head is malformed"))?;
-        let info = request.info;
+        let mut info = request.info;
+        // The last one that this connection may bring is told so in its response.
+        info.keep_alive &= limits.requests_per_connection.is_none_or(|most| self.taken + 1 < most);
         let refused = |error| Refused { error, info: Some(info) };
         if let (BodyLength::Length(length), Some(most)) = (info.body, limits.body_bytes)
             && length > most
@@ -225,6 +265,7 @@ impl Connection {
         let mut head = self.worker.take_head();
         request.write(&forwarding, &mut head);
         self.input.consume(size);
+        self.taken += 1;
         Ok(Accepted { info, service, head })
     }
 
@@ -314,6 +355,12 @@ impl Connection {
             (true, true) => Next::Request,
             (true, false) if whole => Next::Close,
             (true, false) => Next::Linger,
+        }
+    }
+
+    async fn end(self, next: Next) {
+        if let Next::Linger = next {
+            self.linger().await;
         }
     }
 

@@ -31,6 +31,7 @@ pub enum Error {
     UnknownService(String),
     NotListening,
     Overloaded,
+    TooManyConnections,
     Connect(io::Error),
     ConnectTimeout,
     /// The endpoint did not answer in time.
@@ -58,7 +59,7 @@ impl Error {
             | Error::ResponseTimeout
             | Error::UpstreamClosed
             | Error::BadResponse(_) => Side::Upstream,
-            Error::Overloaded => Side::Gateway,
+            Error::Overloaded | Error::TooManyConnections => Side::Gateway,
             _ => Side::Downstream,
         }
     }
@@ -97,6 +98,11 @@ impl Error {
             Error::Overloaded => {
                 (503, "Service Unavailable", "the gateway has no room for more".into())
             }
+            Error::TooManyConnections => (
+                503,
+                "Service Unavailable",
+                "there are too many connections from this address".into(),
+            ),
             Error::Connect(_) => (502, "Bad Gateway", "the service refused the connection".into()),
             Error::ConnectTimeout => {
                 (504, "Gateway Timeout", "the service did not accept the connection in time".into())

@@ -16,11 +16,13 @@ use std::task::Poll;
 use tokio::time::Instant;
 
 use crate::buffer::Buf;
+use crate::config::Config;
 use crate::connection::{Accepted, Connection};
 use crate::error::Error;
 use crate::http1::chunked::{Decoder, Output};
 use crate::http1::request::{BodyLength, RequestInfo};
 use crate::io::Stream;
+use crate::stall::Stall;
 use crate::upstream::{Lent, LocalService, Want};
 
 use downlink::{Downlink, Passed};
@@ -38,7 +40,6 @@ pub struct Exchange<'c> {
 }
 
 /// What the two directions tell each other.
-#[derive(Default)]
 struct State {
     /// The whole request has been sent to the endpoint.
     request_sent: Cell<bool>,
@@ -50,9 +51,9 @@ struct State {
     upstream_spoke: Cell<bool>,
     /// The client has been sent something of the final response.
     response_started: Cell<bool>,
-    /// When waiting for the client to send or to take ends.
-    up_deadline: Cell<Option<Instant>>,
-    down_deadline: Cell<Option<Instant>>,
+    /// Patience with a client that sends, and with one that takes.
+    up: Stall,
+    down: Stall,
     /// When waiting for the response head ends.
     response_deadline: Cell<Option<Instant>>,
 }
@@ -81,8 +82,8 @@ pub struct Outcome {
 impl<'c> Exchange<'c> {
     pub fn new(connection: &'c mut Connection, accepted: Accepted) -> Exchange<'c> {
         let reply = connection.worker.take_head();
-        let state = State::default();
-        state.request_read.set(accepted.info.body == BodyLength::None);
+        let config = &connection.worker.shared.config;
+        let state = State::new(config, accepted.info.body == BodyLength::None);
         Exchange {
             connection,
             info: accepted.info,
@@ -216,12 +217,26 @@ impl<'c> Exchange<'c> {
 }
 
 impl State {
+    fn new(config: &Config, request_read: bool) -> State {
+        let stall = || Stall::new(config.timeouts.idle, config.limits.body_rate);
+        State {
+            request_sent: Cell::new(false),
+            request_read: Cell::new(request_read),
+            upstream_write_failed: Cell::new(false),
+            upstream_spoke: Cell::new(false),
+            response_started: Cell::new(false),
+            up: stall(),
+            down: stall(),
+            response_deadline: Cell::new(None),
+        }
+    }
+
     /// Which wait ends first, and what it means when it does.
     fn next_deadline(&self) -> Option<(Instant, Error)> {
         let mut next: Option<(Instant, Error)> = None;
         let waits = [
-            (self.up_deadline.get(), Error::BodyTimeout),
-            (self.down_deadline.get(), Error::ClientGone),
+            (self.up.deadline(), Error::BodyTimeout),
+            (self.down.deadline(), Error::ClientGone),
             (self.response_deadline.get(), Error::ResponseTimeout),
         ];
         for (at, error) in waits {

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::clients::Clients;
 use crate::config::Config;
 use crate::host::Host;
 use crate::listener::{self, OpenError};
@@ -34,6 +35,7 @@ pub struct Shared {
     pub phase: watch::Sender<Phase>,
     /// Client connections over all workers, counted only where a limit asks for it.
     pub connections: AtomicUsize,
+    pub clients: Arc<Clients>,
     listeners: Mutex<Vec<TcpListener>>,
     workers: Vec<WorkerSlot>,
 }
@@ -83,6 +85,7 @@ impl Gateway {
             table: Arc::default(),
             phase: watch::channel(Phase::Serving).0,
             connections: AtomicUsize::new(0),
+            clients: Clients::new(config.limits.connections_per_client),
             listeners: Mutex::new(listeners),
             workers: (0..config.workers.max(1)).map(|_| WorkerSlot::default()).collect(),
             config,

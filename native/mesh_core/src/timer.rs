@@ -42,6 +42,11 @@ impl Timer {
 }
 
 /// The moment `after` from now; an absurdly long time is no deadline.
-pub fn deadline(after: Option<Duration>) -> Option<Instant> {
-    after.and_then(|duration| Instant::now().checked_add(duration))
+pub fn deadline(duration: Option<Duration>) -> Option<Instant> {
+    duration.and_then(|duration| after(Instant::now(), duration))
+}
+
+/// The moment `duration` after `start`.
+pub fn after(start: Instant, duration: Duration) -> Option<Instant> {
+    start.checked_add(duration)
 }

@@ -1,10 +1,10 @@
 //! From the endpoint to the client.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::IoSlice;
-use std::pin::pin;
+use std::pin::Pin;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncWrite;
 use tokio::net::tcp;
 
 use super::State;
@@ -15,8 +15,8 @@ use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::RequestInfo;
 use crate::http1::response::{self, BodyLength, Downstream, ResponseInfo};
 use crate::io::{self, fill};
+use crate::stall::Stall;
 use crate::stats::ServiceCounters;
-use crate::timer::deadline;
 use crate::worker::Worker;
 
 /// More interim responses than this to one request are a flood.
@@ -222,35 +222,14 @@ impl Downlink<'_> {
     ) -> Result<(), Error> {
         let part = &self.received.filled()[..written];
         self.counters.response_body_bytes.add((before.len() + written + after.len()) as u64);
-        let state = self.state;
-        let idle = self.worker.shared.config.timeouts.idle;
         // Small parts are cheaper to copy than to gather.
-        let joined = written <= SMALL;
         self.reply.extend_from_slice(before);
-        if joined {
+        if written <= SMALL {
             self.reply.extend_from_slice(part);
             self.reply.extend_from_slice(after);
-        }
-        if !self.reply.is_empty() || !joined {
-            let client = &mut self.client;
-            let reply = &*self.reply;
-            let mut write = pin!(async move {
-                if joined {
-                    client.write_all(reply).await
-                } else {
-                    write_all_of(client, [reply, part, after]).await
-                }
-            });
-            let result = poll_fn(|cx| {
-                let polled = write.as_mut().poll(cx);
-                if polled.is_pending() && state.down_deadline.get().is_none() {
-                    state.down_deadline.set(deadline(idle));
-                }
-                polled
-            })
-            .await;
-            state.down_deadline.set(None);
-            result.map_err(|_| Error::ClientGone)?;
+            write_all(&mut self.client, [self.reply, b"", b""], &self.state.down).await?;
+        } else {
+            write_all(&mut self.client, [self.reply, part, after], &self.state.down).await?;
         }
         self.reply.clear();
         self.received.consume(consumed);
@@ -259,21 +238,35 @@ impl Downlink<'_> {
     }
 }
 
-/// `write_all` for several slices in one system call, where the socket takes them.
-async fn write_all_of(
+/// Writes several slices, in one system call where the socket takes them.
+async fn write_all(
     client: &mut tcp::WriteHalf<'_>,
     mut parts: [&[u8]; 3],
-) -> std::io::Result<()> {
+    stall: &Stall,
+) -> Result<(), Error> {
     while parts.iter().any(|part| !part.is_empty()) {
-        let slices = parts.map(IoSlice::new);
-        let mut n = client.write_vectored(&slices).await?;
+        let n = poll_fn(|cx| {
+            let client = Pin::new(&mut *client);
+            let polled = match parts {
+                [only, [], []] => client.poll_write(cx, only),
+                _ => client.poll_write_vectored(cx, &parts.map(IoSlice::new)),
+            };
+            if polled.is_pending() {
+                stall.waiting();
+            }
+            polled
+        })
+        .await
+        .map_err(|_| Error::ClientGone)?;
         if n == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
+            return Err(Error::ClientGone);
         }
+        stall.moved(n);
+        let mut taken = n;
         for part in &mut parts {
-            let taken = n.min(part.len());
-            *part = &part[taken..];
-            n -= taken;
+            let n = taken.min(part.len());
+            *part = &part[n..];
+            taken -= n;
         }
     }
     Ok(())

@@ -41,7 +41,6 @@ impl Uplink<'_> {
             Ok(()) => self.watch().await,
             Err(Stop::Failed(error)) => error,
             Err(Stop::Upstream) => {
-                self.state.up_deadline.set(None);
                 self.state.upstream_write_failed.set(true);
                 // Its response, if there is one, is the downlink's to find.
                 pending().await
@@ -135,7 +134,6 @@ impl Uplink<'_> {
             Body::Chunked(decoder) => decoder.data > SMALL as u64,
             Body::Done => false,
         };
-        let idle = self.timeouts.idle;
         let state = self.state;
         let read = poll_fn(|cx| {
             if long && self.input.is_empty() && self.client.as_ref().poll_read_ready(cx).is_ready()
@@ -143,15 +141,17 @@ impl Uplink<'_> {
                 self.input.borrow_large(self.pool);
             }
             let filled = poll_fill(cx, &mut self.client, self.input, self.pool);
-            if filled.is_pending() && state.up_deadline.get().is_none() {
-                state.up_deadline.set(deadline(idle));
+            if filled.is_pending() {
+                state.up.waiting();
             }
             filled
         })
         .await;
-        state.up_deadline.set(None);
         match read {
-            Ok(n) if n > 0 => Ok(()),
+            Ok(n) if n > 0 => {
+                state.up.moved(n);
+                Ok(())
+            }
             // An upload that is cut off must not look whole to the endpoint.
             _ => Err(Stop::Failed(Error::ClientGone)),
         }

@@ -1,0 +1,86 @@
+//! Connections per client address, counted over all workers, and only where a limit asks for it.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+pub struct Clients {
+    most: Option<usize>,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One connection of a client, counted while this lives.
+pub struct Admitted {
+    clients: Arc<Clients>,
+    key: Option<IpAddr>,
+}
+
+impl Clients {
+    pub fn new(most: Option<usize>) -> Arc<Clients> {
+        Arc::new(Clients { most, open: Mutex::default() })
+    }
+
+    /// `None` when this client has as many connections as one may have.
+    pub fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Admitted> {
+        let key = match self.most {
+            None => None,
+            Some(most) => {
+                let key = network(ip);
+                let mut open = self.open.lock();
+                let count = open.entry(key).or_insert(0);
+                if *count >= most {
+                    return None;
+                }
+                *count += 1;
+                Some(key)
+            }
+        };
+        Some(Admitted { clients: Arc::clone(self), key })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut open = self.clients.open.lock();
+        if let Some(count) = open.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&key);
+            }
+        }
+    }
+}
+
+/// An IPv6 client has a whole /64 to itself and would otherwise count as 2^64 clients.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let bits = u128::from(ip) >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from(bits))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_its_share_and_gets_it_back() {
+        let clients = Clients::new(Some(2));
+        let ip = |text: &str| text.parse().unwrap();
+        let first = clients.admit(ip("2001:db8::1"));
+        let second = clients.admit(ip("2001:db8::2"));
+        assert!(first.is_some() && second.is_some());
+        assert!(clients.admit(ip("2001:db8::3")).is_none());
+        assert!(clients.admit(ip("2001:db8:0:1::3")).is_some());
+        drop(first);
+        assert!(clients.admit(ip("2001:db8::3")).is_some());
+        drop(second);
+        assert!(clients.open.lock().is_empty());
+    }
+}

@@ -1,0 +1,126 @@
+//! The PROXY protocol (versions 1 and 2, as HAProxy specifies it): a TCP load balancer in front
+//! says once per connection who the client is. Believed from trusted peers only, and demanded of
+//! them, so that nobody can leave it out to pass for the load balancer.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ppp::{PartialResult, v1, v2};
+use serde::Deserialize;
+
+/// Which versions are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    V1,
+    V2,
+    Any,
+}
+
+/// The longest line of version 1, CRLF included.
+const MAX_V1: usize = 107;
+/// Version 2 has binary addresses and whatever else the sender adds; this much of it.
+const MAX_V2: usize = 4096;
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// Nothing wrong so far, and not the whole.
+    Partial,
+    Whole {
+        size: usize,
+        /// `None`: the load balancer speaks for itself (a health check, say).
+        client: Option<SocketAddr>,
+    },
+}
+
+impl ProxyProtocol {
+    pub fn read(self, bytes: &[u8]) -> Result<Announced, &'static str> {
+        let signature = bytes.len().min(v2::PROTOCOL_PREFIX.len());
+        let binary = bytes[..signature] == v2::PROTOCOL_PREFIX[..signature];
+        match self {
+            ProxyProtocol::V2 if !binary => Err("there is no PROXY protocol version 2 header"),
+            ProxyProtocol::V1 if binary && !bytes.is_empty() => {
+                Err("there is no PROXY protocol version 1 header")
+            }
+            _ if binary => read_v2(bytes),
+            _ => read_v1(bytes),
+        }
+    }
+}
+
+fn read_v1(bytes: &[u8]) -> Result<Announced, &'static str> {
+    const NONE: &str = "there is no PROXY protocol header";
+    let prefix = bytes.len().min(v1::PROTOCOL_PREFIX.len());
+    if bytes[..prefix] != v1::PROTOCOL_PREFIX.as_bytes()[..prefix] {
+        return Err(NONE);
+    }
+    // The parser takes half an address for a wrong one: it gets whole lines only.
+    let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(MAX_V1)]) else {
+        return if bytes.len() < MAX_V1 { Ok(Announced::Partial) } else { Err(NONE) };
+    };
+    let size = end + 1;
+    let header = v1::Header::try_from(&bytes[..size])
+        .map_err(|_| "the PROXY protocol version 1 header is malformed")?;
+    let client = match header.addresses {
+        v1::Addresses::Tcp4(a) => Some(address(a.source_address, a.source_port)),
+        v1::Addresses::Tcp6(a) => Some(address(a.source_address, a.source_port)),
+        v1::Addresses::Unknown => None,
+    };
+    Ok(Announced::Whole { size, client })
+}
+
+fn read_v2(bytes: &[u8]) -> Result<Announced, &'static str> {
+    let parsed = v2::Header::try_from(bytes);
+    if parsed.is_incomplete() {
+        return if bytes.len() < MAX_V2 {
+            Ok(Announced::Partial)
+        } else {
+            Err("the PROXY protocol version 2 header is too long")
+        };
+    }
+    let header = parsed.map_err(|_| "the PROXY protocol version 2 header is malformed")?;
+    let client = match (header.command, header.addresses) {
+        (v2::Command::Local, _) => None,
+        (_, v2::Addresses::IPv4(a)) => Some(address(a.source_address, a.source_port)),
+        (_, v2::Addresses::IPv6(a)) => Some(address(a.source_address, a.source_port)),
+        (_, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
+    };
+    Ok(Announced::Whole { size: header.len(), client })
+}
+
+fn address(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.into(), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V2: &[u8] =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x07\x7f\0\0\x01\x12\x34\0\x50GET";
+
+    #[test]
+    fn both_versions_are_read_however_they_arrive() {
+        let v1 = b"PROXY TCP4 10.0.0.7 127.0.0.1 4660 80\r\nGET";
+        for (version, bytes) in [(ProxyProtocol::V1, &v1[..]), (ProxyProtocol::V2, V2)] {
+            let size = bytes.len() - 3;
+            let whole = Announced::Whole { size, client: "10.0.0.7:4660".parse().ok() };
+            for version in [version, ProxyProtocol::Any] {
+                for cut in 0..size {
+                    assert_eq!(version.read(&bytes[..cut]), Ok(Announced::Partial), "{cut}");
+                }
+                assert_eq!(version.read(bytes).as_ref(), Ok(&whole));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_announced_is_refused() {
+        let unknown = ProxyProtocol::Any.read(b"PROXY UNKNOWN\r\n");
+        assert_eq!(unknown, Ok(Announced::Whole { size: 15, client: None }));
+        assert!(ProxyProtocol::Any.read(b"GET / HTTP/1.1\r\n").is_err());
+        assert!(ProxyProtocol::V1.read(V2).is_err());
+        assert!(ProxyProtocol::V2.read(b"PROXY UNKNOWN\r\n").is_err());
+        assert!(ProxyProtocol::Any.read(b"PROXY TCP4 10.0.0.777 1.1.1.1 1 1\r\n").is_err());
+        assert!(ProxyProtocol::Any.read(&[b"PROXY ".as_slice(), &[b'x'; 200]].concat()).is_err());
+    }
+}
