@@ -50,6 +50,9 @@ pub struct Timeouts {
     /// From the request's last byte to the response head.
     #[serde(deserialize_with = "millis")]
     pub response: Option<Duration>,
+    /// How long a request waits for an endpoint that cannot be reached; zero: not at all.
+    #[serde(deserialize_with = "millis")]
+    pub hold: Option<Duration>,
     /// A tunnel on which nothing moves.
     #[serde(deserialize_with = "millis")]
     pub tunnel_idle: Option<Duration>,
@@ -64,6 +67,7 @@ impl Default for Timeouts {
             // Cowboy closes after 5 s; ours must be shorter.
             upstream_idle: Some(Duration::from_secs(3)),
             response: None,
+            hold: Some(Duration::ZERO),
             tunnel_idle: None,
         }
     }
@@ -84,6 +88,8 @@ pub struct Limits {
     pub connections_per_client: Option<usize>,
     /// Requests on one client connection, which is then closed.
     pub requests_per_connection: Option<u64>,
+    /// Requests at once, over all workers, that wait for an endpoint to come back.
+    pub held_requests: usize,
     /// Bytes per second below which a client that sends or takes a body is using up its `idle`
     /// time, instead of winning it back with every byte.
     pub body_rate: Option<u64>,
@@ -98,6 +104,7 @@ impl Default for Limits {
             connections: None,
             connections_per_client: None,
             requests_per_connection: None,
+            held_requests: 256,
             body_rate: Some(240),
         }
     }

@@ -81,11 +81,9 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
         taken: 0,
         worker: Rc::clone(&worker),
     };
-    if connection.peer.trusted && worker.shared.config.proxy_protocol.is_some() {
-        if let Err(error) = connection.read_announcement().await {
-            let next = connection.refuse(error.into()).await;
-            return connection.end(next).await;
-        }
+    if let Err(error) = connection.read_announcement().await {
+        let next = connection.refuse(error.into()).await;
+        return connection.end(next).await;
     }
     let Some(_admitted) = worker.shared.clients.admit(connection.peer.ip) else {
         worker.counters.connections_refused.add(1);
@@ -153,7 +151,9 @@ impl Connection {
     async fn read_announcement(&mut self) -> Result<(), Error> {
         let worker = Rc::clone(&self.worker);
         let config = &worker.shared.config;
-        let Some(version) = config.proxy_protocol else { return Ok(()) };
+        let Some(version) = config.proxy_protocol.filter(|_| self.peer.trusted) else {
+            return Ok(());
+        };
         self.timer.set(config.timeouts.head);
         loop {
             match version.read(self.input.filled()).map_err(Error::BadRequest)? {

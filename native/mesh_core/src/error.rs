@@ -30,6 +30,8 @@ pub enum Error {
     Version,
     UnknownService(String),
     NotListening,
+    /// The endpoint did not come back while the request was held.
+    HeldTooLong,
     Overloaded,
     TooManyConnections,
     Connect(io::Error),
@@ -48,6 +50,8 @@ pub struct Answer {
     pub status: u16,
     pub reason: &'static str,
     pub why: Cow<'static, str>,
+    /// `Retry-After`, in seconds (RFC 9110 section 10.2.3).
+    pub retry_after: Option<u32>,
 }
 
 impl Error {
@@ -56,12 +60,18 @@ impl Error {
             Error::Connect(_)
             | Error::ConnectTimeout
             | Error::NotListening
+            | Error::HeldTooLong
             | Error::ResponseTimeout
             | Error::UpstreamClosed
             | Error::BadResponse(_) => Side::Upstream,
             Error::Overloaded | Error::TooManyConnections => Side::Gateway,
             _ => Side::Downstream,
         }
+    }
+
+    /// Nothing of the request has been sent, and trying again in a moment may help.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Error::Connect(_) | Error::ConnectTimeout | Error::NotListening)
     }
 
     /// `None` when nobody is there to be answered.
@@ -95,6 +105,9 @@ impl Error {
             Error::NotListening => {
                 (503, "Service Unavailable", "the service is not listening".into())
             }
+            Error::HeldTooLong => {
+                (503, "Service Unavailable", "the service did not come back in time".into())
+            }
             Error::Overloaded => {
                 (503, "Service Unavailable", "the gateway has no room for more".into())
             }
@@ -120,6 +133,7 @@ impl Error {
             }
             Error::ClientGone => return None,
         };
-        Some(Answer { status, reason, why })
+        let retry_after = (status == 503).then_some(1);
+        Some(Answer { status, reason, why, retry_after })
     }
 }

@@ -5,6 +5,7 @@
 //! *downlink* reads responses and passes them on; when it is done, the exchange is.
 
 mod downlink;
+mod hold;
 mod uplink;
 
 use std::cell::Cell;
@@ -108,9 +109,7 @@ impl<'c> Exchange<'c> {
         let repeatable = self.info.method.is_idempotent() && self.info.body == BodyLength::None;
         let mut want = if repeatable { Want::Any } else { Want::Probed };
         loop {
-            let worker = &self.connection.worker;
-            let mut lent =
-                self.service.lend(want, worker.connect_timeout(), worker.upstream_idle()).await?;
+            let mut lent = self.lend(want).await?;
             let mut received = Buf::new();
             let result = self.forward(&mut lent.stream, &mut received).await;
             match result {

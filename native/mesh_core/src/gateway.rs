@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::clients::Clients;
 use crate::config::Config;
@@ -32,9 +32,11 @@ pub struct Shared {
     pub config: Config,
     pub port: u16,
     pub table: Arc<ArcSwap<Table>>,
+    pub table_changed: Notify,
     pub phase: watch::Sender<Phase>,
     /// Client connections over all workers, counted only where a limit asks for it.
     pub connections: AtomicUsize,
+    pub held_requests: AtomicUsize,
     pub clients: Arc<Clients>,
     listeners: Mutex<Vec<TcpListener>>,
     workers: Vec<WorkerSlot>,
@@ -83,8 +85,10 @@ impl Gateway {
         let shared = Shared {
             port: addresses.first().map_or(config.port, SocketAddr::port),
             table: Arc::default(),
+            table_changed: Notify::new(),
             phase: watch::channel(Phase::Serving).0,
             connections: AtomicUsize::new(0),
+            held_requests: AtomicUsize::new(0),
             clients: Clients::new(config.limits.connections_per_client),
             listeners: Mutex::new(listeners),
             workers: (0..config.workers.max(1)).map(|_| WorkerSlot::default()).collect(),
@@ -119,6 +123,7 @@ impl Gateway {
         let new = Arc::new(Table::build(services, default, &old, &mut next_id)?);
         self.shared.table.store(Arc::clone(&new));
         old.retire_missing_from(&new);
+        self.shared.table_changed.notify_waiters();
         Ok(())
     }
 

@@ -60,8 +60,12 @@ pub fn write(answer: &Answer, prefer: Prefer, framing: Framing, out: &mut Vec<u8
         (true, 0) => "Connection: keep-alive\r\n",
         (true, _) => "",
     };
+    let retry_after = match answer.retry_after {
+        Some(seconds) => format!("Retry-After: {seconds}\r\n"),
+        None => String::new(),
+    };
     let head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nDate: {}\r\n{connection}\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nDate: {}\r\n{retry_after}{connection}\r\n",
         answer.status,
         answer.reason,
         body.len(),
@@ -123,8 +127,12 @@ mod tests {
 
     #[test]
     fn a_hostile_host_stays_text_in_html_and_json() {
-        let answer =
-            Answer { status: 404, reason: "Not Found", why: "unknown service: <b>\"&'".into() };
+        let answer = Answer {
+            status: 404,
+            reason: "Not Found",
+            why: "unknown service: <b>\"&'".into(),
+            retry_after: None,
+        };
         let framing = Framing { keep_alive: true, head_only: false, minor: 1 };
         let mut html = Vec::new();
         write(&answer, Prefer::Html, framing, &mut html);

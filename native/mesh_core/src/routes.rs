@@ -47,6 +47,13 @@ impl Routes {
         Some(local(&mut inner.services, service, self.worker))
     }
 
+    /// The service of this name in the newest table.
+    pub fn named(&self, name: &str) -> Option<Rc<LocalService>> {
+        let inner = &mut *self.inner.borrow_mut();
+        let service = inner.cache.load().named(name)?;
+        Some(local(&mut inner.services, service, self.worker))
+    }
+
     pub fn default_host(&self) -> String {
         let table = &mut self.inner.borrow_mut().cache;
         table.load().default_host().unwrap_or("").to_string()

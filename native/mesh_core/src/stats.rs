@@ -65,6 +65,8 @@ counters! {
         response_body_bytes,
         /// Requests sent a second time because a pooled connection had died.
         retries,
+        /// Requests that waited for an endpoint to come back.
+        holds,
         tunnels_open,
         tunnels_total,
         upstream_connections_opened,

@@ -197,6 +197,10 @@ impl Table {
         }
     }
 
+    pub fn named(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values()
     }

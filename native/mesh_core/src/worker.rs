@@ -245,6 +245,27 @@ impl Drop for Open {
     }
 }
 
+/// A request that waits for its endpoint to come back.
+pub struct HeldRequest(Rc<Worker>);
+
+impl HeldRequest {
+    /// `None` when as many wait as may.
+    pub fn new(worker: &Rc<Worker>) -> Option<HeldRequest> {
+        let held = &worker.shared.held_requests;
+        if held.fetch_add(1, Ordering::Relaxed) >= worker.shared.config.limits.held_requests {
+            held.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(HeldRequest(Rc::clone(worker)))
+    }
+}
+
+impl Drop for HeldRequest {
+    fn drop(&mut self) {
+        self.0.shared.held_requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A client connection that has become a tunnel.
 pub struct TunnelGuard(Open);
 
