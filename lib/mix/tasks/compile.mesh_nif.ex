@@ -135,8 +135,8 @@ defmodule Mix.Tasks.Compile.MeshNif do
   end
 
   defp advice do
-    "Rust #{@minimum} or later is required: https://rustup.rs, or on Debian 12 " <>
-      "`apt-get install cargo-web`."
+    "Rust #{@minimum} or later is required: from rustup, or on Debian 12 " <>
+      "by `apt-get install cargo-web`."
   end
 
   defp recorded do

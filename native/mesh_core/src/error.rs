@@ -27,6 +27,8 @@ pub enum Error {
     /// The body stopped arriving.
     BodyTimeout,
     NotImplemented(&'static str),
+    /// It has come through this gateway before, and before that.
+    Loop,
     Version,
     UnknownService(String),
     NotListening,
@@ -64,7 +66,7 @@ impl Error {
             | Error::ResponseTimeout
             | Error::UpstreamClosed
             | Error::BadResponse(_) => Side::Upstream,
-            Error::Overloaded | Error::TooManyConnections => Side::Gateway,
+            Error::Loop | Error::Overloaded | Error::TooManyConnections => Side::Gateway,
             _ => Side::Downstream,
         }
     }
@@ -96,6 +98,11 @@ impl Error {
                 (408, "Request Timeout", "the request body stopped arriving".into())
             }
             Error::NotImplemented(what) => (501, "Not Implemented", (*what).into()),
+            Error::Loop => (
+                502,
+                "Bad Gateway",
+                "the request goes round in circles: an upstream leads back to the gateway".into(),
+            ),
             Error::Version => {
                 (505, "HTTP Version Not Supported", "this port speaks HTTP/1.1 and HTTP/1.0".into())
             }

@@ -17,6 +17,7 @@ pub enum Field {
     Te,
     TransferEncoding,
     Upgrade,
+    Via,
     XForwardedFor,
     XForwardedHost,
     XForwardedPort,
@@ -29,6 +30,7 @@ impl Field {
         // The length decides between all of them but a few, so that most names cost one jump.
         let (known, field): (&[u8], Field) = match name.len() {
             2 => (b"te", Field::Te),
+            3 => (b"via", Field::Via),
             4 if name[0] | 0x20 == b'h' => (b"host", Field::Host),
             4 => (b"date", Field::Date),
             6 if name[0] | 0x20 == b'a' => (b"accept", Field::Accept),

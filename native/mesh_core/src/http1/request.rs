@@ -50,6 +50,10 @@ impl Method {
     }
 }
 
+/// Gateways of this kind that a request may have come through. More of them are one of them, whose
+/// upstream leads back to it (RFC 9110 section 7.6.3).
+const MAX_PASSES: usize = 4;
+
 /// What the gateway must know about a request after its head has been copied.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestInfo {
@@ -143,6 +147,7 @@ struct Gathered<'b> {
     expect_continue: bool,
     prefer: Prefer,
     max_forwards: Option<u64>,
+    passes: usize,
 }
 
 impl<'b> Gathered<'b> {
@@ -166,6 +171,12 @@ impl<'b> Gathered<'b> {
             }
             Field::Expect => self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             Field::Accept => self.prefer = Prefer::of(value),
+            Field::Via => {
+                self.passes += fields::members(value).filter(|m| m.ends_with(b" mesh")).count();
+                if self.passes > MAX_PASSES {
+                    return Err(Error::Loop);
+                }
+            }
             Field::MaxForwards => self.max_forwards = fields::content_length(value),
             _ => {}
         }
