@@ -1,0 +1,62 @@
+"""What is measured: the load, and what the proxies are given to do."""
+
+ALL = ("mesh", "beam", "relay", "nginx", "haproxy", "caddy", "envoy")
+
+
+class Scenario:
+    def __init__(self, name, title, load, upstream="tcp", proxies=ALL, variants=None, unit="request"):
+        self.name = name
+        self.title = title
+        # Words for `mesh_bench load`, the port left out.
+        self.load = load
+        self.upstream = upstream
+        self.proxies = proxies
+        # The gateway against itself: label -> options of the gateway.
+        self.variants = variants
+        self.unit = unit
+
+
+def closed(connections, *more):
+    return ["closed", "--connections", connections, *more]
+
+
+SCENARIOS = [
+    Scenario("keepalive-64", "1 KiB answers, 64 connections, keep-alive", closed(64)),
+    Scenario("keepalive-1", "1 KiB answers, 1 connection, keep-alive", closed(1)),
+    Scenario("keepalive-2000", "1 KiB answers, 2,000 connections, keep-alive", closed(2000)),
+    Scenario("unix-64", "1 KiB answers, 64 connections, Unix socket to the endpoint", closed(64), upstream="unix"),
+    Scenario("body-64k", "64 KiB answers, 64 connections", closed(64, "--answer", 65536)),
+    Scenario("body-1m", "1 MiB answers, 16 connections", closed(16, "--answer", 1 << 20), unit="MiB"),
+    Scenario("upload-1m", "1 MiB uploads, 16 connections", closed(16, "--upload", 1 << 20), unit="MiB"),
+    Scenario("reconnect", "1 KiB answers, new connection for each", closed(64, "--reconnect")),
+    Scenario(
+        "routes",
+        "100,000 routes against 10",
+        closed(64),
+        variants={"mesh, 10 routes": {"routes": 10}, "mesh, 100,000 routes": {"routes": 100_000}},
+    ),
+    Scenario(
+        "swaps",
+        "Table of 1,000 routes replaced 10 times a second",
+        closed(64),
+        variants={
+            "mesh, no swaps": {"routes": 1000},
+            "mesh, 10 swaps/s": {"routes": 1000, "swaps": 10},
+        },
+    ),
+    Scenario(
+        "tunnels-1000",
+        "WebSocket echo of 128-byte messages, 1,000 tunnels",
+        ["tunnels", "--connections", 1000, "--warmup", 1.5],
+        unit="message",
+    ),
+    Scenario("latency-low", "Latency at 200 requests/s on one connection", ["open", "--connections", 1, "--rate", 200]),
+    Scenario("latency-half", "Latency at 64 connections, half of nginx's top rate", ["open", "--connections", 64]),
+    Scenario("idle-clients", "4,000 idle keep-alive clients", ["idle", "--connections", 4000], unit="connection"),
+    Scenario(
+        "idle-tunnels",
+        "4,000 idle tunnels",
+        ["idle", "--connections", 4000, "--tunnels"],
+        unit="tunnel",
+    ),
+]

@@ -1,0 +1,31 @@
+//! What `make bench` measures with, one program with a part for each word it is started with:
+//!
+//!     mesh_bench backend PORT UNIX_PATH       answers, discards uploads, echoes WebSockets
+//!     mesh_bench relay PORT UPSTREAM          copies bytes: the least that a proxy can cost
+//!     mesh_bench gateway PORT UPSTREAM [..]   the data plane without a BEAM
+//!     mesh_bench load closed|open|tunnels|idle [..]   makes requests, prints one line of JSON
+
+mod args;
+mod backend;
+mod gateway;
+mod histogram;
+mod load;
+mod process;
+mod relay;
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    let part = words.next().unwrap_or_default();
+    let arguments = args::Args::new(words);
+    let result = match part.as_str() {
+        "backend" => backend::run(&arguments),
+        "relay" => relay::run(&arguments),
+        "gateway" => gateway::run(&arguments),
+        "load" => load::run(&arguments),
+        _ => Err(std::io::Error::other("the first word is backend, relay, gateway or load")),
+    };
+    if let Err(error) = result {
+        eprintln!("mesh_bench {part}: {error}");
+        std::process::exit(1);
+    }
+}
