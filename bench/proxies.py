@@ -190,7 +190,6 @@ def caddy(work, port, upstream, options):
 {{
   admin off
   auto_https off
-  persist_config off
 }}
 http://bench.local:{port} {{
   bind 127.0.0.1

@@ -17,20 +17,24 @@ pub fn run(args: &Args) -> io::Result<()> {
     let routes = args.number("routes", 1);
     let gateway = Gateway::open(Config { port, ..Config::default() }).map_err(io::Error::other)?;
     let gateway = Arc::new(gateway);
-    let set = |gateway: &Gateway| gateway.set_routes(services(&upstream, routes), None);
+    let set = move |gateway: &Gateway| gateway.set_routes(services(&upstream, routes), None);
     set(&gateway).map_err(io::Error::other)?;
     #[cfg(feature = "count-allocations")]
     crate::allocations::report_each_second();
     let swaps: f64 = args.number("swaps", 0.0);
-    let worker = {
+    if swaps > 0.0 {
         let gateway = Arc::clone(&gateway);
-        std::thread::spawn(move || gateway.run_worker(0))
-    };
-    while swaps > 0.0 {
-        std::thread::sleep(Duration::from_secs_f64(1.0 / swaps));
-        set(&gateway).map_err(io::Error::other)?;
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs_f64(1.0 / swaps));
+                if let Err(error) = set(&gateway) {
+                    eprintln!("{error}");
+                }
+            }
+        });
     }
-    worker.join().map_err(|_| io::Error::other("the worker panicked"))?.map_err(io::Error::other)
+    // On the only thread where it can be: as nginx and the relay, which lock nothing either.
+    gateway.run_worker(0).map_err(io::Error::other)
 }
 
 /// `bench.local` among as many others as are asked for.

@@ -93,13 +93,14 @@ impl Run<'_> {
 
     fn serve_closed(&mut self, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
+        // In the measured time they go on from the warm-up.
         while let Some(token) = self.free.pop_front() {
             self.begin(token, Instant::now());
         }
         let mut events = Events::with_capacity(1024);
         loop {
             let now = Instant::now();
-            if now >= end {
+            if now >= end || self.done >= self.plan.requests {
                 return Ok(());
             }
             self.poll.poll(&mut events, Some(end - now))?;

@@ -25,6 +25,8 @@ pub struct Plan {
     pub reconnect: bool,
     /// Requests a second over all connections; none: as fast as answers come.
     pub rate: Option<f64>,
+    /// Enough of them, and the measured time is over.
+    pub requests: u64,
     pub warmup: Duration,
     pub measure: Duration,
     pub pids: Vec<u32>,
@@ -41,6 +43,7 @@ pub fn run(args: &Args) -> io::Result<()> {
         message: if tunnels { message(args.number("message", 128)) } else { Vec::new() },
         reconnect: args.has("reconnect"),
         rate: (mode == "open").then(|| args.number("rate", 1000.0)),
+        requests: args.number("requests", u64::MAX),
         warmup: seconds("warmup", 0.5),
         measure: seconds("seconds", 2.0),
         pids: args.pids(),
