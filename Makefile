@@ -23,4 +23,3 @@ setup:
 fmt:
 	@scripts/setup --checks cargo fmt --all
 	@mix format
-	@cd examples/demo && mix format

@@ -14,10 +14,22 @@ defmodule Demo do
         Process.sleep(:infinity)
 
       {:error, {_application, reason}} ->
-        IO.puts(:stderr, Application.format_error(reason))
+        IO.puts(:stderr, "\nThe demo cannot start: " <> explain(reason))
         System.halt(1)
     end
   end
+
+  # The gateway names what is wrong in words that need no frame.
+  defp explain({{%{__exception__: true} = error, _stacktrace}, _start}) do
+    hint =
+      if match?(%ExServiceMeshRouter.ListenError{kind: :eaddrinuse}, error),
+        do: "\n\n`make demo PORT=4080` takes another one.",
+        else: ""
+
+    Exception.message(error) <> hint
+  end
+
+  defp explain(reason), do: Application.format_error(reason)
 
   @doc "What to click and what to paste."
   @spec welcome(:inet.port_number()) :: String.t()

@@ -1,1 +1,0 @@
-[inputs: ["{mix,.formatter}.exs", "{config,lib}/**/*.{ex,exs}"]]
