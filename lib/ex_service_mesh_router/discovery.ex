@@ -16,6 +16,7 @@ defmodule ExServiceMeshRouter.Discovery do
   alias ExServiceMeshRouter.Discovery.{Candidates, Events, Probe}
 
   @rescan 10_000
+  @subscribe_again 25
   @retries [5, 10, 20, 40, 80, 160, 320, 640, 1_000]
   @probe_timeout 5_000
 
@@ -71,8 +72,8 @@ defmodule ExServiceMeshRouter.Discovery do
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
       when is_map_key(state.monitors, monitor) do
-    {endpoint, state} = pop_in(state.monitors[monitor])
-    {:noreply, state |> down(endpoint) |> probe(endpoint, @retries)}
+    endpoint = state.monitors[monitor]
+    {:noreply, state |> unwatch(endpoint) |> down(endpoint) |> probe(endpoint, @retries)}
   end
 
   def handle_info({:probe_timeout, pid}, state) do
@@ -86,11 +87,7 @@ defmodule ExServiceMeshRouter.Discovery do
   def terminate(_reason, _state), do: Events.unsubscribe(self())
 
   defp scan(state) do
-    Process.send_after(self(), :scan, @rescan)
-
-    state =
-      if state.subscribed?, do: state, else: %{state | subscribed?: Events.subscribe(self())}
-
+    state = schedule_scan(state)
     found = Candidates.all(state.discover)
 
     state = Enum.reduce(Map.keys(state.endpoints) -- Map.keys(found), state, &forget(&2, &1))
@@ -98,6 +95,17 @@ defmodule ExServiceMeshRouter.Discovery do
     Enum.reduce(found, state, fn {endpoint, application}, state ->
       state |> know(endpoint, application) |> probe(endpoint, [])
     end)
+  end
+
+  # Telemetry may start later than the gateway. What started between the two is found by the scan
+  # that goes with the subscription.
+  defp schedule_scan(state) do
+    state =
+      if state.subscribed?, do: state, else: %{state | subscribed?: Events.subscribe(self())}
+
+    pause = if state.subscribed? or not Events.available?(), do: @rescan, else: @subscribe_again
+    Process.send_after(self(), :scan, pause)
+    state
   end
 
   defp know(state, endpoint, application) do

@@ -5,20 +5,23 @@ defmodule ExServiceMeshRouter.Discovery.Events do
 
   @event [:phoenix, :endpoint, :init]
 
+  @doc "Whether there is telemetry in this system, started or not."
+  def available?, do: Code.ensure_loaded?(:telemetry)
+
   @doc "Sends `{:endpoint_started, endpoint, application}` to `pid` from now on, if it can."
   def subscribe(pid) do
-    Code.ensure_loaded?(:telemetry) and
+    available?() and
       apply(:telemetry, :attach, [id(pid), @event, &__MODULE__.handle/4, pid]) == :ok
-  rescue
-    # The application of telemetry has not started.
-    ArgumentError -> false
+  catch
+    # The application of telemetry has not started, or is about to stop.
+    _kind, _reason -> false
   end
 
   def unsubscribe(pid) do
     apply(:telemetry, :detach, [id(pid)])
     :ok
-  rescue
-    _ -> :ok
+  catch
+    _kind, _reason -> :ok
   end
 
   @doc false

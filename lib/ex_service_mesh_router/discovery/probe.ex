@@ -20,6 +20,9 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
 
   defp running(endpoint, application, pid) do
     expected? = serves?(endpoint, application)
+    # Before the question where it is bound: Cowboy remembers the address of a server that is gone
+    # until the next one is up. If the answer is that old, so is one of these processes.
+    watch = server_processes(endpoint, pid)
 
     {upstreams, fallback} =
       case bound(endpoint) do
@@ -34,7 +37,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
       upstreams: upstreams,
       fallback: fallback,
       expected?: expected?,
-      watch: server_processes(endpoint, pid)
+      watch: watch
     }
   end
 
