@@ -19,7 +19,9 @@ defmodule ExServiceMeshRouter.Application do
     |> explain()
   end
 
-  # With a stack trace, even an empty one, Mix and OTP print an exception by its message.
-  defp explain({:error, %_{__exception__: true} = error}), do: {:error, {error, []}}
+  # Mix and OTP print the message of an exception only if it comes with a stack trace.
+  defp explain({:error, %_{__exception__: true} = error}),
+    do: {:error, {error, [{__MODULE__, :start, 2, []}]}}
+
   defp explain(result), do: result
 end

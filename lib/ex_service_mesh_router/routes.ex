@@ -47,7 +47,7 @@ defmodule ExServiceMeshRouter.Routes do
       addresses: %{},
       table: Table.empty(),
       waiting: [],
-      flushing: false
+      flushing: true
     }
 
     {:ok, flush(state)}
@@ -65,7 +65,9 @@ defmodule ExServiceMeshRouter.Routes do
     end
   end
 
+  # What is told is routed: whoever has seen a service may ask for it.
   def handle_call(:all, _from, state) do
+    state = flush(state)
     {:reply, state.services |> Map.values() |> Enum.sort_by(& &1.name), state}
   end
 
@@ -82,6 +84,8 @@ defmodule ExServiceMeshRouter.Routes do
     unless state.flushing, do: send(self(), :flush)
     %{state | flushing: true, waiting: if(from, do: [from | state.waiting], else: state.waiting)}
   end
+
+  defp flush(%{flushing: false} = state), do: state
 
   defp flush(state) do
     table = Table.build(state.services, state.addresses)

@@ -1,0 +1,160 @@
+defmodule ExServiceMeshRouter.ConfigTest do
+  use ExUnit.Case, async: true
+
+  alias ExServiceMeshRouter.{Config, ConfigError}
+  alias ExServiceMeshRouter.Config.Options
+
+  defp mistakes(options) do
+    {:error, %ConfigError{} = error} = Config.new(options)
+    Exception.message(error)
+  end
+
+  test "defaults are those of the documentation" do
+    assert {:ok, config} = Config.new([])
+    assert config.port == 4000
+    assert config.ips == ["127.0.0.1", "::1"]
+    assert config.native.workers == max(1, div(System.schedulers_online(), 4))
+
+    assert config.timeouts == %{
+             connect: 2_000,
+             head: 10_000,
+             idle: 75_000,
+             upstream_idle: 3_000,
+             response: :infinity,
+             tunnel_idle: :infinity,
+             drain: 30_000
+           }
+
+    assert %{head_bytes: 65_536, header_count: 100, body_bytes: nil} = config.native.limits
+    assert config.native.limits.connections in 64..65_536
+  end
+
+  test "every key is documented with its default" do
+    {:docs_v1, _, _, _, %{"en" => doc}, _, _} = Code.fetch_docs(Config)
+    keys = for {key, _, _, _} <- Options.all(), do: key
+    members = Keyword.keys(Options.timeouts()) ++ Keyword.keys(Options.limits())
+
+    for key <- keys ++ members, do: assert(doc =~ "`#{key}", "#{key} is not documented")
+  end
+
+  test "all mistakes are told at once, each with what was seen and what would be right" do
+    message =
+      mistakes(
+        port: 70_000,
+        ip: "127.0.0.1",
+        server: "yes",
+        workers: 0,
+        services: %{"legacy.local" => "https://127.0.0.1:9001", "a b" => "http://127.0.0.1:1"},
+        discover: [only: AuthWeb.Endpoint],
+        default: "auth.local:4000",
+        trusted_proxies: ["10.0.0.0/33"],
+        timeouts: [connect: "2s", drain: -1],
+        limits: [head_bytes: 10, connections: 0]
+      )
+
+    for line <- [
+          ~s|port: got 70000, expected an integer from 0 to 65535|,
+          ~s|ip: got "127.0.0.1", expected :loopback, :any, an address tuple such as {127, 0, 0, 1}|,
+          ~s|server: got "yes", expected true or false|,
+          ~s|workers: got 0, expected an integer from 1 to|,
+          ~s|services["legacy.local"]: got "https://127.0.0.1:9001", expected "http://HOST:PORT"|,
+          ~s|services: got "a b", expected a host name without a port as the key|,
+          ~s|discover.only: got AuthWeb.Endpoint, expected a list of applications|,
+          ~s|default: got "auth.local:4000", expected a host name without a port|,
+          ~s|trusted_proxies: got "10.0.0.0/33", expected addresses or CIDR blocks|,
+          ~s|timeouts.connect: got "2s", expected milliseconds (1 or more) or :infinity|,
+          ~s|timeouts.drain: got -1, expected milliseconds (0 or more) or :infinity|,
+          ~s|limits.head_bytes: got 10, expected bytes, from 1024|,
+          ~s|limits.connections: got 0, expected an integer (1 or more) or :infinity|
+        ] do
+      assert message =~ line
+    end
+  end
+
+  test "an unknown key is named with the one that was probably meant" do
+    assert mistakes(prot: 4000) =~ "prot: unknown key, did you mean port? Known keys: port, ip,"
+
+    assert mistakes(timeouts: [conect: 1]) =~
+             "timeouts.conect: unknown key, did you mean connect?"
+
+    assert mistakes(limits: [conections: 1]) =~ "did you mean connections?"
+    assert mistakes(discover: [exept: []]) =~ "discover.exept: unknown key, did you mean except?"
+  end
+
+  test "what is no keyword list where one belongs is a mistake, too" do
+    assert mistakes(timeouts: 5_000) =~ "timeouts: got 5000, expected a keyword list such as"
+    assert mistakes(limits: :none) =~ "limits: got :none, expected a keyword list"
+
+    assert mistakes(services: ["legacy.local"]) =~
+             "services: got [\"legacy.local\"], expected a map"
+
+    assert mistakes(services: :none) =~ "services: got :none, expected a map"
+
+    assert mistakes(trusted_proxies: "10.0.0.0/8") =~
+             "trusted_proxies: got \"10.0.0.0/8\", expected"
+
+    assert mistakes(discover: :yes) =~ "discover: got :yes, expected true, false, or [only:"
+    assert mistakes(ip: []) =~ "ip: got [], expected"
+    assert mistakes(ip: [{1, 2}]) =~ "ip: got {1, 2}, expected"
+  end
+
+  test "more workers than file IO can spare are refused, with the reason" do
+    schedulers = :erlang.system_info(:dirty_io_schedulers)
+    assert {:ok, _} = Config.new(workers: schedulers - 2)
+
+    assert mistakes(workers: schedulers - 1) =~
+             "at most #{schedulers - 2}: each worker takes one of"
+  end
+
+  test "all written forms of an upstream are understood" do
+    services = %{
+      "V4.local." => "http://127.0.0.1:9001",
+      "v6.local" => "http://[::1]:9001/",
+      "name.local" => "http://somehost:9001",
+      "sock.local" => "unix:/run/app.sock",
+      "two.local" => ["http://127.0.0.1:9001", "unix:/run/app.sock"]
+    }
+
+    assert {:ok, config} = Config.new(services: services)
+
+    assert config.services == %{
+             "v4.local" => [{:tcp, {127, 0, 0, 1}, 9001}],
+             "v6.local" => [{:tcp, {0, 0, 0, 0, 0, 0, 0, 1}, 9001}],
+             "name.local" => [{:name, "somehost", 9001}],
+             "sock.local" => [{:unix, "/run/app.sock"}],
+             "two.local" => [{:tcp, {127, 0, 0, 1}, 9001}, {:unix, "/run/app.sock"}]
+           }
+  end
+
+  test "what cannot be an upstream is refused" do
+    for wrong <- [
+          "127.0.0.1:9001",
+          "http://127.0.0.1:0",
+          "http://127.0.0.1:9001/path",
+          "http://user@127.0.0.1:9001",
+          "http://:9001",
+          "unix:relative.sock",
+          "unix:/" <> String.duplicate("x", 108),
+          "",
+          [],
+          nil,
+          {127, 0, 0, 1}
+        ] do
+      assert mistakes(services: %{"a.local" => wrong}) =~ ~s|services["a.local"]: got |
+    end
+  end
+
+  test "proxies may be addresses or blocks of either family" do
+    proxies = ["10.0.0.0/8", "192.168.1.1", "fd00::/8", "::1"]
+    assert {:ok, config} = Config.new(trusted_proxies: proxies)
+
+    assert config.native.trusted_proxies ==
+             ["10.0.0.0/8", "192.168.1.1/32", "fd00::/8", "::1/128"]
+  end
+
+  test "listens by Phoenix's rule" do
+    assert Config.server?(server: true)
+    refute Config.server?(server: false)
+    refute Config.server?([])
+  end
+end

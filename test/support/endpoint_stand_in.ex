@@ -1,0 +1,92 @@
+defmodule ExServiceMeshRouter.EndpointStandIn do
+  @moduledoc """
+  What a Phoenix endpoint is to discovery, without Phoenix: settings in the environment of an
+  application, a process that has the endpoint's name, a server, the event of its start.
+
+      define(:some_web, SomeWeb.Endpoint, url: [host: "some.local"])
+      start_supervised!(SomeWeb.Endpoint)
+  """
+
+  alias Demo.HTTP.Server
+
+  @doc "Loads an application with such an endpoint in its configuration."
+  def define(application, endpoint, settings) do
+    :ok = load(application)
+    Application.put_env(application, endpoint, settings)
+    define_module(application, endpoint)
+    ExUnit.Callbacks.on_exit(fn -> :application.unload(application) end)
+  end
+
+  def load(application) do
+    keys = [vsn: '1', modules: [], registered: []]
+
+    case :application.load({:application, application, keys}) do
+      {:error, {:already_loaded, _}} -> :ok
+      :ok -> :ok
+    end
+  end
+
+  def define_module(application, endpoint) do
+    contents =
+      quote do
+        def child_spec(options),
+          do: %{id: __MODULE__, start: {__MODULE__, :start_link, [options]}, type: :supervisor}
+
+        def start_link(options),
+          do: unquote(__MODULE__).start_link(unquote(application), __MODULE__, options)
+
+        def config(key), do: unquote(__MODULE__).config(unquote(application), __MODULE__, key)
+        def url, do: raise("the public address is nobody's upstream")
+        def server_info(scheme), do: unquote(__MODULE__).server_info(__MODULE__, scheme)
+      end
+
+    Module.create(endpoint, contents, Macro.Env.location(__ENV__))
+  end
+
+  @doc false
+  def start_link(application, endpoint, _options) do
+    settings = Application.get_env(application, endpoint)
+    text = Keyword.get(settings, :says, inspect(endpoint))
+
+    server =
+      {Server,
+       handler: &{{200, [], text}, &1}, ip: get_in(settings, [:http, :ip]) || {127, 0, 0, 1}}
+
+    children =
+      if settings[:server], do: [Supervisor.child_spec(server, id: {endpoint, :http})], else: []
+
+    with {:ok, pid} <- Supervisor.start_link(children, strategy: :one_for_one, name: endpoint) do
+      metadata = %{
+        pid: pid,
+        module: endpoint,
+        otp_app: application,
+        config: [secret_key_base: "secret"]
+      }
+
+      if Keyword.get(settings, :event, true),
+        do: apply(:telemetry, :execute, [[:phoenix, :endpoint, :init], %{}, metadata])
+
+      {:ok, pid}
+    end
+  end
+
+  @doc false
+  def config(application, endpoint, key), do: Application.get_env(application, endpoint)[key]
+
+  @doc false
+  def server_info(endpoint, :http) do
+    case List.keyfind(Supervisor.which_children(endpoint), {endpoint, :http}, 0) do
+      {_id, pid, _, _} when is_pid(pid) -> {:ok, address(Server.url(pid))}
+      {_id, :restarting, _, _} -> :error
+      nil -> {:error, :no_server_found}
+    end
+  end
+
+  defp address("unix:" <> path), do: {:local, path}
+
+  defp address(url) do
+    %URI{host: host, port: port} = URI.parse(url)
+    {:ok, ip} = :inet.parse_address(to_charlist(host))
+    {ip, port}
+  end
+end
