@@ -1,5 +1,6 @@
 //! The argument of `open/1`: a map of the control plane's checked values. Durations are
-//! milliseconds; `nil` is "without limit".
+//! milliseconds; `nil` is "without limit". What the data plane could be told and is not told here
+//! has the data plane's own default.
 
 use std::time::Duration;
 
@@ -56,13 +57,16 @@ impl TryFrom<ConfigTerm> for Config {
                 upstream_idle: millis(timeouts.upstream_idle),
                 response: millis(timeouts.response),
                 tunnel_idle: millis(timeouts.tunnel_idle),
+                ..Timeouts::default()
             },
             limits: Limits {
                 head_bytes: limits.head_bytes,
                 header_count: limits.header_count,
                 body_bytes: limits.body_bytes,
                 connections: limits.connections,
+                ..Limits::default()
             },
+            ..Config::default()
         })
     }
 }
