@@ -36,3 +36,11 @@ pub use gateway::{Gateway, WorkerError};
 pub use listener::OpenError;
 pub use proxy_protocol::ProxyProtocol;
 pub use table::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr};
+
+/// What the fuzz targets need beyond the public interface. Nothing here is promised to anyone.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::error::Error;
+    pub use crate::peer::Peer;
+}
