@@ -165,7 +165,11 @@ impl Decoder {
         }
         self.trailer.push(byte);
         if byte != b'\n' {
-            return Ok(());
+            // Otherwise CR CR LF would put off the end to somewhere in the next request.
+            return match self.trailer[..] {
+                [.., b'\r', _] => Err("a trailer line does not end with CRLF"),
+                _ => Ok(()),
+            };
         }
         if !self.trailer.ends_with(b"\r\n") {
             return Err("a trailer line does not end with CRLF");
@@ -285,6 +289,8 @@ mod tests {
             b"11111111111111111\r\n",
             b"0\r\nbad trailer\r\n\r\n",
             b"0\r\nX: a\n\r\n",
+            b"0\r\nX: a\rb",
+            b"0\r\n\r\r",
             b"0\r\nX: a\0b\r\n\r\n",
             b"0\r\n folded\r\n\r\n",
         ] {
