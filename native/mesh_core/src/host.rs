@@ -81,6 +81,9 @@ impl Host {
         if name.len() > MAX_HOST {
             return Err(BadHost::TooLong);
         }
+        if !escapes_are_whole(name) {
+            return Err(BadHost::Character);
+        }
         let mut previous = b'.';
         for (to, &byte) in self.bytes.iter_mut().zip(name) {
             if byte == b'.' && previous == b'.' {
@@ -132,6 +135,12 @@ fn is_reg_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
 }
 
+/// `pct-encoded = "%" HEXDIG HEXDIG`
+fn escapes_are_whole(name: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', name)
+        .all(|at| matches!(name[at + 1..], [a, b, ..] if [a, b].iter().all(u8::is_ascii_hexdigit)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +187,9 @@ mod tests {
         assert_eq!(text("a b"), Err(BadHost::Character));
         assert_eq!(text("a/b"), Err(BadHost::Character));
         assert_eq!(text("user@a"), Err(BadHost::Character));
+        assert_eq!(text("a%zz"), Err(BadHost::Character));
+        assert_eq!(text("a%4"), Err(BadHost::Character));
+        assert_eq!(text("a%4.b"), Err(BadHost::Character));
         assert_eq!(text("a:b"), Err(BadHost::Port));
         assert_eq!(text("a:65536"), Err(BadHost::Port));
         assert_eq!(text("a:-1"), Err(BadHost::Port));
