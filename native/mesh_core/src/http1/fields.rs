@@ -5,6 +5,7 @@
 pub enum Field {
     Other,
     Accept,
+    Close,
     Connection,
     ContentLength,
     Date,
@@ -33,6 +34,7 @@ impl Field {
             3 => (b"via", Field::Via),
             4 if name[0] | 0x20 == b'h' => (b"host", Field::Host),
             4 => (b"date", Field::Date),
+            5 => (b"close", Field::Close),
             6 if name[0] | 0x20 == b'a' => (b"accept", Field::Accept),
             6 => (b"expect", Field::Expect),
             7 => (b"upgrade", Field::Upgrade),
@@ -53,11 +55,13 @@ impl Field {
     }
 
     /// Fields about one connection only (RFC 9110 section 7.6.1), removed in both directions.
-    /// What they asked for is asked for anew where it applies to the next connection.
+    /// What they asked for is asked for anew where it applies to the next connection. `Close` is
+    /// no field at all, but a reserved name (RFC 9112 section 9.6): `Connection: close` names it.
     pub fn is_hop_by_hop(self) -> bool {
         matches!(
             self,
-            Field::Connection
+            Field::Close
+                | Field::Connection
                 | Field::KeepAlive
                 | Field::ProxyConnection
                 | Field::Te
@@ -76,10 +80,11 @@ impl Field {
 /// Fields that have no place in a trailer section (RFC 9110 section 6.5.1): framing, routing,
 /// request modifiers, authentication, content format.
 pub fn forbidden_in_trailer(name: &str) -> bool {
-    const FORBIDDEN: [&str; 29] = [
+    const FORBIDDEN: [&str; 30] = [
         "age",
         "authorization",
         "cache-control",
+        "close",
         "connection",
         "content-encoding",
         "content-length",
@@ -142,6 +147,7 @@ mod tests {
         assert_eq!(Field::of("x-forwarded-host"), Field::XForwardedHost);
         assert_eq!(Field::of("X-Forwarded-Port"), Field::XForwardedPort);
         assert_eq!(Field::of("Transfer-Encoding"), Field::TransferEncoding);
+        assert_eq!(Field::of("Close"), Field::Close);
         assert_eq!(Field::of("Hose"), Field::Other);
         assert_eq!(Field::of(""), Field::Other);
     }
