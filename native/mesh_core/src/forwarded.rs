@@ -82,10 +82,14 @@ pub fn write(out: &mut Vec<u8>, peer: &Peer, host: &[u8], port: u16, received: &
     }
 }
 
-/// RFC 7239 section 4: our hop after those before it.
+/// RFC 7239 section 4: our hop after those before it. A chain that leaves a quoted string open
+/// would swallow ours, so that the client's own words would pass for what a proxy has seen: of such
+/// a chain nothing is believed.
 fn write_forwarded(out: &mut Vec<u8>, peer: &Peer, host: &[u8], before: &[&[u8]]) {
     out.extend_from_slice(b"Forwarded: ");
-    append_list(out, before);
+    if before.iter().all(|value| closes_its_quotes(value)) {
+        append_list(out, before);
+    }
     out.extend_from_slice(b"for=");
     if peer.ip.is_ipv6() {
         out.extend_from_slice(b"\"[");
@@ -98,6 +102,20 @@ fn write_forwarded(out: &mut Vec<u8>, peer: &Peer, host: &[u8], before: &[&[u8]]
     out.extend_from_slice(b";host=\"");
     out.extend_from_slice(host);
     out.extend_from_slice(b"\";proto=http\r\n");
+}
+
+/// Nothing that comes behind the value is inside a quoted string (RFC 9110 section 5.6.4).
+fn closes_its_quotes(value: &[u8]) -> bool {
+    let mut quoted = false;
+    let mut bytes = value.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted && bytes.next().is_none() => return false,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 fn append_list(out: &mut Vec<u8>, values: &[&[u8]]) {
@@ -128,5 +146,27 @@ impl Digits {
 
     fn text(&self) -> &[u8] {
         &self.bytes[self.start..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarded(received: &[&[u8]]) -> String {
+        let peer = Peer::new("10.0.0.1:80".parse().unwrap(), &[]);
+        let mut out = Vec::new();
+        write_forwarded(&mut out, &peer, b"a", received);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_open_quote_does_not_swallow_our_hop() {
+        let ours = "for=10.0.0.1;host=\"a\";proto=http\r\n";
+        let quoted = br#"for="_\"x""#;
+        assert_eq!(forwarded(&[quoted]), format!("Forwarded: for=\"_\\\"x\", {ours}"));
+        for open in [&br#"for=""#[..], br#"for="a\""#, br#"for="a\"#] {
+            assert_eq!(forwarded(&[b"for=b", open]), format!("Forwarded: {ours}"));
+        }
     }
 }
