@@ -171,7 +171,8 @@ impl<'c> Exchange<'c> {
             BodyLength::None => Body::Done,
             BodyLength::Length(length) => Body::Length(length),
             BodyLength::Chunked => {
-                Body::Chunked(Box::new(Decoder::new(Output::Chunked, config.limits.head_bytes)))
+                let decoder = Decoder::new(Output::Chunked, config.limits.head_bytes);
+                Body::Chunked(Box::new(decoder.without_trailers_if(self.info.names_fields)))
             }
         };
         let (client_read, client_write) = connection.client.split();

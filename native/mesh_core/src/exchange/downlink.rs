@@ -69,7 +69,7 @@ impl Downlink<'_> {
                 }
                 status => {
                     self.state.response_started.set(true);
-                    self.pass_body(info.body).await?;
+                    self.pass_body(&info).await?;
                     return Ok(Passed {
                         status,
                         upstream_keep_alive: info.keep_alive,
@@ -138,11 +138,11 @@ impl Downlink<'_> {
         }
     }
 
-    async fn pass_body(&mut self, body: BodyLength) -> Result<(), Error> {
-        match body {
+    async fn pass_body(&mut self, info: &ResponseInfo) -> Result<(), Error> {
+        match info.body {
             BodyLength::None => self.write_reply().await,
             BodyLength::Length(length) => self.pass_length(length).await,
-            BodyLength::Chunked => self.pass_chunked().await,
+            BodyLength::Chunked => self.pass_chunked(info.names_fields).await,
             BodyLength::Close => self.pass_until_close().await,
         }
     }
@@ -164,9 +164,10 @@ impl Downlink<'_> {
         }
     }
 
-    async fn pass_chunked(&mut self) -> Result<(), Error> {
+    async fn pass_chunked(&mut self, names_fields: bool) -> Result<(), Error> {
         let output = if self.info.minor > 0 { Output::Chunked } else { Output::Data };
-        let mut decoder = Decoder::new(output, self.worker.shared.config.limits.head_bytes);
+        let decoder = Decoder::new(output, self.worker.shared.config.limits.head_bytes);
+        let mut decoder = decoder.without_trailers_if(names_fields);
         loop {
             let decoded = decoder.decode(self.received.filled_mut()).map_err(Error::BadResponse)?;
             let tail = if decoded.done { decoder.tail() } else { b"" };

@@ -39,6 +39,7 @@ pub struct Decoder {
     line: usize,
     trailer: Vec<u8>,
     most_trailer: usize,
+    keep_trailers: bool,
     /// Data bytes seen in all chunks.
     pub data: u64,
 }
@@ -64,8 +65,15 @@ impl Decoder {
             line: 0,
             trailer: Vec::new(),
             most_trailer,
+            keep_trailers: true,
             data: 0,
         }
+    }
+
+    /// Passes no trailer on: some of them may be for the gateway only.
+    pub fn without_trailers_if(mut self, drop: bool) -> Decoder {
+        self.keep_trailers = !drop;
+        self
     }
 
     pub fn is_done(&self) -> bool {
@@ -175,7 +183,7 @@ impl Decoder {
             return Err("a trailer line does not end with CRLF");
         }
         if self.trailer.len() == 2 || self.trailer.ends_with(b"\r\n\r\n") {
-            self.trailer = allowed_trailers(&self.trailer)?;
+            self.trailer = allowed_trailers(&self.trailer, self.keep_trailers)?;
             self.state = State::Done;
         }
         Ok(())
@@ -200,7 +208,7 @@ fn pass(bytes: &mut [u8], from: usize, n: usize, written: &mut usize) {
 }
 
 /// The whole tail with those trailers that have a place there; empty when none are left.
-fn allowed_trailers(section: &[u8]) -> Result<Vec<u8>, &'static str> {
+fn allowed_trailers(section: &[u8], keep: bool) -> Result<Vec<u8>, &'static str> {
     if section == b"\r\n" {
         return Ok(Vec::new());
     }
@@ -211,7 +219,7 @@ fn allowed_trailers(section: &[u8]) -> Result<Vec<u8>, &'static str> {
     };
     let mut tail = Vec::with_capacity(section.len() + 3);
     tail.extend_from_slice(b"0\r\n");
-    let allowed = headers.iter().filter(|h| !fields::forbidden_in_trailer(h.name));
+    let allowed = headers.iter().filter(|h| keep && !fields::forbidden_in_trailer(h.name));
     for header in allowed {
         tail.extend_from_slice(header.name.as_bytes());
         tail.extend_from_slice(b": ");
@@ -267,6 +275,16 @@ mod tests {
             assert_eq!(passed, b"0\r\nX-Sum: 1\r\n\r\n");
         }
         assert_eq!(run(b"0\r\nHost: evil\r\n\r\n", 64, Output::Chunked).unwrap().0, b"0\r\n\r\n");
+    }
+
+    #[test]
+    fn trailers_can_be_left_out() {
+        let mut decoder = Decoder::new(Output::Chunked, 1024).without_trailers_if(true);
+        let decoded = decoder.decode(&mut b"0\r\nX-Sum: 1\r\n\r\n".to_vec()).unwrap();
+        assert!(decoded.done);
+        assert_eq!(decoder.tail(), b"0\r\n\r\n");
+        let mut decoder = Decoder::new(Output::Chunked, 1024).without_trailers_if(true);
+        assert!(decoder.decode(&mut b"0\r\nX Sum: 1\r\n\r\n".to_vec()).is_err());
     }
 
     #[test]

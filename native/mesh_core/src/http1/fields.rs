@@ -121,6 +121,11 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
 }
 
+/// Whether a member of `Connection` names a field that would go on if it did not.
+pub fn names_a_field(member: &[u8]) -> bool {
+    !std::str::from_utf8(member).is_ok_and(|name| Field::of(name).is_hop_by_hop())
+}
+
 /// A token's characters (RFC 9110 section 5.6.2).
 pub fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)

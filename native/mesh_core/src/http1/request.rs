@@ -66,6 +66,8 @@ pub struct RequestInfo {
     /// Asks for a WebSocket, by all the rules for asking.
     pub websocket: bool,
     pub prefer: Prefer,
+    /// `Connection` names fields that are for the gateway only, and maybe trailers.
+    pub names_fields: bool,
 }
 
 /// A checked request head, borrowed from the connection's buffer.
@@ -82,8 +84,6 @@ pub struct RequestHead<'h, 'b> {
     host_text: &'b [u8],
     headers: &'h [Header<'b>],
     kinds: [Field; MAX_FIELDS],
-    /// `Connection` names fields beyond the usual ones.
-    names_fields: bool,
 }
 
 /// What of the request target goes to the endpoint. The absolute form is for proxies; endpoints
@@ -213,7 +213,7 @@ impl<'b> Gathered<'b> {
             } else if member.eq_ignore_ascii_case(b"upgrade") {
                 self.connection_upgrade = true;
             } else {
-                self.names_fields = true;
+                self.names_fields |= fields::names_a_field(member);
             }
         }
     }
@@ -276,6 +276,7 @@ fn check<'h, 'b>(
             expect_continue: said.expect_continue && minor > 0,
             websocket: wants_upgrade && method == Method::Get && body == BodyLength::None,
             prefer: said.prefer,
+            names_fields: said.names_fields,
         },
         host,
         max_forwards: said.max_forwards.filter(|_| counts_forwards),
@@ -285,7 +286,6 @@ fn check<'h, 'b>(
         host_text: host_text.unwrap_or(b""),
         headers,
         kinds,
-        names_fields: said.names_fields,
     })
 }
 
@@ -406,7 +406,7 @@ impl RequestHead<'_, '_> {
         if kind.is_hop_by_hop() {
             return false;
         }
-        if self.names_fields && !kind.is_framing_or_routing() && self.is_named(header.name) {
+        if self.info.names_fields && !kind.is_framing_or_routing() && self.is_named(header.name) {
             return false;
         }
         match kind {

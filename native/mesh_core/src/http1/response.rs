@@ -27,6 +27,8 @@ pub struct ResponseInfo {
     pub keep_alive: bool,
     /// Speaks of a WebSocket upgrade, as a 101 must.
     pub websocket: bool,
+    /// `Connection` names fields that are for the gateway only, and maybe trailers.
+    pub names_fields: bool,
 }
 
 pub struct ResponseHead<'h, 'b> {
@@ -35,7 +37,6 @@ pub struct ResponseHead<'h, 'b> {
     reason: &'b str,
     headers: &'h [Header<'b>],
     kinds: [Field; MAX_FIELDS],
-    names_fields: bool,
     has_date: bool,
     content_length: bool,
 }
@@ -113,7 +114,7 @@ impl Gathered {
                     } else if member.eq_ignore_ascii_case(b"upgrade") {
                         self.upgrade = true;
                     } else {
-                        self.names_fields = true;
+                        self.names_fields |= fields::names_a_field(member);
                     }
                 }
             }
@@ -169,12 +170,12 @@ fn check<'h, 'b>(
             body,
             keep_alive: persistent && body != BodyLength::Close,
             websocket: said.upgrade && said.websocket,
+            names_fields: said.names_fields,
         },
         bytes,
         reason,
         headers,
         kinds,
-        names_fields: said.names_fields,
         has_date: said.has_date,
         content_length: said.content_length.is_some(),
     })
@@ -246,7 +247,7 @@ impl ResponseHead<'_, '_> {
             // RFC 9110 section 8.6: not in a 1xx or 204, whatever an endpoint thinks.
             return self.content_length && self.info.status >= 200 && self.info.status != 204;
         }
-        !(self.names_fields && !kind.is_framing_or_routing() && self.is_named(name))
+        !(self.info.names_fields && !kind.is_framing_or_routing() && self.is_named(name))
     }
 
     fn is_named(&self, name: &str) -> bool {
