@@ -91,7 +91,9 @@ impl Downlink<'_> {
                     Found::BareLf => {
                         return Err(Error::BadResponse("a line does not end with CRLF"));
                     }
-                    Found::Partial { .. } => {}
+                    // Nobody is to wait for the rest of a response that is wrong already.
+                    Found::Partial { new_line: true } => self.check_so_far()?,
+                    Found::Partial { new_line: false } => {}
                 }
                 if self.received.len() >= most || !self.received.make_room(most) {
                     return Err(Error::BadResponse("the head is too long"));
@@ -104,11 +106,20 @@ impl Downlink<'_> {
         }
     }
 
+    fn check_so_far(&self) -> Result<(), Error> {
+        let mut storage = head::storage();
+        let bytes = self.received.filled();
+        response::parse(bytes, &mut storage, self.most_fields(), self.info.method).map(|_| ())
+    }
+
+    fn most_fields(&self) -> usize {
+        self.worker.shared.config.limits.header_count.max(256)
+    }
+
     fn take_head(&mut self, size: usize) -> Result<(ResponseInfo, Downstream), Error> {
         let mut storage = head::storage();
         let bytes = &self.received.filled()[..size];
-        let most_fields = self.worker.shared.config.limits.header_count.max(256);
-        let head = response::parse(bytes, &mut storage, most_fields, self.info.method)?
+        let head = response::parse(bytes, &mut storage, self.most_fields(), self.info.method)?
             .ok_or(Error::BadResponse("the head is malformed"))?;
         let info = head.info;
         if info.status == 101 && !(self.info.websocket && info.websocket) {
