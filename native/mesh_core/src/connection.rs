@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
@@ -17,7 +16,7 @@ use crate::error::{Error, Side};
 use crate::exchange::{self, Exchange, Finished};
 use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::{self, BodyLength, Forwarding, Method, RequestInfo};
-use crate::io::{poll_fill, reset_on_close};
+use crate::io::{poll_fill, reset_on_close, shut_down_writing, write_all};
 use crate::peer::Peer;
 use crate::proxy_protocol::Announced;
 use crate::reply::{self, Framing, Prefer};
@@ -40,6 +39,7 @@ pub struct Connection {
     pub timer: Timer,
     /// Requests taken so far.
     taken: u64,
+    hears_of_drain: bool,
 }
 
 /// A request whose head has been taken.
@@ -79,6 +79,7 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
         input: Buf::new(),
         timer: Timer::default(),
         taken: 0,
+        hears_of_drain: false,
         worker: Rc::clone(&worker),
     };
     if let Err(error) = connection.read_announcement().await {
@@ -123,7 +124,8 @@ pub fn turn_away(stream: TcpStream) {
 }
 
 impl Connection {
-    /// Waits, without a buffer, until the client sends something. `false` ends the connection.
+    /// Waits, without a buffer, until the client sends something, and reads it. `false` ends the
+    /// connection.
     async fn wait_for_request(&mut self, mut drain: Pin<&mut Notified<'_>>) -> bool {
         if !self.input.is_empty() {
             return true;
@@ -134,14 +136,16 @@ impl Connection {
         }
         self.timer.set(self.worker.shared.config.timeouts.idle);
         poll_fn(|cx| {
-            if let Poll::Ready(ready) = self.client.poll_read_ready(cx) {
-                return Poll::Ready(ready.is_ok());
+            let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);
+            if let Poll::Ready(read) = filled {
+                return Poll::Ready(matches!(read, Ok(n) if n > 0));
             }
-            // Polled even if it has completed before: then `draining` has ended the connection.
-            if self.timer.poll(cx).is_ready() || drain.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(false);
-            }
-            Poll::Pending
+            // Asked once, this task will be woken; after that the flag says it all.
+            let asked = std::mem::replace(&mut self.hears_of_drain, true);
+            let over = self.worker.draining.get()
+                || (!asked && drain.as_mut().poll(cx).is_ready())
+                || self.timer.poll(cx).is_ready();
+            if over { Poll::Ready(false) } else { Poll::Pending }
         })
         .await
     }
@@ -221,7 +225,7 @@ impl Connection {
     /// Reads what there is, for as long as the timer allows. 0: the client has closed.
     async fn read_more(&mut self) -> Result<usize, Error> {
         poll_fn(|cx| {
-            let filled = poll_fill(cx, &mut self.client, &mut self.input, &self.worker.buffers);
+            let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);
             match filled {
                 Poll::Ready(read) => Poll::Ready(read.map_err(|_| Error::ClientGone)),
                 Poll::Pending => self.timer.poll(cx).map(|()| Err(Error::HeadTimeout)),
@@ -341,7 +345,7 @@ impl Connection {
         let idle = self.worker.shared.config.timeouts.idle;
         self.timer.set(idle);
         let written = {
-            let mut write = pin!(self.client.write_all(&out));
+            let mut write = pin!(write_all(&self.client, &out));
             let timer = &mut self.timer;
             poll_fn(|cx| match write.as_mut().poll(cx) {
                 Poll::Ready(result) => Poll::Ready(result.is_ok()),
@@ -366,7 +370,7 @@ impl Connection {
 
     /// Says that nothing more will come, and reads what still does, for a moment.
     async fn linger(mut self) {
-        if self.client.shutdown().await.is_err() {
+        if shut_down_writing(&self.client).is_err() {
             return;
         }
         let mut most = Timer::default();
@@ -375,7 +379,7 @@ impl Connection {
             self.input.clear();
             self.timer.set(Some(LINGER));
             let more = poll_fn(|cx| {
-                let filled = poll_fill(cx, &mut self.client, &mut self.input, &self.worker.buffers);
+                let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);
                 if let Poll::Ready(read) = filled {
                     return Poll::Ready(matches!(read, Ok(n) if n > 0));
                 }

@@ -109,9 +109,9 @@ impl<'c> Exchange<'c> {
         let repeatable = self.info.method.is_idempotent() && self.info.body == BodyLength::None;
         let mut want = if repeatable { Want::Any } else { Want::Probed };
         loop {
-            let mut lent = self.lend(want).await?;
+            let lent = self.lend(want).await?;
             let mut received = Buf::new();
-            let result = self.forward(&mut lent.stream, &mut received).await;
+            let result = self.forward(&lent.stream, &mut received).await;
             match result {
                 // The endpoint closed an idle connection while we took it up again. Nothing of a
                 // response has been seen, and the request may be sent again (RFC 9110 9.2.2).
@@ -162,7 +162,7 @@ impl<'c> Exchange<'c> {
     }
 
     /// Sends the request and passes the response on, over one upstream connection.
-    async fn forward(&mut self, stream: &mut Stream, received: &mut Buf) -> Result<Passed, Error> {
+    async fn forward(&mut self, stream: &Stream, received: &mut Buf) -> Result<Passed, Error> {
         let connection = &mut *self.connection;
         let worker = &*connection.worker;
         let config = &worker.shared.config;
@@ -175,17 +175,16 @@ impl<'c> Exchange<'c> {
                 Body::Chunked(Box::new(decoder.without_trailers_if(self.info.names_fields)))
             }
         };
-        let (client_read, client_write) = connection.client.split();
-        let (upstream_read, upstream_write) = stream.split();
+        let client = &connection.client;
         let uplink = Uplink {
             state,
             pool: &worker.buffers,
             counters: &self.service.counters,
             timeouts: &config.timeouts,
             most_body: config.limits.body_bytes,
-            client: client_read,
+            client,
             input: &mut connection.input,
-            upstream: upstream_write,
+            upstream: stream,
             body,
         };
         let downlink = Downlink {
@@ -193,19 +192,25 @@ impl<'c> Exchange<'c> {
             worker,
             counters: &self.service.counters,
             info: self.info,
-            upstream: upstream_read,
+            upstream: stream,
             received,
-            client: client_write,
+            client,
             reply: &mut self.reply,
         };
         let timer = &mut connection.timer;
         let mut uplink = pin!(uplink.run(&mut self.head));
         let mut downlink = pin!(downlink.run());
         poll_fn(|cx| {
+            // Once the request is sent it is the answer that wakes us. When that is whole, nobody
+            // has had to ask about the client.
+            let answer_first = state.request_sent.get();
+            if answer_first && let Poll::Ready(result) = downlink.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
             if let Poll::Ready(error) = uplink.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
-            if let Poll::Ready(result) = downlink.as_mut().poll(cx) {
+            if !answer_first && let Poll::Ready(result) = downlink.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
             let Some((at, error)) = state.next_deadline() else { return Poll::Pending };

@@ -1,17 +1,37 @@
 //! Sockets as the data plane uses them: a client is TCP, an upstream is TCP or a Unix socket, and
 //! reading waits for readiness before it borrows a buffer.
+//!
+//! Everything works through a shared reference, so that both directions of an exchange can use one
+//! socket, and asks the event loop no more often than it must: once before a read, and before a
+//! write only if the socket takes nothing.
 
 use std::future::poll_fn;
-use std::io;
-use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use socket2::{SockRef, Socket as RawSocket};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::buffer::{Buf, BufferPool};
+
+/// What every kind of socket here can do.
+pub trait Socket {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    fn raw<T>(&self, operation: impl FnOnce(&RawSocket) -> T) -> T;
+
+    /// Calls `operation` if the event loop has reported readiness and nothing has taken it back
+    /// since; `WouldBlock` from it takes it back.
+    fn try_io<T>(
+        &self,
+        interest: Interest,
+        operation: impl FnOnce(&RawSocket) -> io::Result<T>,
+    ) -> io::Result<T>;
+}
 
 /// A connection to an upstream. New kinds of upstream are new variants.
 pub enum Stream {
@@ -19,140 +39,160 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
-impl Stream {
-    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
-        match self {
-            Stream::Tcp(stream) => {
-                let (read, write) = stream.split();
-                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
-            }
-            Stream::Unix(stream) => {
-                let (read, write) = stream.split();
-                (ReadHalf::Unix(read), WriteHalf::Unix(write))
-            }
+macro_rules! delegate {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self {
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
         }
-    }
+    };
+}
 
+impl Stream {
     /// Nothing has been reported about this idle connection: neither closed nor unasked bytes.
     /// Costs no system call unless `probe` asks for one, which also sees what the event loop has
     /// not been told yet.
     pub fn is_quiet(&self, probe: bool) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        let reported = match self {
-            Stream::Tcp(stream) => stream.poll_read_ready(&mut cx).is_ready(),
-            Stream::Unix(stream) => stream.poll_read_ready(&mut cx).is_ready(),
-        };
-        if !reported && !probe {
-            return true;
+        let peek = |socket: &RawSocket| socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
+        let peeked = if probe { self.raw(peek) } else { self.try_io(Interest::READABLE, peek) };
+        matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+impl Socket for Stream {
+    fn raw<T>(&self, operation: impl FnOnce(&RawSocket) -> T) -> T {
+        delegate!(self, stream => operation(&SockRef::from(stream)))
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_read_ready(cx))
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_write_ready(cx))
+    }
+
+    fn try_io<T>(
+        &self,
+        interest: Interest,
+        operation: impl FnOnce(&RawSocket) -> io::Result<T>,
+    ) -> io::Result<T> {
+        delegate!(self, stream => Socket::try_io(stream, interest, operation))
+    }
+}
+
+macro_rules! socket {
+    ($kind:ty) => {
+        impl Socket for $kind {
+            fn raw<T>(&self, operation: impl FnOnce(&RawSocket) -> T) -> T {
+                operation(&SockRef::from(self))
+            }
+
+            fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                <$kind>::poll_read_ready(self, cx)
+            }
+
+            fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                <$kind>::poll_write_ready(self, cx)
+            }
+
+            fn try_io<T>(
+                &self,
+                interest: Interest,
+                operation: impl FnOnce(&RawSocket) -> io::Result<T>,
+            ) -> io::Result<T> {
+                <$kind>::try_io(self, interest, || operation(&SockRef::from(self)))
+            }
         }
-        let mut byte = [MaybeUninit::uninit()];
-        let peeked = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
-        };
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
+    };
 }
 
-pub enum ReadHalf<'a> {
-    Tcp(tcp::ReadHalf<'a>),
-    Unix(unix::ReadHalf<'a>),
-}
+socket!(TcpStream);
+socket!(UnixStream);
 
-pub enum WriteHalf<'a> {
-    Tcp(tcp::WriteHalf<'a>),
-    Unix(unix::WriteHalf<'a>),
-}
-
-impl AsyncRead for ReadHalf<'_> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            ReadHalf::Tcp(half) => Pin::new(half).poll_read(cx, buf),
-            ReadHalf::Unix(half) => Pin::new(half).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for WriteHalf<'_> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            WriteHalf::Tcp(half) => Pin::new(half).poll_write(cx, bytes),
-            WriteHalf::Unix(half) => Pin::new(half).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            WriteHalf::Tcp(half) => Pin::new(half).poll_shutdown(cx),
-            WriteHalf::Unix(half) => Pin::new(half).poll_shutdown(cx),
-        }
-    }
-}
-
-/// Something to read from whose readiness can be awaited without a buffer at hand.
-pub trait ReadReady: AsyncRead + Unpin {
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-}
-
-impl ReadReady for tcp::ReadHalf<'_> {
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.as_ref().poll_read_ready(cx)
-    }
-}
-
-impl ReadReady for ReadHalf<'_> {
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            ReadHalf::Tcp(half) => half.as_ref().poll_read_ready(cx),
-            ReadHalf::Unix(half) => half.as_ref().poll_read_ready(cx),
-        }
-    }
-}
-
-impl ReadReady for TcpStream {
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_read_ready(cx)
-    }
+/// Reads or writes up to `wanted` bytes. Less than that has emptied the socket, or filled it: then
+/// readiness is taken back at once, which saves the system call that would find nothing.
+fn transfer(
+    socket: &impl Socket,
+    interest: Interest,
+    wanted: usize,
+    operation: impl FnOnce(&RawSocket) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut moved = 0;
+    let result = socket.try_io(interest, |socket| {
+        moved = operation(socket)?;
+        if 0 < moved && moved < wanted { Err(ErrorKind::WouldBlock.into()) } else { Ok(moved) }
+    });
+    if moved > 0 { Ok(moved) } else { result }
 }
 
 /// Reads what there is into `buf`, borrowing one from `pool` only once there is something.
 /// The buffer must have room. 0 is the end of the stream.
-pub fn poll_fill<R: ReadReady>(
+pub fn poll_fill(
     cx: &mut Context<'_>,
-    reader: &mut R,
+    socket: &impl Socket,
     buf: &mut Buf,
     pool: &BufferPool,
 ) -> Poll<io::Result<usize>> {
-    ready!(reader.poll_ready(cx))?;
-    buf.borrow_from(pool);
-    let mut into = ReadBuf::new(buf.spare_mut());
-    let polled = Pin::new(reader).poll_read(cx, &mut into);
-    let n = into.filled().len();
-    buf.advance(n);
-    if n == 0 {
-        buf.give_back(pool);
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        buf.borrow_from(pool);
+        let into = buf.spare_mut();
+        let read = transfer(socket, Interest::READABLE, into.len(), |mut from| from.read(into));
+        if let Ok(n) = read {
+            buf.advance(n);
+        }
+        if buf.is_empty() {
+            buf.give_back(pool);
+        }
+        match read {
+            Err(error) if is_passing(&error) => {}
+            read => return Poll::Ready(read),
+        }
     }
-    polled.map_ok(|()| n)
 }
 
-pub async fn fill<R: ReadReady>(
-    reader: &mut R,
-    buf: &mut Buf,
-    pool: &BufferPool,
-) -> io::Result<usize> {
-    poll_fn(|cx| poll_fill(cx, reader, buf, pool)).await
+pub async fn fill(socket: &impl Socket, buf: &mut Buf, pool: &BufferPool) -> io::Result<usize> {
+    poll_fn(|cx| poll_fill(cx, socket, buf, pool)).await
+}
+
+/// Writes what the socket takes of several slices, in one system call.
+pub fn poll_write<const N: usize>(
+    cx: &mut Context<'_>,
+    socket: &impl Socket,
+    parts: [&[u8]; N],
+) -> Poll<io::Result<usize>> {
+    let wanted = parts.iter().map(|part| part.len()).sum();
+    loop {
+        let written = transfer(socket, Interest::WRITABLE, wanted, |mut to| match parts[..] {
+            [only] => to.write(only),
+            [only, ref rest @ ..] if rest.iter().all(|part| part.is_empty()) => to.write(only),
+            _ => to.write_vectored(&parts.map(IoSlice::new)),
+        });
+        match written {
+            Err(error) if is_passing(&error) => ready!(socket.poll_write_ready(cx))?,
+            Ok(0) if wanted > 0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+            written => return Poll::Ready(written),
+        }
+    }
+}
+
+pub async fn write_all(socket: &impl Socket, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = poll_fn(|cx| poll_write(cx, socket, [bytes])).await?;
+        bytes = &bytes[n..];
+    }
+    Ok(())
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Tells the peer that nothing more will come.
+pub fn shut_down_writing(socket: &impl Socket) -> io::Result<()> {
+    // Whatever the event loop thinks of it: this never waits.
+    socket.raw(|raw| raw.shutdown(Shutdown::Write))
 }
 
 /// Makes closing tell the peer that what it got is not whole (RST instead of FIN).

@@ -1,5 +1,6 @@
 //! A connection's one timer. Moving a deadline later costs a store and nothing else: the timer
-//! underneath is only moved when it fires too early, or when the deadline comes nearer.
+//! underneath is only moved when it fires too early, or when the deadline comes nearer, and it is
+//! asked whether it has fired no more often than that.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,10 +9,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// Belongs to one task, which it wakes.
 #[derive(Default)]
 pub struct Timer {
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// The task will be woken when `sleep` is over.
+    armed: bool,
 }
 
 impl Timer {
@@ -30,6 +34,10 @@ impl Timer {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
         if sleep.deadline() > at {
             sleep.as_mut().reset(at);
+            self.armed = false;
+        }
+        if self.armed && !sleep.is_elapsed() {
+            return Poll::Pending;
         }
         while sleep.as_mut().poll(cx).is_ready() {
             if sleep.deadline() >= at {
@@ -37,6 +45,7 @@ impl Timer {
             }
             sleep.as_mut().reset(at);
         }
+        self.armed = true;
         Poll::Pending
     }
 }

@@ -4,17 +4,16 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::buffer::{Buf, BufferPool};
-use crate::io::{ReadReady, Stream, fill};
+use crate::io::{Socket, Stream, fill, shut_down_writing, write_all};
 use crate::stats::ServiceCounters;
 use crate::timer::{Timer, deadline};
 use crate::upstream::LocalService;
@@ -45,13 +44,12 @@ impl Tunnel {
             return;
         }
 
-        let (client_read, client_write) = self.client.split();
-        let (upstream_read, upstream_write) = self.upstream.split();
+        let (client, upstream) = (&self.client, &self.upstream);
         let pump = |moved| Pump { pool: &worker.buffers, idle, quiet_until: &quiet_until, moved };
         let up = pump(&counters.request_body_bytes);
         let down = pump(&counters.response_body_bytes);
-        let mut up = pin!(up.run(client_read, upstream_write, &mut self.from_client));
-        let mut down = pin!(down.run(upstream_read, client_write, &mut self.from_upstream));
+        let mut up = pin!(up.run(client, upstream, &mut self.from_client));
+        let mut down = pin!(down.run(upstream, client, &mut self.from_upstream));
         let (mut up_done, mut down_done) = (false, false);
         poll_fn(|cx| {
             if !up_done {
@@ -88,21 +86,22 @@ struct Pump<'a> {
 
 impl Pump<'_> {
     /// `Ok` once the reader has closed, which the writer's peer has then been told.
-    async fn run<R, W>(self, mut reader: R, mut writer: W, buf: &mut Buf) -> io::Result<()>
-    where
-        R: ReadReady,
-        W: AsyncWrite + Unpin,
-    {
+    async fn run(
+        self,
+        reader: &impl Socket,
+        writer: &impl Socket,
+        buf: &mut Buf,
+    ) -> io::Result<()> {
         loop {
             if !buf.is_empty() {
-                writer.write_all(buf.filled()).await?;
+                write_all(writer, buf.filled()).await?;
                 self.moved.add(buf.len() as u64);
                 buf.clear();
                 buf.give_back(self.pool);
                 self.quiet_until.set(deadline(self.idle));
             }
-            if fill(&mut reader, buf, self.pool).await? == 0 {
-                return Pin::new(&mut writer).shutdown().await;
+            if fill(reader, buf, self.pool).await? == 0 {
+                return shut_down_writing(writer);
             }
         }
     }

@@ -1,11 +1,8 @@
 //! From the endpoint to the client.
 
 use std::future::poll_fn;
-use std::io::IoSlice;
-use std::pin::Pin;
 
-use tokio::io::AsyncWrite;
-use tokio::net::tcp;
+use tokio::net::TcpStream;
 
 use super::State;
 use crate::buffer::{Buf, SMALL};
@@ -14,7 +11,7 @@ use crate::http1::chunked::{Decoder, Output};
 use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::RequestInfo;
 use crate::http1::response::{self, BodyLength, Downstream, ResponseInfo};
-use crate::io::{self, fill};
+use crate::io::{Stream, fill, poll_write};
 use crate::stall::Stall;
 use crate::stats::ServiceCounters;
 use crate::worker::Worker;
@@ -27,9 +24,9 @@ pub struct Downlink<'a> {
     pub worker: &'a Worker,
     pub counters: &'a ServiceCounters,
     pub info: RequestInfo,
-    pub upstream: io::ReadHalf<'a>,
+    pub upstream: &'a Stream,
     pub received: &'a mut Buf,
-    pub client: tcp::WriteHalf<'a>,
+    pub client: &'a TcpStream,
     pub reply: &'a mut Vec<u8>,
 }
 
@@ -99,7 +96,7 @@ impl Downlink<'_> {
                     return Err(Error::BadResponse("the head is too long"));
                 }
             }
-            match fill(&mut self.upstream, self.received, &self.worker.buffers).await {
+            match fill(self.upstream, self.received, &self.worker.buffers).await {
                 Ok(n) if n > 0 => self.state.upstream_spoke.set(true),
                 _ => return Err(Error::UpstreamClosed),
             }
@@ -215,7 +212,7 @@ impl Downlink<'_> {
     }
 
     async fn read_body(&mut self) -> Result<usize, Error> {
-        let read = fill(&mut self.upstream, self.received, &self.worker.buffers).await;
+        let read = fill(self.upstream, self.received, &self.worker.buffers).await;
         read.map_err(|_| Error::UpstreamClosed)
     }
 
@@ -239,9 +236,9 @@ impl Downlink<'_> {
         if written <= SMALL {
             self.reply.extend_from_slice(part);
             self.reply.extend_from_slice(after);
-            write_all(&mut self.client, [self.reply, b"", b""], &self.state.down).await?;
+            write_all(self.client, [self.reply, b"", b""], &self.state.down).await?;
         } else {
-            write_all(&mut self.client, [self.reply, part, after], &self.state.down).await?;
+            write_all(self.client, [self.reply, part, after], &self.state.down).await?;
         }
         self.reply.clear();
         self.received.consume(consumed);
@@ -251,18 +248,10 @@ impl Downlink<'_> {
 }
 
 /// Writes several slices, in one system call where the socket takes them.
-async fn write_all(
-    client: &mut tcp::WriteHalf<'_>,
-    mut parts: [&[u8]; 3],
-    stall: &Stall,
-) -> Result<(), Error> {
+async fn write_all(client: &TcpStream, mut parts: [&[u8]; 3], stall: &Stall) -> Result<(), Error> {
     while parts.iter().any(|part| !part.is_empty()) {
         let n = poll_fn(|cx| {
-            let client = Pin::new(&mut *client);
-            let polled = match parts {
-                [only, [], []] => client.poll_write(cx, only),
-                _ => client.poll_write_vectored(cx, &parts.map(IoSlice::new)),
-            };
+            let polled = poll_write(cx, client, parts);
             if polled.is_pending() {
                 stall.waiting();
             }
@@ -270,9 +259,6 @@ async fn write_all(
         })
         .await
         .map_err(|_| Error::ClientGone)?;
-        if n == 0 {
-            return Err(Error::ClientGone);
-        }
         stall.moved(n);
         let mut taken = n;
         for part in &mut parts {

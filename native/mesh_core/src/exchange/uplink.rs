@@ -3,15 +3,14 @@
 use std::future::{Future, pending, poll_fn};
 use std::task::Poll;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp;
+use tokio::net::TcpStream;
 
 use super::State;
 use crate::buffer::{Buf, BufferPool, SMALL};
 use crate::config::Timeouts;
 use crate::error::Error;
 use crate::http1::chunked::Decoder;
-use crate::io::{self, poll_fill};
+use crate::io::{Stream, poll_fill, write_all};
 use crate::stats::ServiceCounters;
 use crate::timer::deadline;
 
@@ -28,9 +27,9 @@ pub struct Uplink<'a> {
     pub counters: &'a ServiceCounters,
     pub timeouts: &'a Timeouts,
     pub most_body: Option<u64>,
-    pub client: tcp::ReadHalf<'a>,
+    pub client: &'a TcpStream,
     pub input: &'a mut Buf,
-    pub upstream: io::WriteHalf<'a>,
+    pub upstream: &'a Stream,
     pub body: Body,
 }
 
@@ -54,7 +53,7 @@ impl Uplink<'_> {
         if !self.input.is_empty() && !matches!(self.body, Body::Done) {
             self.take_body(head)?;
         }
-        self.upstream.write_all(head).await.map_err(|_| Stop::Upstream)?;
+        write_all(self.upstream, head).await.map_err(|_| Stop::Upstream)?;
         while !matches!(self.body, Body::Done) {
             self.read_body().await?;
             head.clear();
@@ -77,10 +76,10 @@ impl Uplink<'_> {
     async fn pass_body(&mut self, tail: &mut Vec<u8>) -> Result<(), Stop> {
         let (consumed, written) = self.next_part()?;
         let part = &self.input.filled()[..written];
-        self.upstream.write_all(part).await.map_err(|_| Stop::Upstream)?;
+        write_all(self.upstream, part).await.map_err(|_| Stop::Upstream)?;
         self.after_part(consumed, tail);
         if !tail.is_empty() {
-            self.upstream.write_all(tail).await.map_err(|_| Stop::Upstream)?;
+            write_all(self.upstream, tail).await.map_err(|_| Stop::Upstream)?;
         }
         Ok(())
     }
@@ -136,11 +135,10 @@ impl Uplink<'_> {
         };
         let state = self.state;
         let read = poll_fn(|cx| {
-            if long && self.input.is_empty() && self.client.as_ref().poll_read_ready(cx).is_ready()
-            {
+            if long && self.input.is_empty() && self.client.poll_read_ready(cx).is_ready() {
                 self.input.borrow_large(self.pool);
             }
-            let filled = poll_fill(cx, &mut self.client, self.input, self.pool);
+            let filled = poll_fill(cx, self.client, self.input, self.pool);
             if filled.is_pending() {
                 state.up.waiting();
             }
@@ -165,7 +163,7 @@ impl Uplink<'_> {
                 if !self.input.is_empty() && !self.input.has_room() {
                     return Poll::Pending;
                 }
-                match poll_fill(cx, &mut self.client, self.input, self.pool) {
+                match poll_fill(cx, self.client, self.input, self.pool) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(None),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Some(Error::ClientGone)),
