@@ -95,6 +95,12 @@ def mesh(work, port, upstream, options):
     return command, {}
 
 
+def before(work, port, upstream, options):
+    """Another build of the same, named by BENCH_BEFORE: whether a change has made a difference."""
+    command, env = mesh(work, port, upstream, options)
+    return [os.environ["BENCH_BEFORE"], *command[1:]], env
+
+
 def relay(work, port, upstream, options):
     return [TOOL, "relay", port, upstream, "--buffer", options.get("buffer", 16384)], {}
 
@@ -250,6 +256,7 @@ def find(program):
 
 KINDS = {
     "mesh": mesh,
+    "before": before,
     "beam": beam,
     "relay": relay,
     "nginx": nginx,
@@ -269,6 +276,8 @@ INSTALL = {
 def available(name):
     if name in ("mesh", "relay"):
         return True
+    if name == "before":
+        return "BENCH_BEFORE" in os.environ
     if name == "beam":
         library = ROOT / "_build/prod/lib/ex_service_mesh_router/priv/native"
         return bool(find("elixir")) and library.exists() and any(library.glob("*.so"))

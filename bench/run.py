@@ -35,8 +35,8 @@ def installed(wanted):
     for name in wanted:
         if proxies.available(name):
             found.append(name)
-        else:
-            print(f"without {name}: {proxies.INSTALL.get(name, 'not there')}")
+        elif name in proxies.INSTALL:
+            print(f"without {name}: {proxies.INSTALL[name]}")
     return found
 
 

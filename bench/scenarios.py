@@ -1,6 +1,6 @@
 """What is measured: the load, and what the proxies are given to do."""
 
-ALL = ("mesh", "beam", "relay", "nginx", "haproxy", "caddy", "envoy")
+ALL = ("mesh", "before", "beam", "relay", "nginx", "haproxy", "caddy", "envoy")
 
 
 class Scenario:
