@@ -337,7 +337,9 @@ impl Connection {
         let Some(answer) = error.answer() else { return Next::Close };
         let framing = Framing {
             keep_alive: whole && info.is_some_and(|i| i.keep_alive) && !self.worker.draining.get(),
-            head_only: info.is_some_and(|i| i.method == Method::Head),
+            // A head that is malformed further on still says what must not be answered with a body.
+            head_only: info
+                .map_or(self.input.filled().starts_with(b"HEAD "), |i| i.method == Method::Head),
             minor: info.map_or(1, |i| i.minor),
         };
         let mut out = self.worker.take_head();

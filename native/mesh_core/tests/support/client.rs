@@ -1,0 +1,198 @@
+//! A client that sends what it is told, byte by byte, and reads with a deadline.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+use super::socket::Socket;
+use super::wire::{self, Length, Response};
+
+/// How a connection ended, as the reader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Closed,
+    Reset,
+    /// It has not ended: nothing more came in time.
+    Silent,
+}
+
+pub struct Client {
+    socket: Socket,
+    /// Received and not yet taken.
+    pub buffer: Vec<u8>,
+    patience: Duration,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("cannot connect");
+        stream.set_nodelay(true).expect("nodelay");
+        let socket = Socket::Tcp(stream);
+        socket.set_timeouts(PATIENCE);
+        Client { socket, buffer: Vec::new(), patience: PATIENCE }
+    }
+
+    /// With a receive buffer so small that a slow reader is soon felt.
+    pub fn connect_small(address: SocketAddr) -> Client {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            None,
+        );
+        let socket = socket.expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("buffer size");
+        socket.connect(&address.into()).expect("cannot connect");
+        let stream: TcpStream = socket.into();
+        stream.set_nodelay(true).expect("nodelay");
+        let socket = Socket::Tcp(stream);
+        socket.set_timeouts(PATIENCE);
+        Client { socket, buffer: Vec::new(), patience: PATIENCE }
+    }
+
+    pub fn patience(mut self, patience: Duration) -> Client {
+        self.patience = patience;
+        self.socket.set_timeouts(patience);
+        self
+    }
+
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Client {
+        self.try_send(bytes.as_ref()).expect("cannot send");
+        self
+    }
+
+    /// Closes the sending side only.
+    pub fn fin(&mut self) {
+        self.socket.shutdown(Shutdown::Write);
+    }
+
+    pub fn reset(self) {
+        self.socket.reset_on_close();
+    }
+
+    /// Sends on a second handle while this one reads.
+    pub fn sender(&self) -> Socket {
+        self.socket.try_clone().expect("clone")
+    }
+
+    fn fill(&mut self, until: Instant) -> Result<(), End> {
+        let mut piece = [0; 64 * 1024];
+        loop {
+            if Instant::now() >= until {
+                return Err(End::Silent);
+            }
+            match self.socket.read(&mut piece) {
+                Ok(0) => return Err(End::Closed),
+                Ok(n) => {
+                    self.buffer.extend_from_slice(&piece[..n]);
+                    return Ok(());
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Err(End::Silent);
+                }
+                Err(_) => return Err(End::Reset),
+            }
+        }
+    }
+
+    fn until(&self) -> Instant {
+        Instant::now() + self.patience
+    }
+
+    /// One response, interim ones included; what has come of it where it is not whole.
+    pub fn try_response(&mut self, to_head: bool) -> Result<Response, (End, Option<Response>)> {
+        let until = self.until();
+        let size = loop {
+            if let Some(size) = wire::head_size(&self.buffer) {
+                break size;
+            }
+            self.fill(until).map_err(|end| (end, None))?;
+        };
+        let parsed = wire::response(&self.buffer[..size], to_head);
+        let Ok((mut response, length)) = parsed else {
+            // Left in the buffer for whoever judges.
+            return Err((End::Silent, None));
+        };
+        self.buffer.drain(..size);
+        loop {
+            let Ok(progress) = wire::body(&self.buffer, length) else {
+                return Err((End::Silent, Some(response)));
+            };
+            response.body = progress.body;
+            response.trailers = progress.trailers;
+            response.whole = progress.done;
+            if progress.done {
+                self.buffer.drain(..progress.used);
+                return Ok(response);
+            }
+            if let Err(end) = self.fill(until) {
+                if length == Length::UntilClose && end == End::Closed {
+                    response.whole = true;
+                    self.buffer.clear();
+                    return Ok(response);
+                }
+                return Err((end, Some(response)));
+            }
+        }
+    }
+
+    pub fn response(&mut self) -> Response {
+        match self.try_response(false) {
+            Ok(response) => response,
+            Err(why) => panic!("no response: {why:?}; {:?}", self.buffer.escape_ascii()),
+        }
+    }
+
+    /// Sends a request and reads its response.
+    pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Response {
+        self.send(request).response()
+    }
+
+    /// Reads until `bytes` have come.
+    pub fn read_until(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let until = self.until();
+        while !self.buffer.windows(bytes.len().max(1)).any(|w| w == bytes) {
+            self.fill(until)?;
+        }
+        Ok(())
+    }
+
+    /// Exactly `n` bytes, taken out of the buffer.
+    pub fn read_exact(&mut self, n: usize) -> Result<Vec<u8>, End> {
+        let until = self.until();
+        while self.buffer.len() < n {
+            self.fill(until)?;
+        }
+        Ok(self.buffer.drain(..n).collect())
+    }
+
+    /// Reads to the end, however it comes.
+    pub fn read_to_end(&mut self) -> End {
+        let until = self.until();
+        loop {
+            if let Err(end) = self.fill(until) {
+                return end;
+            }
+        }
+    }
+}
+
+/// `GET /` with these field lines (each ending in CRLF).
+pub fn get(fields: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")
+}
+
+/// `POST /` with these field lines, and whatever follows the head.
+pub fn post(fields: &str, body: &str) -> String {
+    format!("POST / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n{body}")
+}
+
+/// A GET for one target.
+pub fn get_target(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n")
+}
