@@ -260,7 +260,7 @@ impl Heard {
                 }
                 Ok(response) => self.responses.push(response),
                 Err((end, torn)) => {
-                    self.torn = torn;
+                    self.torn = torn.map(|response| *response);
                     self.end = Some(end);
                 }
             }

@@ -14,6 +14,8 @@ pub enum Look {
     Lines(&'static str, &'static [&'static str]),
     /// At least one line of this name.
     Has(&'static str),
+    /// No line of this name has this in its value.
+    NotIn(&'static str, &'static str),
     /// No line of this name.
     Lacks(&'static str),
     Body(&'static [u8]),
@@ -40,6 +42,11 @@ fn look(
             wrong(format!("{:?}", fields.all(name)))
         }
         Lines(name, want) if fields.all(name) != *want => wrong(format!("{:?}", fields.all(name))),
+        NotIn(name, part)
+            if fields.all(name).iter().any(|v| v.to_ascii_lowercase().contains(part)) =>
+        {
+            wrong(format!("{:?}", fields.all(name)))
+        }
         Has(name) if fields.all(name).is_empty() => wrong("none".into()),
         Lacks(name) if !fields.all(name).is_empty() => wrong(format!("{:?}", fields.all(name))),
         Body(want) if body != *want => wrong(format!("{:?}", body.escape_ascii().to_string())),

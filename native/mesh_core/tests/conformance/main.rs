@@ -43,7 +43,19 @@ macro_rules! topics {
     };
 }
 
-topics!(request_line, host);
+topics!(
+    request_line,
+    host,
+    framing,
+    smuggling,
+    hop_by_hop,
+    forwarded,
+    upgrade,
+    responses,
+    interim,
+    persistence,
+    streaming
+);
 
 #[test]
 fn case_names_are_unique() {

@@ -17,6 +17,9 @@ pub enum End {
     Silent,
 }
 
+/// How a response failed to come, and what came of it.
+pub type Broken = (End, Option<Box<Response>>);
+
 pub struct Client {
     socket: Socket,
     /// Received and not yet taken.
@@ -105,7 +108,7 @@ impl Client {
     }
 
     /// One response, interim ones included; what has come of it where it is not whole.
-    pub fn try_response(&mut self, to_head: bool) -> Result<Response, (End, Option<Response>)> {
+    pub fn try_response(&mut self, to_head: bool) -> Result<Response, Broken> {
         let until = self.until();
         let size = loop {
             if let Some(size) = wire::head_size(&self.buffer) {
@@ -121,7 +124,7 @@ impl Client {
         self.buffer.drain(..size);
         loop {
             let Ok(progress) = wire::body(&self.buffer, length) else {
-                return Err((End::Silent, Some(response)));
+                return Err((End::Silent, Some(Box::new(response))));
             };
             response.body = progress.body;
             response.trailers = progress.trailers;
@@ -136,7 +139,7 @@ impl Client {
                     self.buffer.clear();
                     return Ok(response);
                 }
-                return Err((end, Some(response)));
+                return Err((end, Some(Box::new(response))));
             }
         }
     }

@@ -416,7 +416,12 @@ impl Line {
                     let open = |state: &State| state.gates.contains(name) || state.stopping;
                     self.shared.wait(open);
                 }
-                Do::UntilClosed => while self.fill().is_ok() {},
+                Do::UntilClosed => {
+                    while self.fill().is_ok() {}
+                    self.update(current)?;
+                    // Whatever else came is on record, and no request.
+                    self.buffer.clear();
+                }
                 Do::Echo => loop {
                     let bytes = std::mem::take(&mut self.buffer);
                     self.socket.write_all(&bytes).map_err(|_| Over)?;
