@@ -23,6 +23,13 @@ defmodule ExServiceMeshRouter.Config do
   Otherwise (`mix test`, `mix ecto.migrate`, `iex -S mix`) nothing is started, and the NIF is not
   even loaded.
 
+  ## Behind a load balancer
+
+  `trusted_proxies` names the peers that speak for others: their `X-Forwarded-*` and `Forwarded`
+  fields are kept and added to, everybody else's are replaced. A load balancer that forwards TCP and
+  not HTTP cannot add fields; with `proxy_protocol` it says who the client is in a PROXY protocol
+  header. Trusted peers must then begin every connection with one, and nobody else may.
+
   ## How many connections
 
   A connection through the gateway can take three file descriptors of the VM: the client's, the one
@@ -84,7 +91,7 @@ defmodule ExServiceMeshRouter.Config do
   # The argument of Native.open/1: everything that the data plane wants to know.
   defp native(values, ips) do
     {drainless, _} =
-      Map.split(values.timeouts, ~w(connect head idle upstream_idle response tunnel_idle)a)
+      Map.split(values.timeouts, ~w(connect head idle upstream_idle response hold tunnel_idle)a)
 
     %{
       ips: ips,
@@ -92,6 +99,7 @@ defmodule ExServiceMeshRouter.Config do
       reuse_port: false,
       workers: values.workers,
       trusted_proxies: values.trusted_proxies,
+      proxy_protocol: values.proxy_protocol && Atom.to_string(values.proxy_protocol),
       timeouts: finite(drainless),
       limits: finite(values.limits)
     }

@@ -20,16 +20,27 @@ defmodule ExServiceMeshRouter.Gateway do
   @doc "`[{ip, port}]` as bound."
   def addresses(name), do: name |> ref() |> Native.addrs()
 
+  @doc """
+  Stops listening, and returns when the requests in flight are through, at the latest after
+  `timeouts.drain`. The gateway stays down.
+  """
+  def drain(name) do
+    GenServer.call(process_name(name), :drain, :infinity)
+  catch
+    # It is gone, and with it whatever was to be drained.
+    :exit, _reason -> :ok
+  end
+
   @doc "Tells the workers to finish within `drain` milliseconds and to return."
-  def drain(gateway, drain) do
+  def stop(gateway, drain) do
     Native.stop(gateway, if(drain == :infinity, do: nil, else: drain))
   rescue
     # Lost with its module, see Worker. The data plane then ends with this process.
     ArgumentError -> :ok
   end
 
-  @doc "Called by a worker that was stopped, or has lost the reference, without anybody's order."
-  def stopped(name), do: GenServer.cast(process_name(name), :stopped)
+  @doc "Called by a worker that was stopped, or has lost the reference, and not by its supervisor."
+  def stopped(name, worker), do: GenServer.cast(process_name(name), {:stopped, worker})
 
   defp process_name(name), do: Module.concat(name, Gateway)
 
@@ -38,19 +49,44 @@ defmodule ExServiceMeshRouter.Gateway do
     with :ok <- load(),
          {:ok, gateway} <- open(config, config.ips) do
       log_listening(Native.addrs(gateway), config)
-      {:ok, gateway}
+      {:ok, %{gateway: gateway, config: config, draining: nil}}
     else
       {:error, error} -> {:stop, {:shutdown, error}}
     end
   end
 
   @impl true
-  def handle_call(:ref, _from, gateway), do: {:reply, gateway, gateway}
+  def handle_call(:ref, _from, state), do: {:reply, state.gateway, state}
+
+  def handle_call(:drain, from, %{draining: nil} = state) do
+    Logger.info("ExServiceMeshRouter stops listening and drains")
+    stop(state.gateway, state.config.timeouts.drain)
+    workers = MapSet.new(0..(state.config.native.workers - 1))
+    {:noreply, %{state | draining: %{workers: workers, waiting: [from]}}}
+  end
+
+  def handle_call(:drain, from, %{draining: draining} = state) do
+    {:noreply, drained(%{state | draining: %{draining | waiting: [from | draining.waiting]}})}
+  end
 
   @impl true
-  def handle_cast(:stopped, gateway) do
+  def handle_cast({:stopped, _worker}, %{draining: nil} = state) do
     Logger.warning("ExServiceMeshRouter lost its data plane and opens it anew")
-    {:stop, {:shutdown, :stopped}, gateway}
+    {:stop, {:shutdown, :stopped}, state}
+  end
+
+  def handle_cast({:stopped, worker}, %{draining: draining} = state) do
+    workers = MapSet.delete(draining.workers, worker)
+    {:noreply, drained(%{state | draining: %{draining | workers: workers}})}
+  end
+
+  defp drained(%{draining: %{workers: workers, waiting: waiting}} = state) do
+    if MapSet.size(workers) == 0 do
+      Enum.each(waiting, &GenServer.reply(&1, :ok))
+      put_in(state.draining.waiting, [])
+    else
+      state
+    end
   end
 
   defp load do

@@ -19,7 +19,7 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Config, Discovery, Gateway, Names, Routes, Worker}
+  alias ExServiceMeshRouter.{Config, Discovery, Gateway, Names, Routes, Shutdown, Worker}
 
   @doc """
   Starts a gateway.
@@ -55,10 +55,15 @@ defmodule ExServiceMeshRouter.Supervisor do
   def init(config) do
     children =
       [{Gateway, config}, {Routes, config}, {Names, config}, workers(config)] ++
-        if(config.discover == false, do: [], else: [{Discovery, config}])
+        if(config.discover == false, do: [], else: [{Discovery, config}]) ++ shutdown(config)
 
     Supervisor.init(children, strategy: :rest_for_one)
   end
+
+  # Only the application's own gateway is drained first when the node stops: whoever starts another
+  # one has chosen its place in a supervision tree.
+  defp shutdown(%{name: ExServiceMeshRouter} = config), do: [{Shutdown, config}]
+  defp shutdown(_config), do: []
 
   # A failing worker pauses before it ends, so no fault that lasts can exceed this intensity.
   defp workers(config) do

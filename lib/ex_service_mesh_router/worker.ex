@@ -59,7 +59,7 @@ defmodule ExServiceMeshRouter.Worker do
   @impl true
   def handle_info({:EXIT, runner, {:returned, result}}, %{runner: runner} = state) do
     case result do
-      :ok -> {:noreply, later(state, :stopped, @pause)}
+      :ok -> handle_info(:stopped, %{state | runner: nil})
       {:error, :running} -> {:noreply, later(state, :run, @look_again)}
       {:error, :lost} -> handle_info(:stopped, %{state | runner: nil})
       {:error, why} -> failed(why, state)
@@ -70,9 +70,9 @@ defmodule ExServiceMeshRouter.Worker do
   def handle_info(:run, state), do: {:noreply, run(state)}
   def handle_info({:failed, why}, state), do: {:stop, {:shutdown, {:failed, why}}, state}
 
-  # Stopped or lost, and its supervisor is not on its way down: the gateway has to be opened anew.
+  # Stopped or lost, and not by its supervisor: the gateway drains, or has to be opened anew.
   def handle_info(:stopped, state) do
-    Gateway.stopped(state.config.name)
+    Gateway.stopped(state.config.name, state.index)
     {:noreply, state}
   end
 
@@ -94,7 +94,7 @@ defmodule ExServiceMeshRouter.Worker do
   # Only the supervisor's word stops the gateway; a worker that ends by itself ends alone.
   @impl true
   def terminate(:shutdown, state) do
-    Gateway.drain(state.gateway, state.config.timeouts.drain)
+    Gateway.stop(state.gateway, state.config.timeouts.drain)
     await_return(state)
   end
 

@@ -119,6 +119,9 @@ defmodule ExServiceMeshRouter.Config.Check do
   def trusted_proxies(value),
     do: mistake("trusted_proxies", value, "a list of " <> accepted_cidr())
 
+  def proxy_protocol(value) when value in [nil, :v1, :v2, :any], do: {value, []}
+  def proxy_protocol(value), do: mistake("proxy_protocol", value, ":v1, :v2, :any or nil")
+
   defp accepted_cidr, do: ~s|addresses or CIDR blocks as strings, such as "10.0.0.0/8"|
 
   defp cidr(text) when is_binary(text) do
@@ -183,20 +186,32 @@ defmodule ExServiceMeshRouter.Config.Check do
   @longest 8_640_000_000
 
   def time({_key, :infinity}), do: :ok
-  def time({:drain, 0}), do: :ok
+  def time({key, 0}) when key in [:drain, :hold], do: :ok
   def time({_key, value}) when value in 1..@longest, do: :ok
-  def time({:drain, _}), do: {:error, "milliseconds (0 or more) or :infinity"}
+
+  def time({key, _}) when key in [:drain, :hold],
+    do: {:error, "milliseconds (0 or more) or :infinity"}
+
   def time(_other), do: {:error, "milliseconds (1 or more) or :infinity"}
 
-  def limit({key, :infinity}) when key in [:body_bytes, :connections], do: :ok
+  @optional [
+    :body_bytes,
+    :connections,
+    :connections_per_client,
+    :requests_per_connection,
+    :body_rate
+  ]
+  def limit({key, :infinity}) when key in @optional, do: :ok
   def limit({:head_bytes, value}) when value in 1_024..16_777_216, do: :ok
   def limit({:head_bytes, _}), do: {:error, "bytes, from 1024 to 16777216"}
-  def limit({:header_count, value}) when value in 8..10_000, do: :ok
-  def limit({:header_count, _}), do: {:error, "an integer from 8 to 10000"}
+  def limit({:header_count, value}) when value in 8..512, do: :ok
+  def limit({:header_count, _}), do: {:error, "an integer from 8 to 512"}
   def limit({:body_bytes, value}) when is_integer(value) and value >= 0, do: :ok
   def limit({:body_bytes, _}), do: {:error, "bytes (0 or more) or :infinity"}
-  def limit({:connections, value}) when is_integer(value) and value > 0, do: :ok
-  def limit({:connections, _}), do: {:error, "an integer (1 or more) or :infinity"}
+  def limit({:held_requests, value}) when is_integer(value) and value >= 0, do: :ok
+  def limit({:held_requests, _}), do: {:error, "an integer (0 or more)"}
+  def limit({_key, value}) when is_integer(value) and value > 0, do: :ok
+  def limit(_other), do: {:error, "an integer (1 or more) or :infinity"}
 
   @doc "A mistake for each key that is not known, with the one that was probably meant."
   def unknown(options, known, prefix) do

@@ -13,12 +13,23 @@ defmodule ExServiceMeshRouter.Config.Options do
       {3_000,
        "how long an unused connection to an endpoint is kept; must be shorter than the endpoint's own limit (Cowboy: 5 s)"},
     response: {:infinity, "from the request's last byte to the response head"},
+    hold:
+      {:default,
+       "how long a request waits for an endpoint that is just restarting; 0: not at all, it gets a 502 or 503 at once"},
     tunnel_idle: {:infinity, "a WebSocket on which nothing moves"},
     drain: {30_000, "how long a stopping gateway waits for open requests and tunnels"}
   ]
 
-  @doc "Name, default and meaning of the keys of `timeouts`."
-  def timeouts, do: @timeouts
+  @doc "Name, default and meaning of the keys of `timeouts`. The default of `hold` depends."
+  def timeouts do
+    Keyword.update!(@timeouts, :hold, fn {:default, meaning} -> {hold(), meaning} end)
+  end
+
+  # A recompiled endpoint is away for a moment. In production a load balancer had better know.
+  defp hold, do: if(development?(), do: 5_000, else: 0)
+
+  # Only where Mix runs the system is there an environment; a release has none.
+  defp development?, do: Process.whereis(Mix.Supervisor) != nil and apply(Mix, :env, []) == :dev
 
   @doc "Name, default and meaning of the keys of `limits`. The default of `connections` is computed."
   def limits do
@@ -26,7 +37,14 @@ defmodule ExServiceMeshRouter.Config.Options do
       head_bytes: {65_536, "longest request or response head, in bytes"},
       header_count: {100, "most header fields in a head"},
       body_bytes: {:infinity, "longest request body, in bytes"},
-      connections: {connections(), "most client connections at once"}
+      connections: {connections(), "most client connections at once"},
+      connections_per_client:
+        {:infinity, "most of them from one address (IPv6: from one /64 network)"},
+      requests_per_connection: {:infinity, "requests on a client connection before it is closed"},
+      held_requests: {256, "most requests at once that `timeouts.hold` keeps waiting"},
+      body_rate:
+        {240,
+         "bytes per second below which a client that sends or takes a body uses up its `idle` time instead of renewing it with every byte"}
     ]
   end
 
@@ -60,9 +78,11 @@ defmodule ExServiceMeshRouter.Config.Options do
        "host whose service answers for unknown hosts; without it they get a 404"},
       {:trusted_proxies, "list of addresses and CIDR blocks, as strings", "`[]`",
        "peers whose forwarded header fields are believed"},
+      {:proxy_protocol, "`:v1`, `:v2`, `:any`, or `nil`", "`nil`",
+       "PROXY protocol header with which trusted peers must announce their clients"},
       {:timeouts, "keyword list; milliseconds or `:infinity`", defaults(timeouts()),
        meanings(timeouts())},
-      {:limits, "keyword list; integers, `body_bytes` and `connections` also `:infinity`",
+      {:limits, "keyword list; integers, or `:infinity` where a limit can be done without",
        defaults(limits()), meanings(limits())}
     ]
   end
@@ -79,6 +99,7 @@ defmodule ExServiceMeshRouter.Config.Options do
   defp defaults(group) do
     Enum.map_join(group, ", ", fn
       {:connections, _} -> "`connections`: see below"
+      {:hold, _} -> "`hold: 5000` in development (`MIX_ENV=dev`), else `hold: 0`"
       {key, {value, _}} -> "`#{key}: #{inspect(value)}`"
     end)
   end
@@ -114,6 +135,8 @@ defmodule ExServiceMeshRouter.Config.Options do
   defp check_key(:default, value), do: Check.default(value)
   defp check_key(:trusted_proxies, nil), do: {[], []}
   defp check_key(:trusted_proxies, value), do: Check.trusted_proxies(value)
+
+  defp check_key(:proxy_protocol, value), do: Check.proxy_protocol(value)
 
   defp check_key(:timeouts, value),
     do: Check.group(:timeouts, value || [], timeouts(), &Check.time/1)

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use mesh_core::Config;
 use mesh_core::config::{Limits, Timeouts};
+use mesh_core::{Config, ProxyProtocol};
 use rustler::NifMap;
 
 #[derive(NifMap)]
@@ -15,6 +15,8 @@ pub struct ConfigTerm {
     reuse_port: bool,
     workers: usize,
     trusted_proxies: Vec<String>,
+    /// "v1", "v2" or "any".
+    proxy_protocol: Option<String>,
     timeouts: TimeoutsTerm,
     limits: LimitsTerm,
 }
@@ -26,6 +28,7 @@ struct TimeoutsTerm {
     idle: Option<u64>,
     upstream_idle: Option<u64>,
     response: Option<u64>,
+    hold: Option<u64>,
     tunnel_idle: Option<u64>,
 }
 
@@ -35,39 +38,55 @@ struct LimitsTerm {
     header_count: usize,
     body_bytes: Option<u64>,
     connections: Option<usize>,
+    connections_per_client: Option<usize>,
+    requests_per_connection: Option<u64>,
+    held_requests: usize,
+    body_rate: Option<u64>,
 }
 
 impl TryFrom<ConfigTerm> for Config {
     type Error = String;
 
     fn try_from(term: ConfigTerm) -> Result<Config, String> {
-        let ConfigTerm { ips, port, reuse_port, workers, trusted_proxies, timeouts, limits } = term;
+        let ConfigTerm { ips, port, reuse_port, workers, timeouts, limits, .. } = term;
         let ips = ips.iter().map(|ip| parse(ip)).collect::<Result<_, _>>()?;
-        let trusted_proxies = trusted_proxies.iter().map(|net| parse(net));
+        let trusted_proxies = term.trusted_proxies.iter().map(|net| parse(net));
         Ok(Config {
             ips,
             port,
             reuse_port,
             workers,
             trusted_proxies: trusted_proxies.collect::<Result<_, _>>()?,
+            proxy_protocol: term.proxy_protocol.as_deref().map(proxy_protocol).transpose()?,
             timeouts: Timeouts {
                 connect: millis(timeouts.connect),
                 head: millis(timeouts.head),
                 idle: millis(timeouts.idle),
                 upstream_idle: millis(timeouts.upstream_idle),
                 response: millis(timeouts.response),
+                hold: millis(timeouts.hold),
                 tunnel_idle: millis(timeouts.tunnel_idle),
-                ..Timeouts::default()
             },
             limits: Limits {
                 head_bytes: limits.head_bytes,
                 header_count: limits.header_count,
                 body_bytes: limits.body_bytes,
                 connections: limits.connections,
-                ..Limits::default()
+                connections_per_client: limits.connections_per_client,
+                requests_per_connection: limits.requests_per_connection,
+                held_requests: limits.held_requests,
+                body_rate: limits.body_rate,
             },
-            ..Config::default()
         })
+    }
+}
+
+fn proxy_protocol(version: &str) -> Result<ProxyProtocol, String> {
+    match version {
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
+        "any" => Ok(ProxyProtocol::Any),
+        other => Err(format!("{other:?} is no version of the PROXY protocol")),
     }
 }
 

@@ -1,0 +1,67 @@
+defmodule ExServiceMeshRouter.Shutdown do
+  @moduledoc false
+  # Drains the gateway before the node takes its endpoints away.
+  #
+  # OTP stops applications in reverse order of their start, and the gateway started before the web
+  # applications: without further ado its clients would meet endpoints that are gone. Two ways lead
+  # down, and both are met before the first application stops:
+  #
+  #   * SIGTERM: a handler beside OTP's own on `:erl_signal_server`. Handlers are called latest
+  #     first, so ours drains, and then OTP's stops the node.
+  #   * `System.stop/0` (and `bin/app stop`): a tiny application, started after all others and
+  #     therefore stopped before them. When others have started since, it is started anew.
+
+  use GenServer
+
+  alias ExServiceMeshRouter.Gateway
+  alias ExServiceMeshRouter.Shutdown.{LastApplication, SignalHandler}
+
+  # A system that starts is left to come to rest first: each new start of the last application
+  # leaves a line in the log.
+  @rest 500
+  # An application that is added to a running node is rare; this is for it to be noticed.
+  @longest_pause 10_000
+
+  def start_link(config), do: GenServer.start_link(__MODULE__, config)
+
+  @impl true
+  def init(config) do
+    Process.flag(:trap_exit, true)
+    drain = fn -> Gateway.drain(config.name) end
+    :ok = SignalHandler.add(drain)
+    {:ok, %{drain: drain, pause: @rest, running: nil}, {:continue, :look}}
+  end
+
+  @impl true
+  def handle_continue(:look, state), do: {:noreply, look(state)}
+
+  @impl true
+  def handle_info(:look, state), do: {:noreply, look(state)}
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp look(state) do
+    running = LastApplication.running()
+
+    pause =
+      cond do
+        LastApplication.last?(running) ->
+          min(state.pause * 2, @longest_pause)
+
+        running == state.running ->
+          LastApplication.start(state.drain)
+          @rest
+
+        true ->
+          @rest
+      end
+
+    Process.send_after(self(), :look, pause)
+    %{state | pause: pause, running: running}
+  end
+
+  @impl true
+  def terminate(_reason, _state) do
+    SignalHandler.remove()
+    LastApplication.forget()
+  end
+end

@@ -1,0 +1,57 @@
+defmodule ExServiceMeshRouter.Shutdown.LastApplication do
+  @moduledoc false
+  # An application that does nothing but end first: OTP stops applications in reverse order of their
+  # start, and tells each before it does (`c:Application.prep_stop/1`).
+
+  use Application
+
+  @name :ex_service_mesh_router_drain
+
+  @doc "The applications that run, the one that started last first."
+  def running, do: for({name, _, _} <- :application.which_applications(), do: name)
+
+  @doc "Whether none of them was started after it."
+  def last?(running), do: match?([@name | _], running)
+
+  @doc "Starts it, anew if it runs already. `drain` is called when the node stops."
+  def start(drain) do
+    remove()
+
+    specification = [
+      description: 'drains ex_service_mesh_router before the node stops',
+      vsn: '1',
+      modules: [],
+      registered: [],
+      applications: [:kernel, :stdlib],
+      mod: {__MODULE__, drain}
+    ]
+
+    with :ok <- :application.load({:application, @name, specification}),
+         do: :application.start(@name)
+  end
+
+  @doc "Removes it without waiting: whoever asks may be stopped by the application controller."
+  def forget do
+    spawn(&remove/0)
+    :ok
+  end
+
+  # Not the end of the node: it must not drain.
+  defp remove do
+    Application.put_env(@name, :removed, true)
+    :application.stop(@name)
+    :application.unload(@name)
+  end
+
+  @impl true
+  def start(_type, drain) do
+    with {:ok, supervisor} <- Supervisor.start_link([], strategy: :one_for_one),
+         do: {:ok, supervisor, drain}
+  end
+
+  @impl true
+  def prep_stop(drain) do
+    unless Application.get_env(@name, :removed, false), do: drain.()
+    drain
+  end
+end
