@@ -26,8 +26,10 @@ defmodule ExServiceMeshRouter.Shutdown.LastApplication do
       mod: {__MODULE__, drain}
     ]
 
-    with :ok <- :application.load({:application, @name, specification}),
-         do: :application.start(@name)
+    with :ok <- :application.load({:application, @name, specification}) do
+      Application.delete_env(@name, :removed)
+      :application.start(@name)
+    end
   end
 
   @doc "Removes it without waiting: whoever asks may be stopped by the application controller."
