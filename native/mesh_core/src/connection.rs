@@ -187,16 +187,23 @@ impl Connection {
         self.timer.set(None);
         loop {
             if !self.input.is_empty() {
+                // Mostly a head comes whole, and the parser finds its end.
+                if !looked && let Some(accepted) = self.accept()? {
+                    return Ok(Some(accepted));
+                }
                 match scan.find(self.input.filled()) {
                     Found::Whole(size) if size > most => return Err(Error::HeadTooLong.into()),
-                    Found::Whole(size) => return self.accept(size).map(Some),
+                    Found::Whole(_) => {
+                        let malformed = Error::BadRequest("the request head is malformed");
+                        return self.accept()?.ok_or(malformed.into()).map(Some);
+                    }
                     Found::BareLf => {
                         return Err(Error::BadRequest("a line does not end with CRLF").into());
                     }
                     Found::Partial { new_line } => {
                         // What can be told to be wrong already is, so that nonsense (TLS, say) is
                         // not waited on. Once per line: a trickle of bytes must not cost a parse each.
-                        if new_line || !looked {
+                        if new_line && looked {
                             let mut storage = head::storage();
                             request::parse(self.input.filled(), &mut storage, limits)?;
                         }
@@ -234,14 +241,19 @@ impl Connection {
         .await
     }
 
-    /// Checks the head, finds the service, and writes the head for the endpoint.
-    fn accept(&mut self, size: usize) -> Result<Accepted, Refused> {
+    /// Checks the head, finds the service, and writes the head for the endpoint. `None`: the head
+    /// is not whole.
+    fn accept(&mut self) -> Result<Option<Accepted>, Refused> {
         let shared = &self.worker.shared;
         let limits = &shared.config.limits;
         let mut storage = head::storage();
-        let bytes = &self.input.filled()[..size];
-        let request = request::parse(bytes, &mut storage, limits)?
-            .ok_or(Error::BadRequest("the request head is malformed"))?;
+        let Some(request) = request::parse(self.input.filled(), &mut storage, limits)? else {
+            return Ok(None);
+        };
+        let size = request.size();
+        if size > limits.head_bytes {
+            return Err(Error::HeadTooLong.into());
+        }
         let mut info = request.info;
         // The last one that this connection may bring is told so in its response.
         info.keep_alive &= limits.requests_per_connection.is_none_or(|most| self.taken + 1 < most);
@@ -270,7 +282,7 @@ impl Connection {
         request.write(&forwarding, &mut head);
         self.input.consume(size);
         self.taken += 1;
-        Ok(Accepted { info, service, head })
+        Ok(Some(Accepted { info, service, head }))
     }
 
     /// Forwards one request. An error is how the connection goes on after it has been dealt with.

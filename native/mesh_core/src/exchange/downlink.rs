@@ -81,10 +81,19 @@ impl Downlink<'_> {
     async fn read_head(&mut self) -> Result<(ResponseInfo, Downstream), Error> {
         let most = self.worker.shared.config.limits.head_bytes;
         let mut scan = HeadScan::default();
+        let mut looked = false;
         loop {
             if !self.received.is_empty() {
+                // Mostly a head comes whole, and the parser finds its end.
+                if !looked && let Some(taken) = self.take_head()? {
+                    return Ok(taken);
+                }
+                looked = true;
                 match scan.find(self.received.filled()) {
-                    Found::Whole(size) => return self.take_head(size),
+                    Found::Whole(_) => {
+                        let malformed = Error::BadResponse("the head is malformed");
+                        return self.take_head()?.ok_or(malformed);
+                    }
                     Found::BareLf => {
                         return Err(Error::BadResponse("a line does not end with CRLF"));
                     }
@@ -113,11 +122,13 @@ impl Downlink<'_> {
         self.worker.shared.config.limits.header_count.max(256)
     }
 
-    fn take_head(&mut self, size: usize) -> Result<(ResponseInfo, Downstream), Error> {
+    /// `None`: the head is not whole.
+    fn take_head(&mut self) -> Result<Option<(ResponseInfo, Downstream)>, Error> {
         let mut storage = head::storage();
-        let bytes = &self.received.filled()[..size];
-        let head = response::parse(bytes, &mut storage, self.most_fields(), self.info.method)?
-            .ok_or(Error::BadResponse("the head is malformed"))?;
+        let bytes = self.received.filled();
+        let parsed = response::parse(bytes, &mut storage, self.most_fields(), self.info.method)?;
+        let Some(head) = parsed else { return Ok(None) };
+        let size = head.size();
         let info = head.info;
         if info.status == 101 && !(self.info.websocket && info.websocket) {
             return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
@@ -128,7 +139,7 @@ impl Downlink<'_> {
         if info.status >= 200 {
             self.state.response_deadline.set(None);
         }
-        Ok((info, to))
+        Ok(Some((info, to)))
     }
 
     /// How the response is framed for the client, and whether its connection goes on.

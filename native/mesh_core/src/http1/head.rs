@@ -6,14 +6,38 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
+use super::fields::Field;
+
 /// Most header fields a head can have here, whatever the configuration says.
 pub const MAX_FIELDS: usize = 512;
 
-/// Room for the fields of one head, on the stack and not initialised.
-pub type Storage<'b> = [MaybeUninit<Header<'b>>; MAX_FIELDS];
+/// Room for the fields of one head, on the stack; most of it is never touched.
+pub struct Storage<'b> {
+    pub(super) headers: [MaybeUninit<Header<'b>>; MAX_FIELDS],
+    /// What each of them means.
+    pub(super) kinds: [Field; MAX_FIELDS],
+}
 
 pub const fn storage<'b>() -> Storage<'b> {
-    [const { MaybeUninit::uninit() }; MAX_FIELDS]
+    Storage {
+        headers: [const { MaybeUninit::uninit() }; MAX_FIELDS],
+        kinds: [Field::Other; MAX_FIELDS],
+    }
+}
+
+/// Whether each line of a whole head ends with CRLF, which httparse does not insist on. It has seen
+/// to it that line feeds are nowhere else, so that only the byte before each line counts. One empty
+/// line may come before the first, which begins at `first` (RFC 9112 section 2.2).
+pub(super) fn lines_end_well(head: &[u8], first: usize, headers: &[Header<'_>]) -> bool {
+    let line_begins = |at: usize| head[..at].ends_with(b"\r\n");
+    (first == 0 || (first == 2 && line_begins(first)))
+        && headers.iter().all(|header| line_begins(offset_in(head, header.name.as_bytes())))
+        && head.ends_with(b"\r\n\r\n")
+}
+
+/// Where `part`, which is a slice of `whole`, begins in it.
+pub(super) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr() as usize - whole.as_ptr() as usize
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

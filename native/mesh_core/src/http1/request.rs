@@ -4,7 +4,7 @@
 use httparse::{Header, ParserConfig};
 
 use super::fields::{self, Field};
-use super::head::{MAX_FIELDS, Storage};
+use super::head::{self, MAX_FIELDS, Storage, offset_in};
 use crate::config::Limits;
 use crate::error::Error;
 use crate::forwarded::{self, Received};
@@ -83,7 +83,7 @@ pub struct RequestHead<'h, 'b> {
     /// The host as the client wrote it.
     host_text: &'b [u8],
     headers: &'h [Header<'b>],
-    kinds: [Field; MAX_FIELDS],
+    kinds: &'h [Field],
 }
 
 /// What of the request target goes to the endpoint. The absolute form is for proxies; endpoints
@@ -94,6 +94,8 @@ enum Target<'b> {
     /// From the absolute form: authority, and path with query (which may lack its slash).
     Absolute(&'b str, &'b str),
 }
+
+const LINE_END: &str = "a line does not end with CRLF";
 
 /// Parses a head of which the whole is in `bytes`, or which is known to be wrong already.
 /// `Ok(None)`: nothing wrong so far, and not the whole.
@@ -107,7 +109,7 @@ pub fn parse<'h, 'b>(
     let parsed = ParserConfig::default().parse_request_with_uninit_headers(
         &mut request,
         bytes,
-        &mut storage[..most],
+        &mut storage.headers[..most],
     );
     let size = match parsed {
         Ok(httparse::Status::Complete(size)) => size,
@@ -118,14 +120,18 @@ pub fn parse<'h, 'b>(
     else {
         return Err(Error::BadRequest("the request line is incomplete"));
     };
-    check(&bytes[..size], method, target, minor, request.headers).map(Some)
+    let bytes = &bytes[..size];
+    if !head::lines_end_well(bytes, offset_in(bytes, method.as_bytes()), request.headers) {
+        return Err(Error::BadRequest(LINE_END));
+    }
+    check(bytes, method, target, minor, request.headers, &mut storage.kinds).map(Some)
 }
 
 fn refused(error: httparse::Error) -> Error {
     Error::BadRequest(match error {
         httparse::Error::HeaderName => "a header field name is malformed",
         httparse::Error::HeaderValue => "a header field value has a character it may not have",
-        httparse::Error::NewLine => "a line does not end with CRLF",
+        httparse::Error::NewLine => LINE_END,
         httparse::Error::Token => "the method or the request target is malformed",
         httparse::Error::Version => return Error::Version,
         httparse::Error::TooManyHeaders => return Error::TooManyFields,
@@ -240,11 +246,11 @@ fn check<'h, 'b>(
     target: &'b str,
     minor: u8,
     headers: &'h [Header<'b>],
+    kinds: &'h mut [Field; MAX_FIELDS],
 ) -> Result<RequestHead<'h, 'b>, Error> {
     let method = Method::of(method_name);
-    let mut kinds = [Field::Other; MAX_FIELDS];
     let mut said = Gathered::default();
-    for (header, kind) in headers.iter().zip(&mut kinds) {
+    for (header, kind) in headers.iter().zip(&mut *kinds) {
         *kind = Field::of(header.name);
         said.take(*kind, header.value)?;
     }
@@ -427,7 +433,7 @@ impl RequestHead<'_, '_> {
     /// `Connection` names this field, so it is for the gateway only.
     fn is_named(&self, name: &str) -> bool {
         let connection =
-            self.headers.iter().zip(&self.kinds).filter(|(_, k)| **k == Field::Connection);
+            self.headers.iter().zip(self.kinds).filter(|(_, k)| **k == Field::Connection);
         connection
             .flat_map(|(h, _)| fields::members(h.value))
             .any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
@@ -439,9 +445,4 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Where `part`, which is a slice of `whole`, begins in it.
-pub(super) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
-    part.as_ptr() as usize - whole.as_ptr() as usize
 }

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use httparse::{Header, ParserConfig};
 
 use super::fields::{self, Field};
-use super::head::{MAX_FIELDS, Storage};
-use super::request::{Method, offset_in};
+use super::head::{self, MAX_FIELDS, Storage, offset_in};
+use super::request::Method;
 use crate::error::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct ResponseHead<'h, 'b> {
     bytes: &'b [u8],
     reason: &'b str,
     headers: &'h [Header<'b>],
-    kinds: [Field; MAX_FIELDS],
+    kinds: &'h [Field],
     has_date: bool,
     content_length: bool,
 }
@@ -63,7 +63,7 @@ pub fn parse<'h, 'b>(
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(
         &mut response,
         bytes,
-        &mut storage[..most],
+        &mut storage.headers[..most],
     );
     let size = match parsed {
         Ok(httparse::Status::Complete(size)) => size,
@@ -74,7 +74,12 @@ pub fn parse<'h, 'b>(
         return Err(Error::BadResponse("the status line is incomplete"));
     };
     let reason = response.reason.unwrap_or("");
-    check(&bytes[..size], status, minor, reason, response.headers, method).map(Some)
+    let bytes = &bytes[..size];
+    let first = if bytes.starts_with(b"HTTP") { 0 } else { 2 };
+    if !head::lines_end_well(bytes, first, response.headers) {
+        return Err(Error::BadResponse("a line does not end with CRLF"));
+    }
+    check(bytes, status, minor, reason, response.headers, &mut storage.kinds, method).map(Some)
 }
 
 #[derive(Default)]
@@ -151,14 +156,14 @@ fn check<'h, 'b>(
     minor: u8,
     reason: &'b str,
     headers: &'h [Header<'b>],
+    kinds: &'h mut [Field; MAX_FIELDS],
     method: Method,
 ) -> Result<ResponseHead<'h, 'b>, Error> {
     if status < 100 {
         return Err(Error::BadResponse("the status is below 100"));
     }
-    let mut kinds = [Field::Other; MAX_FIELDS];
     let mut said = Gathered::default();
-    for (header, kind) in headers.iter().zip(&mut kinds) {
+    for (header, kind) in headers.iter().zip(&mut *kinds) {
         *kind = Field::of(header.name);
         said.take(*kind, header.value)?;
     }
@@ -252,7 +257,7 @@ impl ResponseHead<'_, '_> {
 
     fn is_named(&self, name: &str) -> bool {
         let connection =
-            self.headers.iter().zip(&self.kinds).filter(|(_, k)| **k == Field::Connection);
+            self.headers.iter().zip(self.kinds).filter(|(_, k)| **k == Field::Connection);
         connection
             .flat_map(|(h, _)| fields::members(h.value))
             .any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
