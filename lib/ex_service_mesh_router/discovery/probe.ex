@@ -14,8 +14,13 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   def run(endpoint, application) do
     case Process.whereis(endpoint) do
       nil -> %__MODULE__{host: host(endpoint, application, nil)}
-      pid -> running(endpoint, application, pid)
+      pid -> endpoint |> running(application, pid) |> unless_ended(pid)
     end
+  end
+
+  # An endpoint that is on its way down answers late, and Cowboy still knows where it was.
+  defp unless_ended(probe, pid) do
+    if Process.alive?(pid), do: probe, else: %{probe | upstreams: [], fallback: []}
   end
 
   defp running(endpoint, application, pid) do
