@@ -21,6 +21,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
              idle: 75_000,
              upstream_idle: 3_000,
              response: :infinity,
+             hold: 0,
              tunnel_idle: :infinity,
              drain: 30_000
            }
