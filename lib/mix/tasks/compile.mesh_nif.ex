@@ -21,7 +21,7 @@ defmodule Mix.Tasks.Compile.MeshNif do
   # Beside the library, for it is the library that it describes.
   @record "priv/native/mesh_nif.fingerprint"
   @sources ~w(Cargo.toml Cargo.lock rust-toolchain rust-toolchain.toml .cargo/config.toml
-              native/*/Cargo.toml native/*/build.rs native/*/src/**/*)
+              native/mesh_*/Cargo.toml native/mesh_*/build.rs native/mesh_*/src/**/*)
   @minimum "1.91.0"
 
   @impl true
