@@ -8,7 +8,7 @@ defmodule ExServiceMeshRouter.Gateway do
 
   require Logger
 
-  alias ExServiceMeshRouter.{ListenError, Native}
+  alias ExServiceMeshRouter.{Forwarded, ListenError, Native}
 
   def start_link(config) do
     GenServer.start_link(__MODULE__, config, name: process_name(config.name))
@@ -48,6 +48,7 @@ defmodule ExServiceMeshRouter.Gateway do
   def init(config) do
     with :ok <- load(),
          {:ok, gateway} <- open(config, config.ips) do
+      Forwarded.add_trusted_proxies(config.native.trusted_proxies)
       log_listening(Native.addrs(gateway), config)
       {:ok, %{gateway: gateway, config: config, draining: nil}}
     else

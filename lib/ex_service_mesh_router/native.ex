@@ -28,8 +28,11 @@ defmodule ExServiceMeshRouter.Native do
   end
 
   @doc false
+  def loaded?, do: :persistent_term.get(@loaded, false)
+
+  @doc false
   def reload do
-    if :persistent_term.get(@loaded, false) do
+    if loaded?() do
       with {:error, {:upgrade, _}} <- load_library(), do: {:error, :in_use_by_the_running_gateway}
     else
       :ok
@@ -54,6 +57,8 @@ defmodule ExServiceMeshRouter.Native do
   def resolve(_gateway, _host), do: not_loaded()
   @doc false
   def addrs(_gateway), do: not_loaded()
+  @doc false
+  def own_connection(_ip, _port), do: not_loaded()
   @doc false
   def stats(_gateway), do: not_loaded()
 

@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.Config.Check do
   # One function for each kind of value. All return `{value, mistakes}`: a mistake does not end the
   # check, for the rest of the configuration is to be read as well.
 
-  alias ExServiceMeshRouter.{Host, Upstream}
+  alias ExServiceMeshRouter.{Config.Network, Host, Upstream}
 
   # File IO of the whole VM goes through the dirty IO schedulers.
   @left_to_file_io 2
@@ -124,33 +124,8 @@ defmodule ExServiceMeshRouter.Config.Check do
 
   defp accepted_cidr, do: ~s|addresses or CIDR blocks as strings, such as "10.0.0.0/8"|
 
-  defp cidr(text) when is_binary(text) do
-    {address, prefix} =
-      case String.split(text, "/", parts: 2) do
-        [address, prefix] -> {address, prefix}
-        [address] -> {address, nil}
-      end
-
-    with {:ok, ip} <- :inet.parse_strict_address(to_charlist(address)),
-         {:ok, bits} <- prefix(prefix, tuple_size(ip)) do
-      {:ok, "#{:inet.ntoa(ip)}/#{bits}"}
-    else
-      _ -> :error
-    end
-  end
-
-  defp cidr(_other), do: :error
-
-  defp prefix(nil, 4), do: {:ok, 32}
-  defp prefix(nil, 8), do: {:ok, 128}
-
-  defp prefix(text, size) do
-    most = if size == 4, do: 32, else: 128
-
-    case Integer.parse(text) do
-      {bits, ""} when bits in 0..most -> {:ok, bits}
-      _ -> :error
-    end
+  defp cidr(text) do
+    with {:ok, network} <- Network.parse(text), do: {:ok, Network.to_string(network)}
   end
 
   @doc "A keyword list with a known set of keys, each with a default."

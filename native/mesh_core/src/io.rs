@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::buffer::{Buf, BufferPool};
+use crate::own::Own;
 
 /// What every kind of socket here can do.
 pub trait Socket {
@@ -35,14 +36,15 @@ pub trait Socket {
 
 /// A connection to an upstream. New kinds of upstream are new variants.
 pub enum Stream {
-    Tcp(TcpStream),
+    /// Listed as ours before it is anything, and until it is closed.
+    Tcp(#[expect(dead_code, reason = "held for its drop")] Own, TcpStream),
     Unix(UnixStream),
 }
 
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self {
-            Stream::Tcp($stream) => $call,
+            Stream::Tcp(_, $stream) => $call,
             Stream::Unix($stream) => $call,
         }
     };

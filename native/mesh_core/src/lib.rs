@@ -20,6 +20,7 @@ mod forwarded;
 mod gateway;
 mod io;
 mod listener;
+mod own;
 mod peer;
 mod proxy_protocol;
 mod reply;
@@ -34,6 +35,7 @@ mod worker;
 pub use config::Config;
 pub use gateway::{Gateway, WorkerError};
 pub use listener::OpenError;
+pub use own::is_own;
 pub use proxy_protocol::ProxyProtocol;
 pub use table::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr};
 

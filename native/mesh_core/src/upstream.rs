@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
 use crate::io::Stream;
+use crate::own::Own;
 use crate::stats::ServiceCounters;
 use crate::table::{Service, UpstreamAddr};
 
@@ -140,7 +141,8 @@ async fn connect(address: &UpstreamAddr) -> io::Result<Stream> {
         UpstreamAddr::Tcp(address) => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Stream::Tcp(stream)
+            let own = Own::new(stream.local_addr()?);
+            Stream::Tcp(own, stream)
         }
         UpstreamAddr::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
     })

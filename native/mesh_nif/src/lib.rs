@@ -6,6 +6,7 @@ mod config;
 mod handle;
 mod terms;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mesh_core::{Config, Gateway, WorkerError};
@@ -80,6 +81,12 @@ fn resolve<'a>(env: Env<'a>, handle: ResourceArc<Handle>, host: &str) -> Term<'a
 fn addrs(handle: ResourceArc<Handle>) -> Vec<(String, u16)> {
     let addrs = handle.gateway.local_addrs();
     addrs.iter().map(|addr| (addr.ip().to_string(), addr.port())).collect()
+}
+
+/// Whether a TCP connection from this address is one of the gateways' own to an endpoint.
+#[rustler::nif]
+fn own_connection(ip: &str, port: u16) -> bool {
+    ip.parse().is_ok_and(|ip| mesh_core::is_own(SocketAddr::new(ip, port)))
 }
 
 /// Dirty, because it adds up one row per service and worker.

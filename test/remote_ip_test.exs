@@ -1,0 +1,109 @@
+defmodule ExServiceMeshRouter.RemoteIpTest do
+  use ExServiceMeshRouter.GatewayCase, async: true
+
+  alias ExServiceMeshRouter.RemoteIp
+
+  # What Plug.Conn.get_peer_data/1 asks.
+  defmodule Adapter do
+    def get_peer_data(peer), do: peer
+  end
+
+  # An endpoint that answers with what the plug made of its connection.
+  setup do
+    handler = fn socket -> answer(socket, RemoteIp.init([])) end
+    %{port: listen(handler)}
+  end
+
+  defp listen(handler) do
+    {:ok, listener} = :gen_tcp.listen(0, [:binary, active: false, ip: {127, 0, 0, 1}])
+    start_supervised!({Task, fn -> accept(listener, handler) end})
+    {:ok, port} = :inet.port(listener)
+    port
+  end
+
+  defp accept(listener, handler) do
+    {:ok, socket} = :gen_tcp.accept(listener)
+    handler.(socket)
+    :gen_tcp.close(socket)
+    accept(listener, handler)
+  end
+
+  defp answer(socket, options) do
+    {:ok, {address, port}} = :inet.peername(socket)
+    {:ok, head} = :gen_tcp.recv(socket, 0, 5_000)
+
+    headers =
+      for line <- head |> String.split("\r\n") |> tl(),
+          [name, value] <- [String.split(line, ": ", parts: 2)],
+          do: {String.downcase(name), value}
+
+    conn = %{
+      adapter: {Adapter, %{address: address, port: port, ssl_cert: nil}},
+      req_headers: headers,
+      remote_ip: address,
+      scheme: :http,
+      host: "as.it.came",
+      port: 1
+    }
+
+    conn = RemoteIp.call(conn, options)
+    body = inspect({conn.remote_ip, conn.scheme, conn.host, conn.port})
+    :gen_tcp.send(socket, "HTTP/1.1 200 OK\r\ncontent-length: #{byte_size(body)}\r\n\r\n#{body}")
+  end
+
+  defp ask(url, fields) do
+    request = "GET / HTTP/1.1\r\nHost: app.local:4000\r\nConnection: close\r\n#{fields}\r\n"
+    {200, body} = url |> RawClient.exchange(request) |> answer()
+    body
+  end
+
+  @spoofed "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n" <>
+             "X-Forwarded-Host: evil\r\nX-Forwarded-Port: 666\r\n"
+
+  defp gateway(port, options \\ []) do
+    services = %{"app.local" => "http://127.0.0.1:#{port}"}
+    url(start_gateway([services: services] ++ options))
+  end
+
+  test "what the gateway says is taken, and nothing that the client says", %{port: port} do
+    assert ask(gateway(port), @spoofed) == ~s|{{127, 0, 0, 1}, :http, "app.local", 4000}|
+  end
+
+  test "a request that comes another way speaks for nobody", %{port: port} do
+    # So that a gateway runs in this VM, as it does beside an endpoint.
+    gateway(port)
+
+    assert ask("http://127.0.0.1:#{port}", @spoofed) ==
+             ~s|{{127, 0, 0, 1}, :http, "as.it.came", 1}|
+  end
+
+  test "a trusted proxy's word counts, its own address does not", %{port: port} do
+    url = gateway(port, trusted_proxies: ["127.0.0.0/8", "10.0.0.0/8"])
+    chain = String.replace(@spoofed, "6.6.6.6", "1.1.1.1, 203.0.113.7, 10.1.2.3")
+
+    assert ask(url, chain) == ~s|{{203, 0, 113, 7}, :https, "evil", 666}|
+  end
+
+  describe "from_connect_info/1" do
+    test "gives the peer itself on a connection that is not the gateway's" do
+      peer = %{address: {127, 0, 0, 1}, port: 1, ssl_cert: nil}
+      info = %{peer_data: peer, x_headers: [{"x-forwarded-for", "6.6.6.6"}]}
+
+      assert RemoteIp.from_connect_info(info) == {127, 0, 0, 1}
+    end
+
+    test "reads the field on a Unix socket" do
+      peer = %{address: {:local, ""}, port: 0, ssl_cert: nil}
+      info = %{peer_data: peer, x_headers: [{"x-forwarded-for", "2001:db8::7"}]}
+
+      assert RemoteIp.from_connect_info(info) == {0x2001, 0xDB8, 0, 0, 0, 0, 0, 7}
+      assert RemoteIp.from_connect_info(%{info | x_headers: []}) == nil
+    end
+  end
+
+  test "options are checked" do
+    assert RemoteIp.init(only: [:remote_ip]) == [:remote_ip]
+    assert_raise ArgumentError, ~r/takes `only:/, fn -> RemoteIp.init(only: [:ip]) end
+    assert_raise ArgumentError, ~r/takes `only:/, fn -> RemoteIp.init(onyl: []) end
+  end
+end
