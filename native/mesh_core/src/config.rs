@@ -26,6 +26,15 @@ pub struct Config {
     /// Trusted peers must announce the client with a PROXY protocol header.
     #[serde(default)]
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Keep a valid `X-Request-Id`, make one where there is none.
+    #[serde(default = "yes")]
+    pub request_id: bool,
+    /// Begin a W3C trace where none has begun.
+    #[serde(default)]
+    pub start_trace: bool,
+    /// Tell clients by `Server-Timing` where the time went.
+    #[serde(default)]
+    pub server_timing: bool,
     #[serde(default)]
     pub timeouts: Timeouts,
     #[serde(default)]
@@ -120,10 +129,17 @@ impl Default for Config {
             workers: 1,
             trusted_proxies: Vec::new(),
             proxy_protocol: None,
+            request_id: true,
+            start_trace: false,
+            server_timing: false,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn millis<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {

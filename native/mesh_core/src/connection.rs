@@ -1,5 +1,7 @@
 //! One client connection: request after request, until somebody has had enough.
 
+mod refusal;
+
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -10,16 +12,17 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
 use crate::buffer::Buf;
-use crate::error::{Error, Side};
+use crate::error::Error;
 use crate::exchange::{self, Exchange, Finished};
 use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::{self, BodyLength, Forwarding, Method, RequestInfo};
-use crate::io::{poll_fill, reset_on_close, shut_down_writing, write_all};
+use crate::ids::{self, RequestId};
+use crate::io::{poll_fill, reset_on_close, shut_down_writing};
 use crate::peer::Peer;
 use crate::proxy_protocol::Announced;
-use crate::reply::{self, Framing, Prefer};
 use crate::timer::Timer;
 use crate::tunnel::Tunnel;
 use crate::upstream::LocalService;
@@ -30,6 +33,8 @@ use crate::worker::{Open, TunnelGuard, Worker};
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_MOST: Duration = Duration::from_secs(10);
 
+pub use refusal::turn_away;
+
 pub struct Connection {
     pub worker: Rc<Worker>,
     pub client: TcpStream,
@@ -37,6 +42,8 @@ pub struct Connection {
     /// What the client has sent and nobody has taken yet.
     pub input: Buf,
     pub timer: Timer,
+    /// Of the request under way.
+    pub request_id: RequestId,
     /// Requests taken so far.
     taken: u64,
     hears_of_drain: bool,
@@ -48,6 +55,7 @@ pub struct Accepted {
     pub service: Rc<LocalService>,
     /// The head for the endpoint.
     pub head: Vec<u8>,
+    pub head_read: Instant,
 }
 
 /// A request that goes no further, and as much as is known about it.
@@ -78,6 +86,7 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
         client,
         input: Buf::new(),
         timer: Timer::default(),
+        request_id: RequestId::None,
         taken: 0,
         hears_of_drain: false,
         worker: Rc::clone(&worker),
@@ -88,7 +97,7 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
     }
     let Some(_admitted) = worker.shared.clients.admit(connection.peer.ip) else {
         worker.counters.connections_refused.add(1);
-        let next = connection.reply(&Error::TooManyConnections, None, false).await;
+        let next = connection.refuse_all(&Error::TooManyConnections).await;
         return connection.end(next).await;
     };
     let mut drain = pin!(worker.drain.notified());
@@ -110,16 +119,6 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
         if !matches!(next, Next::Request) {
             return connection.end(next).await;
         }
-    }
-}
-
-/// Answers a client that there is no room for it. Best effort: it is not waited for.
-pub fn turn_away(stream: TcpStream) {
-    if let Some(answer) = Error::Overloaded.answer() {
-        let mut out = Vec::new();
-        let framing = Framing { keep_alive: false, head_only: false, minor: 1 };
-        reply::write(&answer, Prefer::Text, framing, &mut out);
-        let _ = stream.try_write(&out);
     }
 }
 
@@ -185,6 +184,7 @@ impl Connection {
         let mut scan = HeadScan::default();
         let mut looked = false;
         self.timer.set(None);
+        self.request_id = RequestId::None;
         loop {
             if !self.input.is_empty() {
                 // Mostly a head comes whole, and the parser finds its end.
@@ -254,9 +254,19 @@ impl Connection {
         if size > limits.head_bytes {
             return Err(Error::HeadTooLong.into());
         }
+        let head_read = Instant::now();
         let mut info = request.info;
         // The last one that this connection may bring is told so in its response.
-        info.keep_alive &= limits.requests_per_connection.is_none_or(|most| self.taken + 1 < most);
+        if limits.requests_per_connection.is_some_and(|most| self.taken + 1 >= most) {
+            info.keep_alive = false;
+            self.worker.counters.limits.requests_per_connection.add(1);
+        }
+        if shared.config.request_id {
+            self.request_id = match request.request_id() {
+                Some(given) => RequestId::Given(given.into()),
+                None => RequestId::Made(self.worker.ids.id()),
+            };
+        }
         let refused = |error| Refused { error, info: Some(info) };
         if let (BodyLength::Length(length), Some(most)) = (info.body, limits.body_bytes)
             && length > most
@@ -273,39 +283,40 @@ impl Connection {
         };
         let default_host =
             if request.host.is_none() { self.worker.routes.default_host() } else { String::new() };
+        let starts_trace = shared.config.start_trace && request.trace_id().is_none();
+        let traceparent = starts_trace.then(|| ids::traceparent(&self.worker.ids));
         let forwarding = Forwarding {
             peer: &self.peer,
             listener_port: shared.port,
             default_host: &default_host,
+            request_id: &self.request_id,
+            traceparent,
         };
         let mut head = self.worker.take_head();
         request.write(&forwarding, &mut head);
         self.input.consume(size);
         self.taken += 1;
-        Ok(Some(Accepted { info, service, head }))
+        Ok(Some(Accepted { info, service, head, head_read }))
     }
 
     /// Forwards one request. An error is how the connection goes on after it has been dealt with.
     async fn exchange(&mut self, accepted: Accepted) -> Result<Finished, Next> {
         let counters = &Rc::clone(&accepted.service).counters;
         let info = accepted.info;
-        counters.requests.add(1);
-        counters.in_flight.add(1);
+        let in_flight = InFlight::new(&accepted.service, info.method);
         let mut exchange = Exchange::new(self, accepted);
         let result = exchange.run().await;
-        let exchange::Outcome { response_started, request_whole } = exchange.finish();
-        counters.in_flight.sub(1);
+        let exchange::Outcome { response_started, request_whole, took } = exchange.finish();
+        took.record(&counters.latency);
+        drop(in_flight);
         match result {
             Ok(finished) => {
                 counters.response(finished.status);
                 Ok(finished)
             }
             Err(error) => {
-                match error.side() {
-                    Side::Downstream => counters.downstream_errors.add(1),
-                    Side::Upstream => counters.upstream_errors.add(1),
-                    Side::Gateway => {}
-                }
+                counters.error(&error);
+                self.worker.counters.limit(&error);
                 if response_started {
                     // What the client has is not whole, and it must be able to tell.
                     reset_on_close(&self.client);
@@ -316,63 +327,6 @@ impl Connection {
                 }
                 Err(self.reply(&error, Some(info), request_whole).await)
             }
-        }
-    }
-
-    async fn refuse(&mut self, refused: Refused) -> Next {
-        let counters = &self.worker.counters;
-        match refused.error {
-            Error::UnknownService(_) => counters.requests_unrouted.add(1),
-            _ => counters.requests_refused.add(1),
-        }
-        // The head has been left where it is: whatever comes next would be taken for it.
-        let whole = match refused.info {
-            Some(info) if info.body == BodyLength::None => self.skip_head(),
-            _ => false,
-        };
-        self.reply(&refused.error, refused.info, whole).await
-    }
-
-    /// Drops the head of a well-formed request that was refused.
-    fn skip_head(&mut self) -> bool {
-        match HeadScan::default().find(self.input.filled()) {
-            Found::Whole(size) => {
-                self.input.consume(size);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Answers in the gateway's own name.
-    async fn reply(&mut self, error: &Error, info: Option<RequestInfo>, whole: bool) -> Next {
-        let Some(answer) = error.answer() else { return Next::Close };
-        let framing = Framing {
-            keep_alive: whole && info.is_some_and(|i| i.keep_alive) && !self.worker.draining.get(),
-            // A head that is malformed further on still says what must not be answered with a body.
-            head_only: info
-                .map_or(self.input.filled().starts_with(b"HEAD "), |i| i.method == Method::Head),
-            minor: info.map_or(1, |i| i.minor),
-        };
-        let mut out = self.worker.take_head();
-        reply::write(&answer, info.map_or(Prefer::Text, |i| i.prefer), framing, &mut out);
-        let idle = self.worker.shared.config.timeouts.idle;
-        self.timer.set(idle);
-        let written = {
-            let mut write = pin!(write_all(&self.client, &out));
-            let timer = &mut self.timer;
-            poll_fn(|cx| match write.as_mut().poll(cx) {
-                Poll::Ready(result) => Poll::Ready(result.is_ok()),
-                Poll::Pending => timer.poll(cx).map(|()| false),
-            })
-            .await
-        };
-        self.worker.give_head(out);
-        match (written, framing.keep_alive) {
-            (false, _) => Next::Close,
-            (true, true) => Next::Request,
-            (true, false) if whole => Next::Close,
-            (true, false) => Next::Linger,
         }
     }
 
@@ -415,8 +369,28 @@ impl Connection {
             from_client: self.input,
             from_upstream: upgraded.first_bytes,
             service: upgraded.service,
+            _counted: upgraded.counted,
         };
         // A task of its own, which is a good deal smaller than that of a connection.
         spawn_local(tunnel.run());
+    }
+}
+
+/// Counts a request as under way while it lives, however it ends.
+struct InFlight(Rc<LocalService>);
+
+impl InFlight {
+    fn new(service: &Rc<LocalService>, method: Method) -> InFlight {
+        let counters = &service.counters;
+        counters.requests.add(1);
+        counters.methods.of(method).add(1);
+        counters.in_flight.add(1);
+        InFlight(Rc::clone(service))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.counters.in_flight.sub(1);
     }
 }

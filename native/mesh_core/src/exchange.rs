@@ -6,6 +6,7 @@
 
 mod downlink;
 mod hold;
+mod marks;
 mod uplink;
 
 use std::cell::Cell;
@@ -24,9 +25,11 @@ use crate::http1::chunked::{Decoder, Output};
 use crate::http1::request::{BodyLength, RequestInfo};
 use crate::io::Stream;
 use crate::stall::Stall;
-use crate::upstream::{Lent, LocalService, Want};
+use crate::upstream::{Lent, LocalService, OpenUpstream, Want};
 
 use downlink::{Downlink, Passed};
+use marks::Marks;
+pub use marks::Took;
 use uplink::{Body, Uplink};
 
 pub struct Exchange<'c> {
@@ -57,6 +60,7 @@ struct State {
     down: Stall,
     /// When waiting for the response head ends.
     response_deadline: Cell<Option<Instant>>,
+    marks: Marks,
 }
 
 pub struct Finished {
@@ -71,6 +75,7 @@ pub struct Finished {
 pub struct Upgraded {
     pub upstream: Stream,
     pub first_bytes: Buf,
+    pub counted: OpenUpstream,
     pub service: Rc<LocalService>,
 }
 
@@ -78,13 +83,14 @@ pub struct Upgraded {
 pub struct Outcome {
     pub response_started: bool,
     pub request_whole: bool,
+    pub took: Took,
 }
 
 impl<'c> Exchange<'c> {
     pub fn new(connection: &'c mut Connection, accepted: Accepted) -> Exchange<'c> {
         let reply = connection.worker.take_head();
         let config = &connection.worker.shared.config;
-        let state = State::new(config, accepted.info.body == BodyLength::None);
+        let state = State::new(config, accepted.info.body == BodyLength::None, accepted.head_read);
         Exchange {
             connection,
             info: accepted.info,
@@ -102,6 +108,7 @@ impl<'c> Exchange<'c> {
         Outcome {
             response_started: self.state.response_started.get(),
             request_whole: self.state.request_read.get(),
+            took: self.state.marks.took(),
         }
     }
 
@@ -146,6 +153,7 @@ impl<'c> Exchange<'c> {
             finished.upgraded = Some(Upgraded {
                 upstream: lent.stream,
                 first_bytes: received,
+                counted: lent.counted,
                 service: Rc::clone(&self.service),
             });
             return finished;
@@ -222,7 +230,7 @@ impl<'c> Exchange<'c> {
 }
 
 impl State {
-    fn new(config: &Config, request_read: bool) -> State {
+    fn new(config: &Config, request_read: bool, head_read: Instant) -> State {
         let stall = || Stall::new(config.timeouts.idle, config.limits.body_rate);
         State {
             request_sent: Cell::new(false),
@@ -233,6 +241,7 @@ impl State {
             up: stall(),
             down: stall(),
             response_deadline: Cell::new(None),
+            marks: Marks::new(head_read),
         }
     }
 

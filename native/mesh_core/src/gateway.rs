@@ -15,7 +15,7 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::host::Host;
 use crate::listener::{self, OpenError};
-use crate::stats::{Stats, WorkerCounters, WorkerTotals};
+use crate::stats::{Gone, ServiceTotals, Stats, WorkerCounters, WorkerTotals};
 use crate::table::{Resolved, RouteError, ServiceSpec, Table};
 use crate::worker;
 
@@ -53,6 +53,7 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     /// Serialises changes of the table; holds the last service id given out.
     next_id: Mutex<u64>,
+    gone: Mutex<Gone>,
 }
 
 #[derive(Debug)]
@@ -94,7 +95,12 @@ impl Gateway {
             workers: (0..config.workers.max(1)).map(|_| WorkerSlot::default()).collect(),
             config,
         };
-        Ok(Gateway { shared: Arc::new(shared), addresses, next_id: Mutex::new(0) })
+        Ok(Gateway {
+            shared: Arc::new(shared),
+            addresses,
+            next_id: Mutex::new(0),
+            gone: Mutex::default(),
+        })
     }
 
     pub fn local_addrs(&self) -> &[SocketAddr] {
@@ -123,6 +129,11 @@ impl Gateway {
         let new = Arc::new(Table::build(services, default, &old, &mut next_id)?);
         self.shared.table.store(Arc::clone(&new));
         old.retire_missing_from(&new);
+        let mut gone = self.gone.lock();
+        old.services().filter(|s| new.named(&s.name).is_none()).for_each(|s| {
+            gone.add(Arc::clone(&s.stats));
+        });
+        drop(gone);
         self.shared.table_changed.notify_waiters();
         Ok(())
     }
@@ -148,7 +159,9 @@ impl Gateway {
         let table = self.shared.table.load();
         let services: BTreeMap<_, _> =
             table.services().map(|s| (s.name.clone(), s.stats.totals())).collect();
-        Stats { gateway, services }
+        let mut total = self.gone.lock().totals();
+        services.values().for_each(|service: &ServiceTotals| total.merge(service));
+        Stats { gateway, total, services }
     }
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod histogram;
 pub mod host;
 pub mod http1;
 pub mod stats;
@@ -18,6 +19,7 @@ mod error;
 mod exchange;
 mod forwarded;
 mod gateway;
+mod ids;
 mod io;
 mod listener;
 mod own;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::error::Answer;
+use crate::ids::RequestId;
 
 /// The form a client would rather read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +54,13 @@ pub struct Framing {
     pub minor: u8,
 }
 
-pub fn write(answer: &Answer, prefer: Prefer, framing: Framing, out: &mut Vec<u8>) {
+pub fn write(
+    answer: &Answer,
+    prefer: Prefer,
+    framing: Framing,
+    request_id: &RequestId,
+    out: &mut Vec<u8>,
+) {
     let (kind, body) = render(answer, prefer);
     let connection = match (framing.keep_alive, framing.minor) {
         (false, _) => "Connection: close\r\n",
@@ -65,13 +72,19 @@ pub fn write(answer: &Answer, prefer: Prefer, framing: Framing, out: &mut Vec<u8
         None => String::new(),
     };
     let head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nDate: {}\r\n{retry_after}{connection}\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nDate: {}\r\n{retry_after}{connection}",
         answer.status,
         answer.reason,
         body.len(),
         httpdate::fmt_http_date(SystemTime::now()),
     );
     out.extend_from_slice(head.as_bytes());
+    if *request_id != RequestId::None {
+        out.extend_from_slice(b"X-Request-Id: ");
+        request_id.write(out);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
     if !framing.head_only {
         out.extend_from_slice(body.as_bytes());
     }
@@ -135,10 +148,10 @@ mod tests {
         };
         let framing = Framing { keep_alive: true, head_only: false, minor: 1 };
         let mut html = Vec::new();
-        write(&answer, Prefer::Html, framing, &mut html);
+        write(&answer, Prefer::Html, framing, &RequestId::None, &mut html);
         assert!(String::from_utf8(html).unwrap().contains("&lt;b&gt;&quot;&amp;&#39;</p>"));
         let mut json = Vec::new();
-        write(&answer, Prefer::Json, framing, &mut json);
+        write(&answer, Prefer::Json, framing, &RequestId::None, &mut json);
         assert!(String::from_utf8(json).unwrap().contains(r#"unknown service: <b>\"&'"#));
     }
 }

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::error::{Error, Side};
+use crate::histogram::{Histogram, Recorded};
+use crate::http1::request::Method;
 
 /// A counter with one writer and any number of readers.
 #[derive(Default)]
@@ -15,11 +19,15 @@ pub struct Counter(AtomicU64);
 impl Counter {
     pub fn add(&self, n: u64) {
         // One writer only: load and store instead of a locked addition.
-        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
+        self.set(self.get().wrapping_add(n));
     }
 
     pub fn sub(&self, n: u64) {
-        self.0.store(self.get().wrapping_sub(n), Ordering::Relaxed);
+        self.set(self.get().wrapping_sub(n));
+    }
+
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> u64 {
@@ -28,19 +36,36 @@ impl Counter {
 }
 
 /// Declares a set of counters, their sum, and the map that `stats()` hands out, from one list.
+/// Parts are sets of their own.
 macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident, $totals:ident { $($(#[$field_doc:meta])* $field:ident),* $(,)? }) => {
+    (
+        $(#[$doc:meta])* $name:ident, $totals:ident {
+            $($(#[$field_doc:meta])* $field:ident),* $(,)?
+        }
+        $({ $($(#[$part_doc:meta])* $part:ident: $part_name:ident, $part_totals:ident),* $(,)? })?
+    ) => {
         $(#[$doc])*
         #[derive(Default)]
-        #[repr(align(128))]
-        pub struct $name { $($(#[$field_doc])* pub $field: Counter,)* }
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: Counter,)*
+            $($($(#[$part_doc])* pub $part: $part_name,)*)?
+        }
 
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-        pub struct $totals { $($(#[$field_doc])* pub $field: u64,)* }
+        pub struct $totals {
+            $($(#[$field_doc])* pub $field: u64,)*
+            $($($(#[$part_doc])* pub $part: $part_totals,)*)?
+        }
 
         impl $totals {
             pub fn add(&mut self, counters: &$name) {
                 $(self.$field = self.$field.wrapping_add(counters.$field.get());)*
+                $($(self.$part.add(&counters.$part);)*)?
+            }
+
+            pub fn merge(&mut self, other: &$totals) {
+                $(self.$field = self.$field.wrapping_add(other.$field);)*
+                $($(self.$part.merge(&other.$part);)*)?
             }
         }
     };
@@ -48,6 +73,7 @@ macro_rules! counters {
 
 counters! {
     /// What one worker counts for one service.
+    #[repr(align(128))]
     ServiceCounters, ServiceTotals {
         /// Requests that were handed to this service, whatever came of them.
         requests,
@@ -69,6 +95,7 @@ counters! {
         holds,
         tunnels_open,
         tunnels_total,
+        upstream_connections_open,
         upstream_connections_opened,
         upstream_connections_reused,
         /// No connection to the endpoint: refused, timed out, or nothing listens.
@@ -77,15 +104,23 @@ counters! {
         upstream_errors,
         /// The client went away, or sent a body that is none.
         downstream_errors,
+        /// The gateway itself had a reason to refuse.
+        gateway_errors,
+    } {
+        methods: MethodCounters, MethodTotals,
+        /// Requests that failed, each by one kind; the sides above add up to the same.
+        errors: ErrorCounters, ErrorTotals,
+        latency: Latency, LatencyTotals,
     }
 }
 
 counters! {
     /// What one worker counts apart from any service.
+    #[repr(align(128))]
     WorkerCounters, WorkerTotals {
         connections_accepted,
         connections_open,
-        /// Turned away because of `limits.connections`.
+        /// Turned away because of `limits.connections` or `limits.connections_per_client`.
         connections_refused,
         /// `accept(2)` failed, for lack of file descriptors as a rule.
         accept_errors,
@@ -93,8 +128,101 @@ counters! {
         requests_refused,
         /// Requests for a host that no service has.
         requests_unrouted,
+        /// Responses to those two, by status class.
+        responses_4xx,
+        responses_5xx,
         /// Tasks that panicked; each cost its own connection.
         panics,
+        /// Request records that were thrown away because nobody took them in time.
+        records_lost,
+    } {
+        /// Connections and requests that failed before a service was found, each by one kind.
+        errors: ErrorCounters, ErrorTotals,
+        limits: LimitCounters, LimitTotals,
+    }
+}
+
+counters! {
+    MethodCounters, MethodTotals { get, head, post, put, patch, delete, options, other }
+}
+
+counters! {
+    ErrorCounters, ErrorTotals {
+        bad_request,
+        bad_host,
+        target_too_long,
+        head_too_long,
+        too_many_fields,
+        body_too_long,
+        head_timeout,
+        body_timeout,
+        not_implemented,
+        request_loop,
+        version,
+        unknown_service,
+        not_listening,
+        held_too_long,
+        overloaded,
+        too_many_connections,
+        connect,
+        connect_timeout,
+        response_timeout,
+        upstream_closed,
+        bad_response,
+        client_gone,
+    }
+}
+
+counters! {
+    /// How often each of `limits` was reached.
+    LimitCounters, LimitTotals {
+        connections,
+        connections_per_client,
+        requests_per_connection,
+        head_bytes,
+        header_count,
+        body_bytes,
+        held_requests,
+    }
+}
+
+/// How long requests took. One worker, one service.
+#[derive(Default)]
+pub struct Latency {
+    /// The endpoint's: from the whole request sent to the response head read.
+    pub first_byte: Histogram,
+    /// From the request head read to the end of the response, whatever came of it.
+    pub total: Histogram,
+    /// The gateway's: from the request head read to its head sent on, connecting and holding
+    /// included, and from the response head read to its head sent on.
+    pub gateway: Histogram,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LatencyTotals {
+    #[serde(serialize_with = "summary")]
+    pub first_byte: Recorded,
+    #[serde(serialize_with = "summary")]
+    pub total: Recorded,
+    #[serde(serialize_with = "summary")]
+    pub gateway: Recorded,
+}
+
+fn summary<S: Serializer>(recorded: &Recorded, to: S) -> Result<S::Ok, S::Error> {
+    recorded.summary().serialize(to)
+}
+
+impl LatencyTotals {
+    fn add(&mut self, latency: &Latency) {
+        self.first_byte.add(&latency.first_byte);
+        self.total.add(&latency.total);
+        self.gateway.add(&latency.gateway);
+    }
+
+    fn merge(&mut self, other: &LatencyTotals) {
+        self.first_byte.merge(&other.first_byte);
+        self.total.merge(&other.total);
+        self.gateway.merge(&other.gateway);
     }
 }
 
@@ -108,6 +236,82 @@ impl ServiceCounters {
             _ => &self.responses_5xx,
         };
         class.add(1);
+    }
+
+    pub fn error(&self, error: &Error) {
+        self.errors.of(error).add(1);
+        match error.side() {
+            Side::Downstream => self.downstream_errors.add(1),
+            Side::Upstream => self.upstream_errors.add(1),
+            Side::Gateway => self.gateway_errors.add(1),
+        }
+    }
+}
+
+impl WorkerCounters {
+    /// The answer to a connection or a request that has no service.
+    pub fn response(&self, status: u16) {
+        match status / 100 {
+            4 => self.responses_4xx.add(1),
+            _ => self.responses_5xx.add(1),
+        }
+    }
+
+    /// Counts the limit that an error speaks of, if it does.
+    pub fn limit(&self, error: &Error) {
+        let limit = match error {
+            Error::Overloaded => &self.limits.connections,
+            Error::TooManyConnections => &self.limits.connections_per_client,
+            Error::TargetTooLong | Error::HeadTooLong => &self.limits.head_bytes,
+            Error::TooManyFields => &self.limits.header_count,
+            Error::BodyTooLong => &self.limits.body_bytes,
+            _ => return,
+        };
+        limit.add(1);
+    }
+}
+
+impl MethodCounters {
+    pub fn of(&self, method: Method) -> &Counter {
+        match method {
+            Method::Get => &self.get,
+            Method::Head => &self.head,
+            Method::Post => &self.post,
+            Method::Put => &self.put,
+            Method::Patch => &self.patch,
+            Method::Delete => &self.delete,
+            Method::Options => &self.options,
+            Method::Trace | Method::Other => &self.other,
+        }
+    }
+}
+
+impl ErrorCounters {
+    pub fn of(&self, error: &Error) -> &Counter {
+        match error {
+            Error::BadRequest(_) => &self.bad_request,
+            Error::BadHost(_) => &self.bad_host,
+            Error::TargetTooLong => &self.target_too_long,
+            Error::HeadTooLong => &self.head_too_long,
+            Error::TooManyFields => &self.too_many_fields,
+            Error::BodyTooLong => &self.body_too_long,
+            Error::HeadTimeout => &self.head_timeout,
+            Error::BodyTimeout => &self.body_timeout,
+            Error::NotImplemented(_) => &self.not_implemented,
+            Error::Loop => &self.request_loop,
+            Error::Version => &self.version,
+            Error::UnknownService(_) => &self.unknown_service,
+            Error::NotListening => &self.not_listening,
+            Error::HeldTooLong => &self.held_too_long,
+            Error::Overloaded => &self.overloaded,
+            Error::TooManyConnections => &self.too_many_connections,
+            Error::Connect(_) => &self.connect,
+            Error::ConnectTimeout => &self.connect_timeout,
+            Error::ResponseTimeout => &self.response_timeout,
+            Error::UpstreamClosed => &self.upstream_closed,
+            Error::BadResponse(_) => &self.bad_response,
+            Error::ClientGone => &self.client_gone,
+        }
     }
 }
 
@@ -132,9 +336,44 @@ impl ServiceStats {
     }
 }
 
+/// Services that are in the table no more, so that what they counted stays in the sum.
+#[derive(Default)]
+pub struct Gone {
+    /// Requests may still be under way.
+    ending: Vec<Arc<ServiceStats>>,
+    ended: ServiceTotals,
+}
+
+impl Gone {
+    pub fn add(&mut self, stats: Arc<ServiceStats>) {
+        self.settle();
+        self.ending.push(stats);
+    }
+
+    /// Keeps only the sum of those that nobody else refers to.
+    fn settle(&mut self) {
+        self.ending.retain(|stats| {
+            let referred = Arc::strong_count(stats) > 1;
+            if !referred {
+                self.ended.merge(&stats.totals());
+            }
+            referred
+        });
+    }
+
+    pub fn totals(&mut self) -> ServiceTotals {
+        self.settle();
+        let mut totals = self.ended.clone();
+        self.ending.iter().for_each(|stats| totals.merge(&stats.totals()));
+        totals
+    }
+}
+
 /// Everything counted, in one snapshot.
 #[derive(Debug, Serialize)]
 pub struct Stats {
     pub gateway: WorkerTotals,
+    /// Over all services, those included that are gone.
+    pub total: ServiceTotals,
     pub services: BTreeMap<String, ServiceTotals>,
 }

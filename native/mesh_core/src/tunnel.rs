@@ -16,7 +16,7 @@ use crate::buffer::{Buf, BufferPool};
 use crate::io::{Socket, Stream, fill, shut_down_writing, write_all};
 use crate::stats::ServiceCounters;
 use crate::timer::{Timer, deadline};
-use crate::upstream::LocalService;
+use crate::upstream::{LocalService, OpenUpstream};
 use crate::worker::TunnelGuard;
 
 pub struct Tunnel {
@@ -28,6 +28,8 @@ pub struct Tunnel {
     /// Sent by the endpoint together with the 101.
     pub from_upstream: Buf,
     pub service: Rc<LocalService>,
+    /// Held, so that the connection to the endpoint counts as open.
+    pub _counted: OpenUpstream,
 }
 
 impl Tunnel {

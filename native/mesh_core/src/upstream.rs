@@ -27,16 +27,35 @@ pub struct LocalService {
 
 struct Idle {
     stream: Stream,
+    counted: OpenUpstream,
     since: Instant,
 }
 
 /// A connection on loan.
 pub struct Lent {
     pub stream: Stream,
+    pub counted: OpenUpstream,
     /// Which upstream of the service it leads to.
     upstream: usize,
     /// Has served a request before, so that the endpoint may have just closed it.
     pub reused: bool,
+}
+
+/// Counts a connection to an upstream as open while it lives.
+pub struct OpenUpstream(Arc<ServiceCounters>);
+
+impl OpenUpstream {
+    fn new(counters: &Arc<ServiceCounters>) -> OpenUpstream {
+        counters.upstream_connections_opened.add(1);
+        counters.upstream_connections_open.add(1);
+        OpenUpstream(Arc::clone(counters))
+    }
+}
+
+impl Drop for OpenUpstream {
+    fn drop(&mut self) {
+        self.0.upstream_connections_open.sub(1);
+    }
 }
 
 /// Which connections will do.
@@ -74,15 +93,16 @@ impl LocalService {
         let mut failed = Error::NotListening;
         for upstream in (0..count).map(|i| (first + i) % count) {
             if want != Want::New
-                && let Some(stream) = self.take_idle(upstream, want == Want::Probed, keep)
+                && let Some(kept) = self.take_idle(upstream, want == Want::Probed, keep)
             {
                 self.counters.upstream_connections_reused.add(1);
-                return Ok(Lent { stream, upstream, reused: true });
+                let Idle { stream, counted, .. } = kept;
+                return Ok(Lent { stream, counted, upstream, reused: true });
             }
             match open(&self.service.upstreams[upstream], connect).await {
                 Ok(stream) => {
-                    self.counters.upstream_connections_opened.add(1);
-                    return Ok(Lent { stream, upstream, reused: false });
+                    let counted = OpenUpstream::new(&self.counters);
+                    return Ok(Lent { stream, counted, upstream, reused: false });
                 }
                 Err(error) => failed = error,
             }
@@ -91,16 +111,16 @@ impl LocalService {
         Err(failed)
     }
 
-    fn take_idle(&self, upstream: usize, probe: bool, keep: Option<Duration>) -> Option<Stream> {
+    fn take_idle(&self, upstream: usize, probe: bool, keep: Option<Duration>) -> Option<Idle> {
         let mut idle = self.idle[upstream].borrow_mut();
-        while let Some(Idle { stream, since }) = idle.pop() {
-            if keep.is_some_and(|keep| since.elapsed() >= keep) {
+        while let Some(last) = idle.pop() {
+            if keep.is_some_and(|keep| last.since.elapsed() >= keep) {
                 // Those below are older still.
                 idle.clear();
                 return None;
             }
-            if stream.is_quiet(probe) {
-                return Some(stream);
+            if last.stream.is_quiet(probe) {
+                return Some(last);
             }
         }
         None
@@ -109,7 +129,7 @@ impl LocalService {
     /// Takes a connection back on which a whole response has been read and nothing more.
     pub fn give_back(&self, lent: Lent) {
         if !self.service.is_retired() {
-            let idle = Idle { stream: lent.stream, since: Instant::now() };
+            let idle = Idle { stream: lent.stream, counted: lent.counted, since: Instant::now() };
             self.idle[lent.upstream].borrow_mut().push(idle);
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::buffer::BufferPool;
 use crate::connection;
 use crate::gateway::{Phase, Shared, WorkerError};
+use crate::ids;
 use crate::routes::Routes;
 use crate::stats::WorkerCounters;
 
@@ -32,6 +33,7 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     pub buffers: BufferPool,
     pub routes: Routes,
+    pub ids: ids::Maker,
     /// The gateway is stopping: finish what is under way, begin nothing.
     pub draining: Cell<bool>,
     /// Wakes the connections that wait for a request when draining begins.
@@ -65,6 +67,7 @@ pub fn run(
             shared,
             counters,
             buffers: BufferPool::default(),
+            ids: ids::Maker::default(),
             draining: Cell::new(false),
             drain: Notify::new(),
             close_tunnels: Notify::new(),
@@ -140,8 +143,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                     worker.counters.connections_accepted.add(1);
                     spawn_local(connection::serve(open, stream, address));
                 } else {
-                    worker.counters.connections_refused.add(1);
-                    connection::turn_away(stream);
+                    connection::turn_away(&worker, stream);
                 }
             }
             Err(error) if concerns_one_connection(&error) => {}
@@ -254,6 +256,7 @@ impl HeldRequest {
         let held = &worker.shared.held_requests;
         if held.fetch_add(1, Ordering::Relaxed) >= worker.shared.config.limits.held_requests {
             held.fetch_sub(1, Ordering::Relaxed);
+            worker.counters.limits.held_requests.add(1);
             return None;
         }
         Some(HeldRequest(Rc::clone(worker)))

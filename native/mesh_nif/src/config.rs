@@ -58,6 +58,9 @@ impl TryFrom<ConfigTerm> for Config {
             workers,
             trusted_proxies: trusted_proxies.collect::<Result<_, _>>()?,
             proxy_protocol: term.proxy_protocol.as_deref().map(proxy_protocol).transpose()?,
+            request_id: true,
+            start_trace: false,
+            server_timing: false,
             timeouts: Timeouts {
                 connect: millis(timeouts.connect),
                 head: millis(timeouts.head),

@@ -133,6 +133,9 @@ impl Downlink<'_> {
         if info.status == 101 && !(self.info.websocket && info.websocket) {
             return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
         }
+        if info.status >= 200 || info.status == 101 {
+            self.state.marks.response_head_read();
+        }
         let to = self.downstream(&info);
         head.write(to, self.reply);
         self.received.consume(size);
@@ -154,6 +157,7 @@ impl Downlink<'_> {
                 // The client is still sending what the endpoint no longer waits for.
                 && self.state.request_sent.get()
                 && !self.worker.draining.get(),
+            timing: self.worker.shared.config.server_timing.then(|| self.state.marks.timing()),
         }
     }
 
@@ -251,6 +255,7 @@ impl Downlink<'_> {
         } else {
             write_all(self.client, [self.reply, part, after], &self.state.down).await?;
         }
+        self.state.marks.wrote();
         self.reply.clear();
         self.received.consume(consumed);
         self.received.give_back(&self.worker.buffers);

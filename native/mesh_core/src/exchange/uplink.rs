@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::http1::chunked::Decoder;
 use crate::io::{Stream, poll_fill, write_all};
 use crate::stats::ServiceCounters;
-use crate::timer::deadline;
+use crate::timer::after;
 
 /// What is still to come of the request body.
 pub enum Body {
@@ -53,14 +53,21 @@ impl Uplink<'_> {
         if !self.input.is_empty() && !matches!(self.body, Body::Done) {
             self.take_body(head)?;
         }
+        let whole = matches!(self.body, Body::Done);
         write_all(self.upstream, head).await.map_err(|_| Stop::Upstream)?;
+        let mut sent = self.state.marks.head_sent(whole);
         while !matches!(self.body, Body::Done) {
             self.read_body().await?;
             head.clear();
             self.pass_body(head).await?;
         }
+        if !whole {
+            sent = self.state.marks.request_sent();
+        }
         self.state.request_sent.set(true);
-        self.state.response_deadline.set(deadline(self.timeouts.response));
+        self.state
+            .response_deadline
+            .set(self.timeouts.response.and_then(|limit| after(sent, limit)));
         Ok(())
     }
 

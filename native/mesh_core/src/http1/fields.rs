@@ -16,6 +16,8 @@ pub enum Field {
     MaxForwards,
     ProxyConnection,
     Te,
+    Traceparent,
+    Tracestate,
     TransferEncoding,
     Upgrade,
     Via,
@@ -23,6 +25,7 @@ pub enum Field {
     XForwardedHost,
     XForwardedPort,
     XForwardedProto,
+    XRequestId,
 }
 
 impl Field {
@@ -40,7 +43,10 @@ impl Field {
             7 => (b"upgrade", Field::Upgrade),
             9 => (b"forwarded", Field::Forwarded),
             10 if name[0] | 0x20 == b'c' => (b"connection", Field::Connection),
+            10 if name[0] | 0x20 == b't' => (b"tracestate", Field::Tracestate),
             10 => (b"keep-alive", Field::KeepAlive),
+            11 => (b"traceparent", Field::Traceparent),
+            12 if name[0] | 0x20 == b'x' => (b"x-request-id", Field::XRequestId),
             12 => (b"max-forwards", Field::MaxForwards),
             14 => (b"content-length", Field::ContentLength),
             15 => (b"x-forwarded-for", Field::XForwardedFor),

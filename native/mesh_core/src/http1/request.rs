@@ -9,6 +9,7 @@ use crate::config::Limits;
 use crate::error::Error;
 use crate::forwarded::{self, Received};
 use crate::host::Host;
+use crate::ids::{self, Line, RequestId};
 use crate::peer::Peer;
 use crate::reply::Prefer;
 
@@ -28,6 +29,8 @@ pub enum Method {
     Trace,
     Put,
     Delete,
+    Post,
+    Patch,
     Other,
 }
 
@@ -40,13 +43,15 @@ impl Method {
             "TRACE" => Method::Trace,
             "PUT" => Method::Put,
             "DELETE" => Method::Delete,
+            "POST" => Method::Post,
+            "PATCH" => Method::Patch,
             _ => Method::Other,
         }
     }
 
     /// Sending it twice means the same as sending it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
-        self != Method::Other
+        !matches!(self, Method::Post | Method::Patch | Method::Other)
     }
 }
 
@@ -84,6 +89,8 @@ pub struct RequestHead<'h, 'b> {
     host_text: &'b [u8],
     headers: &'h [Header<'b>],
     kinds: &'h [Field],
+    request_id: Line<'b>,
+    traceparent: Line<'b>,
 }
 
 /// What of the request target goes to the endpoint. The absolute form is for proxies; endpoints
@@ -154,6 +161,8 @@ struct Gathered<'b> {
     prefer: Prefer,
     max_forwards: Option<u64>,
     passes: usize,
+    request_id: Line<'b>,
+    traceparent: Line<'b>,
 }
 
 impl<'b> Gathered<'b> {
@@ -184,6 +193,8 @@ impl<'b> Gathered<'b> {
                 }
             }
             Field::MaxForwards => self.max_forwards = fields::content_length(value),
+            Field::XRequestId => self.request_id.take(value),
+            Field::Traceparent => self.traceparent.take(value),
             _ => {}
         }
         Ok(())
@@ -292,6 +303,8 @@ fn check<'h, 'b>(
         host_text: host_text.unwrap_or(b""),
         headers,
         kinds,
+        request_id: said.request_id,
+        traceparent: said.traceparent,
     })
 }
 
@@ -326,6 +339,10 @@ pub struct Forwarding<'a> {
     pub listener_port: u16,
     /// Host to name to the endpoint when the client named none.
     pub default_host: &'a str,
+    /// The one that the endpoint is to see. `None` leaves that to the client.
+    pub request_id: &'a RequestId,
+    /// Begins a trace, in place of what the client sent.
+    pub traceparent: Option<[u8; 55]>,
 }
 
 impl RequestHead<'_, '_> {
@@ -338,11 +355,27 @@ impl RequestHead<'_, '_> {
         self.method
     }
 
+    /// The client's id for the request, where it gave a single and sane one.
+    pub fn request_id(&self) -> Option<&[u8]> {
+        let given = self.request_id.valid(ids::is_request_id)?;
+        (!self.removes("x-request-id")).then_some(given)
+    }
+
+    /// The id of the trace that the request is a part of.
+    pub fn trace_id(&self) -> Option<&[u8]> {
+        let given = self.traceparent.valid(|value| ids::trace_id(value).is_some())?;
+        ids::trace_id(given).filter(|_| !self.removes("traceparent"))
+    }
+
+    fn removes(&self, name: &str) -> bool {
+        self.info.names_fields && self.is_named(name)
+    }
+
     /// Writes the head for the endpoint.
     pub fn write(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
         self.write_request_line(out);
         let mut received = Received::default();
-        self.copy_fields(forwarding.peer, &mut received, out);
+        self.copy_fields(forwarding, &mut received, out);
         let named_host = !self.host_text.is_empty();
         let host = if named_host { self.host_text } else { forwarding.default_host.as_bytes() };
         if matches!(self.target, Target::Absolute(..)) || !named_host {
@@ -366,6 +399,12 @@ impl RequestHead<'_, '_> {
         // RFC 9110 section 4.2.1: without a port, http means 80.
         let port = self.host.map_or(forwarding.listener_port, |h| h.port.unwrap_or(80));
         forwarded::write(out, forwarding.peer, host, port, &received);
+        if let RequestId::Made(id) = forwarding.request_id {
+            field(out, b"X-Request-Id", &ids::hex(*id));
+        }
+        if let Some(traceparent) = &forwarding.traceparent {
+            field(out, b"Traceparent", traceparent);
+        }
         out.extend_from_slice(b"\r\n");
     }
 
@@ -386,11 +425,16 @@ impl RequestHead<'_, '_> {
     }
 
     /// Copies the lines that stay, run by run, and notes the forwarded fields that do not.
-    fn copy_fields<'s>(&'s self, peer: &Peer, received: &mut Received<'s>, out: &mut Vec<u8>) {
+    fn copy_fields<'s>(
+        &'s self,
+        forwarding: &Forwarding<'_>,
+        received: &mut Received<'s>,
+        out: &mut Vec<u8>,
+    ) {
         let mut run: Option<usize> = None;
         for (i, header) in self.headers.iter().enumerate() {
             let start = offset_in(self.bytes, header.name.as_bytes());
-            if self.keeps(i, header, peer, received) {
+            if self.keeps(i, header, forwarding, received) {
                 run.get_or_insert(start);
             } else if let Some(from) = run.take() {
                 out.extend_from_slice(&self.bytes[from..start]);
@@ -405,14 +449,14 @@ impl RequestHead<'_, '_> {
         &'s self,
         i: usize,
         header: &Header<'s>,
-        peer: &Peer,
+        forwarding: &Forwarding<'_>,
         received: &mut Received<'s>,
     ) -> bool {
         let kind = self.kinds[i];
         if kind.is_hop_by_hop() {
             return false;
         }
-        if self.info.names_fields && !kind.is_framing_or_routing() && self.is_named(header.name) {
+        if !kind.is_framing_or_routing() && self.removes(header.name) {
             return false;
         }
         match kind {
@@ -420,8 +464,10 @@ impl RequestHead<'_, '_> {
             // RFC 9110 section 10.1.1: an HTTP/1.0 client cannot know 100 (Continue).
             Field::Expect => self.info.minor > 0,
             Field::MaxForwards => self.max_forwards.is_none(),
+            Field::XRequestId => !matches!(forwarding.request_id, RequestId::Made(_)),
+            Field::Traceparent | Field::Tracestate => forwarding.traceparent.is_none(),
             _ if forwarded::is_ours(kind) => {
-                if peer.trusted {
+                if forwarding.peer.trusted {
                     received.take(kind, header.value);
                 }
                 false

@@ -49,6 +49,15 @@ pub struct Downstream {
     pub keep_alive: bool,
     /// How the body will be framed, whatever the endpoint did.
     pub chunked: bool,
+    /// What `Server-Timing` is to say.
+    pub timing: Option<Timing>,
+}
+
+/// Where the time went until the response head came, in nanoseconds.
+#[derive(Clone, Copy)]
+pub struct Timing {
+    pub gateway: u64,
+    pub upstream: u64,
 }
 
 /// `Ok(None)`: nothing wrong so far, and not the whole.
@@ -205,6 +214,13 @@ impl ResponseHead<'_, '_> {
                 let now = httpdate::fmt_http_date(SystemTime::now());
                 out.extend_from_slice(now.as_bytes());
                 out.extend_from_slice(b"\r\n");
+            }
+            if let Some(Timing { gateway, upstream }) = to.timing {
+                let millis = |nanos: u64| nanos as f64 / 1e6;
+                let (gateway, upstream) = (millis(gateway), millis(upstream));
+                let line =
+                    format!("Server-Timing: mesh;dur={gateway:.3}, upstream;dur={upstream:.3}\r\n");
+                out.extend_from_slice(line.as_bytes());
             }
             if to.chunked {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

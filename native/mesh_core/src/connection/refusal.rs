@@ -1,0 +1,116 @@
+//! What a client is told when its request goes no further: answers in the gateway's own name, and
+//! what of them is counted.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+
+use super::{Connection, Next, Refused};
+use crate::error::Error;
+use crate::http1::head::{Found, HeadScan};
+use crate::http1::request::{BodyLength, Method, RequestInfo};
+use crate::ids::RequestId;
+use crate::io::write_all;
+use crate::reply::{self, Framing, Prefer};
+use crate::worker::Worker;
+
+/// Answers a client that there is no room for it. Best effort: it is not waited for.
+pub fn turn_away(worker: &Worker, stream: TcpStream) {
+    let counters = &worker.counters;
+    counters.connections_refused.add(1);
+    counters.errors.of(&Error::Overloaded).add(1);
+    counters.limit(&Error::Overloaded);
+    if let Some(answer) = Error::Overloaded.answer() {
+        counters.response(answer.status);
+        let mut out = Vec::new();
+        let framing = Framing { keep_alive: false, head_only: false, minor: 1 };
+        reply::write(&answer, Prefer::Text, framing, &RequestId::None, &mut out);
+        let _ = stream.try_write(&out);
+    }
+}
+
+impl Connection {
+    pub(super) async fn refuse(&mut self, refused: Refused) -> Next {
+        let counters = &self.worker.counters;
+        match refused.error {
+            Error::UnknownService(_) => counters.requests_unrouted.add(1),
+            _ => counters.requests_refused.add(1),
+        }
+        self.count_refusal(&refused.error);
+        // The head has been left where it is: whatever comes next would be taken for it.
+        let whole = match refused.info {
+            Some(info) if info.body == BodyLength::None => self.skip_head(),
+            _ => false,
+        };
+        self.reply(&refused.error, refused.info, whole).await
+    }
+
+    /// Answers a connection that will not be served.
+    pub(super) async fn refuse_all(&mut self, error: &Error) -> Next {
+        self.count_refusal(error);
+        self.reply(error, None, false).await
+    }
+
+    fn count_refusal(&self, error: &Error) {
+        let counters = &self.worker.counters;
+        counters.errors.of(error).add(1);
+        counters.limit(error);
+        if let Some(answer) = error.answer() {
+            counters.response(answer.status);
+        }
+    }
+
+    /// Drops the head of a well-formed request that was refused.
+    fn skip_head(&mut self) -> bool {
+        match HeadScan::default().find(self.input.filled()) {
+            Found::Whole(size) => {
+                self.input.consume(size);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Answers in the gateway's own name.
+    pub(super) async fn reply(
+        &mut self,
+        error: &Error,
+        info: Option<RequestInfo>,
+        whole: bool,
+    ) -> Next {
+        let Some(answer) = error.answer() else { return Next::Close };
+        let framing = Framing {
+            keep_alive: whole && info.is_some_and(|i| i.keep_alive) && !self.worker.draining.get(),
+            // A head that is malformed further on still says what must not be answered with a body.
+            head_only: info
+                .map_or(self.input.filled().starts_with(b"HEAD "), |i| i.method == Method::Head),
+            minor: info.map_or(1, |i| i.minor),
+        };
+        if self.worker.shared.config.request_id && self.request_id == RequestId::None {
+            self.request_id = RequestId::Made(self.worker.ids.id());
+        }
+        let prefer = info.map_or(Prefer::Text, |i| i.prefer);
+        let mut out = self.worker.take_head();
+        reply::write(&answer, prefer, framing, &self.request_id, &mut out);
+        let idle = self.worker.shared.config.timeouts.idle;
+        self.timer.set(idle);
+        let written = {
+            let mut write = pin!(write_all(&self.client, &out));
+            let timer = &mut self.timer;
+            poll_fn(|cx| match write.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(result.is_ok()),
+                Poll::Pending => timer.poll(cx).map(|()| false),
+            })
+            .await
+        };
+        self.worker.give_head(out);
+        match (written, framing.keep_alive) {
+            (false, _) => Next::Close,
+            (true, true) => Next::Request,
+            (true, false) if whole => Next::Close,
+            (true, false) => Next::Linger,
+        }
+    }
+}
