@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mesh_core::config::Limits;
-use mesh_core::fuzzing::{Error, Peer};
+use mesh_core::fuzzing::{Error, Peer, RequestId};
 use mesh_core::http1::chunked::{Decoder, Output};
 use mesh_core::http1::head::{self, Found, HeadScan};
 use mesh_core::http1::request::{self, BodyLength, Forwarding, Method, RequestHead};
@@ -16,6 +16,9 @@ pub const MOST_FIELDS: usize = 40;
 pub const MOST_TRAILER: usize = 64 * 1024;
 pub const LISTENER_PORT: u16 = 4000;
 pub const DEFAULT_HOST: &str = "default.local";
+/// What a maker of ids would make.
+pub const MADE_ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+pub const MADE_TRACE: &[u8; 55] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 pub fn limits() -> Limits {
     Limits { header_count: MOST_FIELDS, ..Limits::default() }
@@ -27,7 +30,15 @@ pub fn peer(hop: Hop<'_>) -> Peer {
 }
 
 pub fn hop(client: impl Into<IpAddr>, trusted: bool) -> Hop<'static> {
-    Hop { client: client.into(), trusted, port: LISTENER_PORT, default_host: DEFAULT_HOST }
+    // Either way of either is seen: what one does is no business of the other.
+    let names_requests = !trusted;
+    Hop {
+        client: client.into(),
+        trusted,
+        port: LISTENER_PORT,
+        default_host: DEFAULT_HOST,
+        names_requests,
+    }
 }
 
 /// How the bytes of a stream arrive: in pieces whose ends are these.
@@ -143,8 +154,18 @@ pub fn with_head<T>(bytes: &[u8], look: impl FnOnce(&RequestHead<'_, '_>) -> T) 
 
 pub fn write(head: &RequestHead<'_, '_>, hop: Hop<'_>) -> Vec<u8> {
     let peer = peer(hop);
-    let forwarding =
-        Forwarding { peer: &peer, listener_port: hop.port, default_host: hop.default_host };
+    let request_id = match head.request_id() {
+        _ if !hop.names_requests => RequestId::None,
+        Some(given) => RequestId::Given(given.into()),
+        None => RequestId::Made(MADE_ID),
+    };
+    let forwarding = Forwarding {
+        peer: &peer,
+        listener_port: hop.port,
+        default_host: hop.default_host,
+        request_id: &request_id,
+        traceparent: (hop.names_requests && head.trace_id().is_none()).then_some(*MADE_TRACE),
+    };
     let mut out = Vec::new();
     head.write(&forwarding, &mut out);
     out

@@ -20,7 +20,7 @@ use mesh_core::fuzzing::Error;
 use mesh_core::host::Host;
 use mesh_core::http1::chunked::{Decoder, Output};
 use mesh_core::http1::request::{BodyLength, Method};
-use mesh_core::http1::response::{self, Downstream};
+use mesh_core::http1::response::{self, Downstream, Timing};
 
 use gateway::{Cuts, MOST_FIELDS};
 use model::{Framing, Hop};
@@ -209,7 +209,9 @@ pub fn response_head(data: &[u8]) {
             let open_ended = matches!(framing, Framing::Chunked | Framing::Close);
             for wish in [false, true] {
                 let keep_alive = wish && !(open_ended && minor == 0);
-                let to = Downstream { minor, keep_alive, chunked: open_ended && minor == 1 };
+                let chunked = open_ended && minor == 1;
+                let timing = wish.then_some(Timing { gateway: 1_000, upstream: 2_000_000 });
+                let to = Downstream { minor, keep_alive, chunked, timing };
                 let mut out = Vec::new();
                 head.write(to, &mut out);
                 assert_answered(&out, &expected, to, to_head);
@@ -495,6 +497,9 @@ fn assert_answered(out: &[u8], response: &model::Response, to: Downstream, to_he
         if !response.head.fields.iter().any(|f| f.is("date")) {
             let date = date.expect("a date");
             want("date", std::str::from_utf8(&date.value).expect("ASCII"));
+        }
+        if to.timing.is_some() {
+            want("server-timing", "mesh;dur=0.001, upstream;dur=2.000");
         }
         if to.chunked {
             want("transfer-encoding", "chunked");

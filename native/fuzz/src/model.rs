@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::gateway::{MADE_ID, MADE_TRACE};
 use crate::reader::{self, ChunkedBody, Field, RequestHead, ResponseHead};
 
 /// Field names that are for one connection only (RFC 9110 section 7.6.1); `Close` is reserved
@@ -192,6 +193,8 @@ pub struct Hop<'a> {
     pub trusted: bool,
     pub port: u16,
     pub default_host: &'a str,
+    /// It gives each request an id, and begins a trace, where the client has not.
+    pub names_requests: bool,
 }
 
 /// The request that the endpoint must see: the lines that stay, byte for byte and in their order,
@@ -204,7 +207,14 @@ pub struct Expected {
 impl Request {
     pub fn expected(&self, hop: Hop<'_>) -> Expected {
         let named = reader::members(&self.head.fields, "connection");
-        let kept = self.head.fields.iter().filter(|f| self.keeps(f, &named)).cloned().collect();
+        let new_id = hop.names_requests && !self.has_one("x-request-id", &named, is_request_id);
+        let new_trace = hop.names_requests && !self.has_one("traceparent", &named, is_traceparent);
+        let replaced = |field: &Field| {
+            (new_id && field.is("x-request-id"))
+                || (new_trace && (field.is("traceparent") || field.is("tracestate")))
+        };
+        let keeps = |field: &&Field| self.keeps(field, &named) && !replaced(field);
+        let kept = self.head.fields.iter().filter(keeps).cloned().collect();
         let mut added: Vec<(String, Vec<u8>)> = Vec::new();
         let mut add = |name: &str, value: &[u8]| added.push((name.to_string(), value.to_vec()));
         let host = match &self.host {
@@ -232,7 +242,20 @@ impl Request {
         for (name, value) in self.forwarded(hop, host, port) {
             add(name, &value);
         }
+        if new_id {
+            add("x-request-id", format!("{MADE_ID:032x}").as_bytes());
+        }
+        if new_trace {
+            add("traceparent", MADE_TRACE);
+        }
         Expected { kept, added }
+    }
+
+    /// The client sent one such line, a good one, and for the endpoint.
+    fn has_one(&self, name: &str, named: &[&[u8]], rule: fn(&[u8]) -> bool) -> bool {
+        let lines: Vec<&Field> = self.head.fields.iter().filter(|f| f.is(name)).collect();
+        let is_named = named.iter().any(|m| m.eq_ignore_ascii_case(name.as_bytes()));
+        matches!(lines[..], [one] if rule(&one.value)) && !is_named
     }
 
     fn keeps(&self, field: &Field, named: &[&[u8]]) -> bool {
@@ -291,6 +314,29 @@ impl Request {
         }
         fields
     }
+}
+
+/// What Plug.RequestId takes, and a log shows.
+fn is_request_id(value: &[u8]) -> bool {
+    (20..=200).contains(&value.len()) && value.iter().all(|b| (b' '..=b'~').contains(b))
+}
+
+/// traceparent = version "-" trace-id "-" parent-id "-" trace-flags (W3C Trace Context), to which
+/// later versions may add.
+fn is_traceparent(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let parts: Vec<&str> = text.splitn(5, '-').collect();
+    let [version, trace, parent, flags, more @ ..] = &parts[..] else { return false };
+    let is_hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_id = |part: &str, len: usize| is_hex(part, len) && part.bytes().any(|b| b != b'0');
+    is_hex(version, 2)
+        && *version != "ff"
+        && is_id(trace, 32)
+        && is_id(parent, 16)
+        && is_hex(flags, 2)
+        && (more.is_empty() || *version != "00")
 }
 
 /// Whether something put behind the value, after a comma, would be an element of its own

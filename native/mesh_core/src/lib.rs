@@ -46,5 +46,6 @@ pub use table::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr};
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::error::Error;
+    pub use crate::ids::RequestId;
     pub use crate::peer::Peer;
 }
