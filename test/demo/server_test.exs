@@ -134,7 +134,7 @@ defmodule Demo.HTTP.ServerTest do
 
       socket = RawClient.connect(start(handler))
       RawClient.send(socket, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-      assert_receive {:handler, pid}
+      assert_receive {:handler, pid}, 5_000
 
       send(pid, "one")
       assert RawClient.read_until(socket, "3\r\none\r\n") =~ "transfer-encoding: chunked\r\n"
