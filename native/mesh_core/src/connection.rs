@@ -28,6 +28,10 @@ use crate::tunnel::Tunnel;
 use crate::upstream::LocalService;
 use crate::worker::{Open, TunnelGuard, Worker};
 
+/// When draining begins: how long a connection without a request may still bring one. It may be on
+/// its way already, and its client could not tell a closed connection from a lost request.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
+
 /// After a last response with the client still sending: how long to go on reading, so that it gets
 /// to see the response before a reset would discard it (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -130,9 +134,7 @@ impl Connection {
             return true;
         }
         self.input.give_back(&self.worker.buffers);
-        if self.worker.draining.get() {
-            return false;
-        }
+        let mut last = false;
         self.timer.set(self.worker.shared.config.timeouts.idle);
         poll_fn(|cx| {
             let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);
@@ -141,10 +143,12 @@ impl Connection {
             }
             // Asked once, this task will be woken; after that the flag says it all.
             let asked = std::mem::replace(&mut self.hears_of_drain, true);
-            let over = self.worker.draining.get()
-                || (!asked && drain.as_mut().poll(cx).is_ready())
-                || self.timer.poll(cx).is_ready();
-            if over { Poll::Ready(false) } else { Poll::Pending }
+            let draining =
+                self.worker.draining.get() || (!asked && drain.as_mut().poll(cx).is_ready());
+            if draining && !std::mem::replace(&mut last, true) {
+                self.timer.set(Some(LAST_REQUEST));
+            }
+            self.timer.poll(cx).map(|()| false)
         })
         .await
     }
