@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::buffer::Buf;
 use crate::error::Error;
 use crate::exchange::{self, Exchange, Finished};
+use crate::h2::{self, Preface};
 use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::{self, BodyLength, Forwarding, Method, RequestInfo};
 use crate::ids::{self, RequestId};
@@ -99,13 +100,29 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
         let next = connection.refuse(error.into()).await;
         return connection.end(next).await;
     }
-    let Some(_admitted) = worker.shared.clients.admit(connection.peer.ip) else {
+    let Some(admitted) = worker.shared.clients.admit(connection.peer.ip) else {
         worker.counters.connections_refused.add(1);
         let next = connection.refuse_all(&Error::TooManyConnections).await;
         return connection.end(next).await;
     };
     let mut drain = pin!(worker.drain.notified());
+    let mut fresh = true;
     while connection.wait_for_request(drain.as_mut()).await {
+        if std::mem::take(&mut fresh) && connection.input.filled().starts_with(b"P") {
+            match connection.speaks_http2().await {
+                Ok(true) => {
+                    let Connection { peer, client, input, .. } = connection;
+                    // A task of its own: one of HTTP/1.1 is not to be as large.
+                    spawn_local(h2::serve(open, admitted, peer, client, input));
+                    return;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    let next = connection.refuse(error.into()).await;
+                    return connection.end(next).await;
+                }
+            }
+        }
         let next = match connection.read_head().await {
             Ok(None) => return,
             Ok(Some(accepted)) => match connection.exchange(accepted).await {
@@ -175,6 +192,20 @@ impl Connection {
                     return Err(Error::ClientGone);
                 }
                 Announced::Partial => {}
+            }
+        }
+    }
+
+    /// Whether the client begins with the preface of HTTP/2. Nothing of HTTP/1.1 begins with "PRI "
+    /// (RFC 9113 section 3.4).
+    async fn speaks_http2(&mut self) -> Result<bool, Error> {
+        self.timer.set(self.worker.shared.config.timeouts.head);
+        loop {
+            match Preface::of(self.input.filled()) {
+                Preface::No => return Ok(false),
+                Preface::Whole => return Ok(true),
+                Preface::Partial if self.read_more().await? == 0 => return Err(Error::ClientGone),
+                Preface::Partial => {}
             }
         }
     }
@@ -381,10 +412,10 @@ impl Connection {
 }
 
 /// Counts a request as under way while it lives, however it ends.
-struct InFlight(Rc<LocalService>);
+pub struct InFlight(Rc<LocalService>);
 
 impl InFlight {
-    fn new(service: &Rc<LocalService>, method: Method) -> InFlight {
+    pub fn new(service: &Rc<LocalService>, method: Method) -> InFlight {
         let counters = &service.counters;
         counters.requests.add(1);
         counters.methods.of(method).add(1);

@@ -26,8 +26,11 @@ use crate::http1::request::{BodyLength, RequestInfo};
 use crate::io::Stream;
 use crate::stall::Stall;
 use crate::upstream::{Lent, LocalService, OpenUpstream, Want};
+use crate::worker::Worker;
 
 use downlink::{Downlink, Passed};
+pub use downlink::{MAX_INTERIM, read_head, timing};
+pub use hold::lend;
 use marks::Marks;
 pub use marks::Took;
 use uplink::{Body, Uplink};
@@ -44,23 +47,23 @@ pub struct Exchange<'c> {
 }
 
 /// What the two directions tell each other.
-struct State {
+pub struct State {
     /// The whole request has been sent to the endpoint.
-    request_sent: Cell<bool>,
+    pub request_sent: Cell<bool>,
     /// The whole request has been read from the client.
-    request_read: Cell<bool>,
+    pub request_read: Cell<bool>,
     /// The endpoint takes no more of the request. It may have answered all the same.
-    upstream_write_failed: Cell<bool>,
+    pub upstream_write_failed: Cell<bool>,
     /// The endpoint has sent something.
-    upstream_spoke: Cell<bool>,
+    pub upstream_spoke: Cell<bool>,
     /// The client has been sent something of the final response.
-    response_started: Cell<bool>,
+    pub response_started: Cell<bool>,
     /// Patience with a client that sends, and with one that takes.
-    up: Stall,
-    down: Stall,
+    pub up: Stall,
+    pub down: Stall,
     /// When waiting for the response head ends.
-    response_deadline: Cell<Option<Instant>>,
-    marks: Marks,
+    pub response_deadline: Cell<Option<Instant>>,
+    pub marks: Marks,
 }
 
 pub struct Finished {
@@ -116,7 +119,8 @@ impl<'c> Exchange<'c> {
         let repeatable = self.info.method.is_idempotent() && self.info.body == BodyLength::None;
         let mut want = if repeatable { Want::Any } else { Want::Probed };
         loop {
-            let lent = self.lend(want).await?;
+            let worker = Rc::clone(&self.connection.worker);
+            let lent = lend(&worker, &mut self.service, want).await?;
             let mut received = Buf::new();
             let result = self.forward(&lent.stream, &mut received).await;
             match result {
@@ -126,8 +130,7 @@ impl<'c> Exchange<'c> {
                     if lent.reused && repeatable && !self.state.upstream_spoke.get() =>
                 {
                     self.service.counters.retries.add(1);
-                    self.state.request_sent.set(false);
-                    self.state.upstream_write_failed.set(false);
+                    self.state.retry();
                     want = Want::New;
                 }
                 Err(error) => {
@@ -140,8 +143,7 @@ impl<'c> Exchange<'c> {
         }
     }
 
-    fn conclude(&self, passed: Passed, lent: Lent, mut received: Buf) -> Finished {
-        let worker = &self.connection.worker;
+    fn conclude(&self, passed: Passed, lent: Lent, received: Buf) -> Finished {
         let request_whole = self.state.request_sent.get();
         let mut finished = Finished {
             status: passed.status,
@@ -158,14 +160,8 @@ impl<'c> Exchange<'c> {
             });
             return finished;
         }
-        // Bytes after the response belong to no request: the next one must not get them.
-        let clean = received.is_empty();
-        received.clear();
-        received.give_back(&worker.buffers);
-        if passed.upstream_keep_alive && request_whole && clean {
-            self.service.give_back(lent);
-            worker.reap_later();
-        }
+        let reusable = passed.upstream_keep_alive && request_whole;
+        recycle(&self.connection.worker, &self.service, lent, received, reusable);
         finished
     }
 
@@ -229,8 +225,26 @@ impl<'c> Exchange<'c> {
     }
 }
 
+/// Keeps an upstream connection for the next request, if it is fit for one.
+pub fn recycle(
+    worker: &Rc<Worker>,
+    service: &LocalService,
+    lent: Lent,
+    mut received: Buf,
+    reusable: bool,
+) {
+    // Bytes after the response belong to no request: the next one must not get them.
+    let clean = received.is_empty();
+    received.clear();
+    received.give_back(&worker.buffers);
+    if reusable && clean {
+        service.give_back(lent);
+        worker.reap_later();
+    }
+}
+
 impl State {
-    fn new(config: &Config, request_read: bool, head_read: Instant) -> State {
+    pub fn new(config: &Config, request_read: bool, head_read: Instant) -> State {
         let stall = || Stall::new(config.timeouts.idle, config.limits.body_rate);
         State {
             request_sent: Cell::new(false),
@@ -245,8 +259,14 @@ impl State {
         }
     }
 
+    /// Everything is to be sent once more, on another connection.
+    pub fn retry(&self) {
+        self.request_sent.set(false);
+        self.upstream_write_failed.set(false);
+    }
+
     /// Which wait ends first, and what it means when it does.
-    fn next_deadline(&self) -> Option<(Instant, Error)> {
+    pub fn next_deadline(&self) -> Option<(Instant, Error)> {
         let mut next: Option<(Instant, Error)> = None;
         let waits = [
             (self.up.deadline(), Error::BodyTimeout),

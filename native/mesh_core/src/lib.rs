@@ -1,5 +1,6 @@
 //! The data plane of ex_service_mesh_router: a listener, a routing table by host, and streaming
-//! HTTP/1.1 forwarding to upstreams. A plain library that knows nothing of the BEAM.
+//! HTTP/1.1 forwarding to upstreams, for clients of HTTP/1.1 and HTTP/2. A plain library that knows
+//! nothing of the BEAM.
 //!
 //! [`Gateway::open`] binds the sockets, [`Gateway::set_routes`] says where requests go, and each
 //! thread that calls [`Gateway::run_worker`] serves until [`Gateway::stop`].
@@ -19,6 +20,7 @@ mod error;
 mod exchange;
 mod forwarded;
 mod gateway;
+mod h2;
 mod ids;
 mod io;
 mod listener;

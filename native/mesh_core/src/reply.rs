@@ -90,7 +90,8 @@ pub fn write(
     }
 }
 
-fn render(answer: &Answer, prefer: Prefer) -> (&'static str, String) {
+/// The body, and what it is.
+pub fn render(answer: &Answer, prefer: Prefer) -> (&'static str, String) {
     match prefer {
         Prefer::Text => ("text/plain; charset=utf-8", format!("{}\n", answer.why)),
         Prefer::Json => {

@@ -257,6 +257,24 @@ impl WorkerCounters {
         }
     }
 
+    /// A request, or a connection, that goes no further than the gateway.
+    pub fn refusal(&self, error: &Error) {
+        self.errors.of(error).add(1);
+        self.limit(error);
+        if let Some(answer) = error.answer() {
+            self.response(answer.status);
+        }
+    }
+
+    /// A request that was refused before it had a service.
+    pub fn refused_request(&self, error: &Error) {
+        match error {
+            Error::UnknownService(_) => self.requests_unrouted.add(1),
+            _ => self.requests_refused.add(1),
+        }
+        self.refusal(error);
+    }
+
     /// Counts the limit that an error speaks of, if it does.
     pub fn limit(&self, error: &Error) {
         let limit = match error {

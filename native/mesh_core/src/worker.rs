@@ -270,23 +270,34 @@ impl Drop for HeldRequest {
 }
 
 /// A client connection that has become a tunnel.
-pub struct TunnelGuard(Open);
+pub struct TunnelGuard {
+    _tunnel: OnlyTunnels,
+    open: Open,
+}
 
 impl TunnelGuard {
     pub fn new(open: Open) -> TunnelGuard {
-        open.worker.tunnels.set(open.worker.tunnels.get() + 1);
-        open.worker.ended.notify_one();
-        TunnelGuard(open)
+        TunnelGuard { _tunnel: OnlyTunnels::new(&open.worker), open }
     }
 
     pub fn worker(&self) -> &Rc<Worker> {
-        &self.0.worker
+        &self.open.worker
     }
 }
 
-impl Drop for TunnelGuard {
+/// Counts a client connection on which there is nothing but tunnels, as long as it is so.
+pub struct OnlyTunnels(Rc<Worker>);
+
+impl OnlyTunnels {
+    pub fn new(worker: &Rc<Worker>) -> OnlyTunnels {
+        worker.tunnels.set(worker.tunnels.get() + 1);
+        worker.ended.notify_one();
+        OnlyTunnels(Rc::clone(worker))
+    }
+}
+
+impl Drop for OnlyTunnels {
     fn drop(&mut self) {
-        let worker = &self.0.worker;
-        worker.tunnels.set(worker.tunnels.get() - 1);
+        self.0.tunnels.set(self.0.tunnels.get() - 1);
     }
 }

@@ -20,10 +20,8 @@ use crate::worker::Worker;
 pub fn turn_away(worker: &Worker, stream: TcpStream) {
     let counters = &worker.counters;
     counters.connections_refused.add(1);
-    counters.errors.of(&Error::Overloaded).add(1);
-    counters.limit(&Error::Overloaded);
+    counters.refusal(&Error::Overloaded);
     if let Some(answer) = Error::Overloaded.answer() {
-        counters.response(answer.status);
         let mut out = Vec::new();
         let framing = Framing { keep_alive: false, head_only: false, minor: 1 };
         reply::write(&answer, Prefer::Text, framing, &RequestId::None, &mut out);
@@ -33,12 +31,7 @@ pub fn turn_away(worker: &Worker, stream: TcpStream) {
 
 impl Connection {
     pub(super) async fn refuse(&mut self, refused: Refused) -> Next {
-        let counters = &self.worker.counters;
-        match refused.error {
-            Error::UnknownService(_) => counters.requests_unrouted.add(1),
-            _ => counters.requests_refused.add(1),
-        }
-        self.count_refusal(&refused.error);
+        self.worker.counters.refused_request(&refused.error);
         // The head has been left where it is: whatever comes next would be taken for it.
         let whole = match refused.info {
             Some(info) if info.body == BodyLength::None => self.skip_head(),
@@ -49,17 +42,8 @@ impl Connection {
 
     /// Answers a connection that will not be served.
     pub(super) async fn refuse_all(&mut self, error: &Error) -> Next {
-        self.count_refusal(error);
+        self.worker.counters.refusal(error);
         self.reply(error, None, false).await
-    }
-
-    fn count_refusal(&self, error: &Error) {
-        let counters = &self.worker.counters;
-        counters.errors.of(error).add(1);
-        counters.limit(error);
-        if let Some(answer) = error.answer() {
-            counters.response(answer.status);
-        }
     }
 
     /// Drops the head of a well-formed request that was refused.

@@ -9,15 +9,15 @@ use crate::buffer::{Buf, SMALL};
 use crate::error::Error;
 use crate::http1::chunked::{Decoder, Output};
 use crate::http1::head::{self, Found, HeadScan};
-use crate::http1::request::RequestInfo;
-use crate::http1::response::{self, BodyLength, Downstream, ResponseInfo};
+use crate::http1::request::{Method, RequestInfo};
+use crate::http1::response::{self, BodyLength, Downstream, ResponseHead, ResponseInfo, Timing};
 use crate::io::{Stream, fill, poll_write};
 use crate::stall::Stall;
 use crate::stats::ServiceCounters;
 use crate::worker::Worker;
 
 /// More interim responses than this to one request are a flood.
-const MAX_INTERIM: usize = 32;
+pub const MAX_INTERIM: usize = 32;
 
 pub struct Downlink<'a> {
     pub state: &'a State,
@@ -79,86 +79,18 @@ impl Downlink<'_> {
 
     /// Reads a head and writes it into `reply`.
     async fn read_head(&mut self) -> Result<(ResponseInfo, Downstream), Error> {
-        let most = self.worker.shared.config.limits.head_bytes;
-        let mut scan = HeadScan::default();
-        let mut looked = false;
-        loop {
-            if !self.received.is_empty() {
-                // Mostly a head comes whole, and the parser finds its end.
-                if !looked && let Some(taken) = self.take_head()? {
-                    return Ok(taken);
-                }
-                looked = true;
-                match scan.find(self.received.filled()) {
-                    Found::Whole(_) => {
-                        let malformed = Error::BadResponse("the head is malformed");
-                        return self.take_head()?.ok_or(malformed);
-                    }
-                    Found::BareLf => {
-                        return Err(Error::BadResponse("a line does not end with CRLF"));
-                    }
-                    // Nobody is to wait for the rest of a response that is wrong already.
-                    Found::Partial { new_line: true } => self.check_so_far()?,
-                    Found::Partial { new_line: false } => {}
-                }
-                if self.received.len() >= most || !self.received.make_room(most) {
-                    return Err(Error::BadResponse("the head is too long"));
-                }
+        let Downlink { state, worker, info: request, upstream, received, reply, .. } = self;
+        let (state, worker, request) = (*state, *worker, *request);
+        let taken = read_head(upstream, received, worker, state, request.method, |head| {
+            let info = head.info;
+            if info.status == 101 && !(request.websocket && info.websocket) {
+                return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
             }
-            match fill(self.upstream, self.received, &self.worker.buffers).await {
-                Ok(n) if n > 0 => self.state.upstream_spoke.set(true),
-                _ => return Err(Error::UpstreamClosed),
-            }
-        }
-    }
-
-    fn check_so_far(&self) -> Result<(), Error> {
-        let mut storage = head::storage();
-        let bytes = self.received.filled();
-        response::parse(bytes, &mut storage, self.most_fields(), self.info.method).map(|_| ())
-    }
-
-    fn most_fields(&self) -> usize {
-        self.worker.shared.config.limits.header_count.max(256)
-    }
-
-    /// `None`: the head is not whole.
-    fn take_head(&mut self) -> Result<Option<(ResponseInfo, Downstream)>, Error> {
-        let mut storage = head::storage();
-        let bytes = self.received.filled();
-        let parsed = response::parse(bytes, &mut storage, self.most_fields(), self.info.method)?;
-        let Some(head) = parsed else { return Ok(None) };
-        let size = head.size();
-        let info = head.info;
-        if info.status == 101 && !(self.info.websocket && info.websocket) {
-            return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
-        }
-        if info.status >= 200 || info.status == 101 {
-            self.state.marks.response_head_read();
-        }
-        let to = self.downstream(&info);
-        head.write(to, self.reply);
-        self.received.consume(size);
-        if info.status >= 200 {
-            self.state.response_deadline.set(None);
-        }
-        Ok(Some((info, to)))
-    }
-
-    /// How the response is framed for the client, and whether its connection goes on.
-    fn downstream(&self, info: &ResponseInfo) -> Downstream {
-        let minor = self.info.minor;
-        let open_ended = matches!(info.body, BodyLength::Chunked | BodyLength::Close);
-        Downstream {
-            minor,
-            chunked: open_ended && minor > 0,
-            keep_alive: self.info.keep_alive
-                && !(open_ended && minor == 0)
-                // The client is still sending what the endpoint no longer waits for.
-                && self.state.request_sent.get()
-                && !self.worker.draining.get(),
-            timing: self.worker.shared.config.server_timing.then(|| self.state.marks.timing()),
-        }
+            let to = downstream(&request, &info, state, worker);
+            head.write(to, reply);
+            Ok((info, to))
+        });
+        taken.await
     }
 
     async fn pass_body(&mut self, info: &ResponseInfo) -> Result<(), Error> {
@@ -260,6 +192,92 @@ impl Downlink<'_> {
         self.received.consume(consumed);
         self.received.give_back(&self.worker.buffers);
         Ok(())
+    }
+}
+
+/// Reads until there is a whole head, and hands it to `take`, once.
+pub async fn read_head<T>(
+    upstream: &Stream,
+    received: &mut Buf,
+    worker: &Worker,
+    state: &State,
+    method: Method,
+    mut take: impl FnMut(&ResponseHead<'_, '_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let limits = &worker.shared.config.limits;
+    let most = limits.head_bytes;
+    // Endpoints are granted more fields than clients, within reason.
+    let most_fields = limits.header_count.max(256);
+    let mut look = |received: &mut Buf| {
+        let mut storage = head::storage();
+        let parsed = response::parse(received.filled(), &mut storage, most_fields, method)?;
+        let Some(head) = parsed else { return Ok(None) };
+        if head.info.status >= 200 || head.info.status == 101 {
+            state.marks.response_head_read();
+        }
+        let taken = take(&head)?;
+        if head.info.status >= 200 {
+            state.response_deadline.set(None);
+        }
+        let size = head.size();
+        received.consume(size);
+        Ok(Some(taken))
+    };
+    let mut scan = HeadScan::default();
+    let mut looked = false;
+    loop {
+        if !received.is_empty() {
+            // Mostly a head comes whole, and the parser finds its end.
+            if !looked && let Some(taken) = look(received)? {
+                return Ok(taken);
+            }
+            looked = true;
+            match scan.find(received.filled()) {
+                Found::BareLf => return Err(Error::BadResponse("a line does not end with CRLF")),
+                Found::Whole(_) => {
+                    return look(received)?.ok_or(Error::BadResponse("the head is malformed"));
+                }
+                // Nobody is to wait for the rest of a response that is wrong already.
+                Found::Partial { new_line: true } => {
+                    let mut storage = head::storage();
+                    response::parse(received.filled(), &mut storage, most_fields, method)?;
+                }
+                Found::Partial { new_line: false } => {}
+            }
+            if received.len() >= most || !received.make_room(most) {
+                return Err(Error::BadResponse("the head is too long"));
+            }
+        }
+        match fill(upstream, received, &worker.buffers).await {
+            Ok(n) if n > 0 => state.upstream_spoke.set(true),
+            _ => return Err(Error::UpstreamClosed),
+        }
+    }
+}
+
+/// What `Server-Timing` is to say, if it is wanted.
+pub fn timing(state: &State, worker: &Worker) -> Option<Timing> {
+    worker.shared.config.server_timing.then(|| state.marks.timing())
+}
+
+/// How the response is framed for the client, and whether its connection goes on.
+fn downstream(
+    request: &RequestInfo,
+    info: &ResponseInfo,
+    state: &State,
+    worker: &Worker,
+) -> Downstream {
+    let minor = request.minor;
+    let open_ended = matches!(info.body, BodyLength::Chunked | BodyLength::Close);
+    Downstream {
+        minor,
+        chunked: open_ended && minor > 0,
+        keep_alive: request.keep_alive
+            && !(open_ended && minor == 0)
+            // The client is still sending what the endpoint no longer waits for.
+            && state.request_sent.get()
+            && !worker.draining.get(),
+        timing: timing(state, worker),
     }
 }
 

@@ -197,6 +197,17 @@ impl Decoder {
             Output::Data => b"",
         }
     }
+
+    /// The trailers that go on, for a receiver that gets them in another form than the tail.
+    pub fn trailers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        // Written by `allowed_trailers`: the last chunk, then lines with one colon and one space.
+        let lines = self.trailer.split(|b| *b == b'\n').skip(1);
+        lines.filter_map(|line| {
+            let line = line.strip_suffix(b"\r")?;
+            let colon = line.iter().position(|b| *b == b':')?;
+            Some((&line[..colon], line.get(colon + 2..)?))
+        })
+    }
 }
 
 /// Moves `n` bytes at `from` to the end of what has been written so far.
@@ -275,6 +286,15 @@ mod tests {
             assert_eq!(passed, b"0\r\nX-Sum: 1\r\n\r\n");
         }
         assert_eq!(run(b"0\r\nHost: evil\r\n\r\n", 64, Output::Chunked).unwrap().0, b"0\r\n\r\n");
+    }
+
+    #[test]
+    fn trailers_can_be_had_one_by_one() {
+        let mut decoder = Decoder::new(Output::Data, 1024);
+        let mut body = *b"0\r\nX-Sum: a: b\r\nHost: evil\r\nX-Empty:\r\n\r\n";
+        assert!(decoder.decode(&mut body).unwrap().done);
+        let trailers: Vec<_> = decoder.trailers().collect();
+        assert_eq!(trailers, [(&b"X-Sum"[..], &b"a: b"[..]), (b"X-Empty", b"")]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub enum Method {
 }
 
 impl Method {
-    fn of(name: &str) -> Method {
+    pub fn of(name: &str) -> Method {
         match name {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
@@ -134,6 +134,12 @@ pub fn parse<'h, 'b>(
     check(bytes, method, target, minor, request.headers, &mut storage.kinds).map(Some)
 }
 
+/// Counts how often the request has come through gateways of this kind.
+pub fn count_passes(passes: &mut usize, via: &[u8]) -> Result<(), Error> {
+    *passes += fields::members(via).filter(|m| m.ends_with(b" mesh")).count();
+    if *passes > MAX_PASSES { Err(Error::Loop) } else { Ok(()) }
+}
+
 fn refused(error: httparse::Error) -> Error {
     Error::BadRequest(match error {
         httparse::Error::HeaderName => "a header field name is malformed",
@@ -186,12 +192,7 @@ impl<'b> Gathered<'b> {
             }
             Field::Expect => self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             Field::Accept => self.prefer = Prefer::of(value),
-            Field::Via => {
-                self.passes += fields::members(value).filter(|m| m.ends_with(b" mesh")).count();
-                if self.passes > MAX_PASSES {
-                    return Err(Error::Loop);
-                }
-            }
+            Field::Via => count_passes(&mut self.passes, value)?,
             Field::MaxForwards => self.max_forwards = fields::content_length(value),
             Field::XRequestId => self.request_id.take(value),
             Field::Traceparent => self.traceparent.take(value),
@@ -486,7 +487,8 @@ impl RequestHead<'_, '_> {
     }
 }
 
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+/// Writes one field line.
+pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -7,7 +7,7 @@ use httparse::{Header, ParserConfig};
 
 use super::fields::{self, Field};
 use super::head::{self, MAX_FIELDS, Storage, offset_in};
-use super::request::Method;
+use super::request::{Method, field};
 use crate::error::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,15 @@ pub struct Downstream {
 pub struct Timing {
     pub gateway: u64,
     pub upstream: u64,
+}
+
+impl Timing {
+    /// The value of `Server-Timing`.
+    pub fn text(&self) -> String {
+        let millis = |nanos: u64| nanos as f64 / 1e6;
+        let (gateway, upstream) = (millis(self.gateway), millis(self.upstream));
+        format!("mesh;dur={gateway:.3}, upstream;dur={upstream:.3}")
+    }
 }
 
 /// `Ok(None)`: nothing wrong so far, and not the whole.
@@ -200,6 +209,12 @@ impl ResponseHead<'_, '_> {
         self.bytes.len()
     }
 
+    /// The fields that go on, for a client that gets them in another form.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let kept = self.headers.iter().zip(self.kinds).filter(|(h, k)| self.keeps(**k, h.name));
+        kept.map(|(header, _)| (header.name.as_bytes(), header.value))
+    }
+
     /// Writes the head for the client.
     pub fn write(&self, to: Downstream, out: &mut Vec<u8>) {
         self.write_status_line(out);
@@ -215,12 +230,8 @@ impl ResponseHead<'_, '_> {
                 out.extend_from_slice(now.as_bytes());
                 out.extend_from_slice(b"\r\n");
             }
-            if let Some(Timing { gateway, upstream }) = to.timing {
-                let millis = |nanos: u64| nanos as f64 / 1e6;
-                let (gateway, upstream) = (millis(gateway), millis(upstream));
-                let line =
-                    format!("Server-Timing: mesh;dur={gateway:.3}, upstream;dur={upstream:.3}\r\n");
-                out.extend_from_slice(line.as_bytes());
+            if let Some(timing) = to.timing {
+                field(out, b"Server-Timing", timing.text().as_bytes());
             }
             if to.chunked {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

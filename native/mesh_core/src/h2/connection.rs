@@ -1,0 +1,245 @@
+//! One HTTP/2 connection: takes its streams, and sees to its end (RFC 9113 section 6.8): when
+//! nothing has been asked for a while, when the gateway stops, when the client is a nuisance.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::h2::server::{Connection, SendResponse};
+use ::h2::{Reason, RecvStream};
+use bytes::Bytes;
+use http::Request;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout};
+
+use super::socket::{Socket, linger};
+use super::{MAX_ABANDONED, settings, stream};
+use crate::buffer::Buf;
+use crate::clients::Admitted;
+use crate::peer::Peer;
+use crate::stall::Stall;
+use crate::timer::{Timer, deadline};
+use crate::worker::{OnlyTunnels, Open, Worker};
+
+/// Patience with a client that has been told to go and has nothing under way: to answer, and to
+/// take what is left for it.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// What the streams of a connection share. Lives until the last of them has ended.
+pub struct Session {
+    pub worker: Rc<Worker>,
+    pub peer: Peer,
+    streams: Cell<usize>,
+    tunnels: Cell<usize>,
+    /// Streams that the client gave up, less those that it waited for.
+    abandoned: Cell<u32>,
+    /// A stream has ended.
+    ended: Notify,
+    only_tunnels: RefCell<Option<OnlyTunnels>>,
+    _admitted: Admitted,
+    // Last: the others are done when the connection counts as closed.
+    _open: Open,
+}
+
+/// Serves a connection of which the preface is in `first`.
+pub async fn serve(open: Open, admitted: Admitted, peer: Peer, client: TcpStream, first: Buf) {
+    let worker = Rc::clone(&open.worker);
+    let config = &worker.shared.config;
+    let closing = Rc::new(Stall::new(Some(CLOSING), config.limits.body_rate));
+    let client = Rc::new(client);
+    let socket = Socket::new(Rc::clone(&client), first, Rc::clone(&worker), Rc::clone(&closing));
+    let handshake = settings(&config.limits).handshake(socket);
+    let head = config.timeouts.head.unwrap_or(Duration::MAX);
+    let Ok(Ok(connection)) = timeout(head, handshake).await else { return };
+    let session = Rc::new(Session {
+        worker: Rc::clone(&worker),
+        peer,
+        streams: Cell::new(0),
+        tunnels: Cell::new(0),
+        abandoned: Cell::new(0),
+        ended: Notify::new(),
+        only_tunnels: RefCell::new(None),
+        _admitted: admitted,
+        _open: open,
+    });
+    let idle = config.timeouts.idle;
+    let driver = Driver {
+        session,
+        connection,
+        closing,
+        is_closing: false,
+        taken: 0,
+        idle_until: deadline(idle),
+        timer: Timer::default(),
+    };
+    if driver.run().await {
+        linger(&client).await;
+    }
+}
+
+struct Driver {
+    session: Rc<Session>,
+    connection: Connection<Socket, Bytes>,
+    closing: Rc<Stall>,
+    /// The client has been told to open no more streams.
+    is_closing: bool,
+    /// Requests taken so far.
+    taken: u64,
+    /// When a connection without streams has been so for too long.
+    idle_until: Option<Instant>,
+    timer: Timer,
+}
+
+enum Event {
+    /// A stream has ended.
+    Ended,
+    Drain,
+    Timeout,
+    Closed,
+}
+
+impl Driver {
+    /// Runs to the end of the connection; whether it is worth reading on for a moment.
+    async fn run(mut self) -> bool {
+        let worker = Rc::clone(&self.session.worker);
+        let session = Rc::clone(&self.session);
+        let mut drain = pin!(worker.drain.notified());
+        if worker.draining.get() {
+            self.close();
+        }
+        loop {
+            let mut ended = pin!(session.ended.notified());
+            let event = poll_fn(|cx| {
+                if self.poll_connection(cx).is_ready() {
+                    return Poll::Ready(Event::Closed);
+                }
+                if ended.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Ended);
+                }
+                if !self.is_closing && drain.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Drain);
+                }
+                self.poll_timer(cx).map(|()| Event::Timeout)
+            })
+            .await;
+            match event {
+                Event::Ended => {
+                    self.idle_until = deadline(worker.shared.config.timeouts.idle);
+                    if session.abandoned.get() > MAX_ABANDONED {
+                        // RFC 9113 section 10.5: it makes work that it does not want done.
+                        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                        self.is_closing = true;
+                    }
+                }
+                Event::Timeout if self.is_closing => return false,
+                Event::Drain | Event::Timeout => self.close(),
+                Event::Closed => return true,
+            }
+        }
+    }
+
+    /// Begins the streams that have come, and moves all the others. Ready at the end of the
+    /// connection; what was wrong, the client has been told (RFC 9113 section 5.4.1).
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(Ok((request, respond))) = ready!(self.connection.poll_accept(cx)) {
+            self.begin(request, respond);
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let at = match (self.session.streams.get(), self.is_closing) {
+            (0, true) => {
+                self.closing.waiting();
+                self.closing.deadline()
+            }
+            (0, false) => self.idle_until,
+            // Each of them has its own patience.
+            _ => None,
+        };
+        self.timer.set_at(at);
+        self.timer.poll(cx)
+    }
+
+    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let most = self.session.worker.shared.config.limits.requests_per_connection;
+        if most.is_some_and(|most| self.taken >= most) {
+            // RFC 9113 section 8.7: not processed at all, so that it may be sent elsewhere.
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
+        self.taken += 1;
+        if most.is_some_and(|most| self.taken >= most) {
+            self.session.worker.counters.limits.requests_per_connection.add(1);
+            self.close();
+        }
+        let running = Running::new(&self.session);
+        spawn_local(stream::serve(running, request, respond));
+    }
+
+    /// Lets the client open no more streams, and finish those it has.
+    fn close(&mut self) {
+        if !self.is_closing {
+            self.is_closing = true;
+            self.connection.graceful_shutdown();
+        }
+    }
+}
+
+impl Session {
+    /// Whether the client waited for the end of a stream.
+    pub fn judge(&self, waited: bool) {
+        let abandoned = self.abandoned.get();
+        self.abandoned.set(if waited { abandoned.saturating_sub(1) } else { abandoned + 1 });
+    }
+
+    /// Tells the worker when nothing but tunnels is left here, which must not hold up a stop.
+    fn changed(&self) {
+        let only = self.streams.get() > 0 && self.streams.get() == self.tunnels.get();
+        let mut counted = self.only_tunnels.borrow_mut();
+        if only != counted.is_some() {
+            *counted = only.then(|| OnlyTunnels::new(&self.worker));
+        }
+    }
+}
+
+/// A stream under way, counted however it ends.
+pub struct Running {
+    pub session: Rc<Session>,
+    is_tunnel: Cell<bool>,
+}
+
+impl Running {
+    fn new(session: &Rc<Session>) -> Running {
+        session.streams.set(session.streams.get() + 1);
+        session.changed();
+        Running { session: Rc::clone(session), is_tunnel: Cell::new(false) }
+    }
+
+    pub fn becomes_tunnel(&self) {
+        if !self.is_tunnel.replace(true) {
+            self.session.tunnels.set(self.session.tunnels.get() + 1);
+            self.session.changed();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let session = &self.session;
+        if std::thread::panicking() {
+            session.worker.counters.panics.add(1);
+        }
+        session.streams.set(session.streams.get() - 1);
+        if self.is_tunnel.get() {
+            session.tunnels.set(session.tunnels.get() - 1);
+        }
+        session.changed();
+        session.ended.notify_one();
+    }
+}

@@ -1,0 +1,92 @@
+//! HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3), on the port of HTTP/1.1: a client
+//! that begins with the connection preface gets it. The frames are the crate h2's; each stream is
+//! checked like a request of HTTP/1.1, forwarded as one, and streamed both ways.
+
+mod client;
+mod connection;
+mod downlink;
+mod exchange;
+mod names;
+mod request;
+mod response;
+mod socket;
+mod stream;
+mod tunnel;
+mod uplink;
+mod websocket;
+
+pub use connection::serve;
+
+use crate::config::Limits;
+
+/// RFC 9113 section 3.4: the client connection preface.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// RFC 9113 section 6.5.2 recommends no fewer than 100, and browsers' pages want no more. Every
+/// bound on memory below is multiplied by it.
+const MAX_STREAMS: u32 = 128;
+/// What one upload may have under way: four times the protocol's own, enough for local networks.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// And all uploads of a connection together. Whatever clients send and endpoints do not take is
+/// kept in memory: this much for each connection, however many streams it has.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What of a response waits here for a client that is slow to read, for each stream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that were reset by the client before they were looked at (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that the client's own errors ended, over the life of a connection.
+const MAX_ERRORS: usize = 1024;
+/// By how many streams a client may give up more than it waits for: each has cost an endpoint a
+/// request. A browser that leaves a page gives up dozens.
+const MAX_ABANDONED: u32 = 256;
+
+/// Whether a connection's first bytes are an HTTP/2 client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preface {
+    No,
+    Partial,
+    Whole,
+}
+
+impl Preface {
+    pub fn of(bytes: &[u8]) -> Preface {
+        let n = bytes.len().min(PREFACE.len());
+        match bytes[..n] == PREFACE[..n] {
+            false => Preface::No,
+            true if n < PREFACE.len() => Preface::Partial,
+            true => Preface::Whole,
+        }
+    }
+}
+
+fn settings(limits: &Limits) -> ::h2::server::Builder {
+    let mut builder = ::h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        // Bounds the head as it is after decompression, and with it the number of CONTINUATION
+        // frames (RFC 9113 section 10.5.1).
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(Some(MAX_ERRORS))
+        .enable_connect_protocol();
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preface_is_told_from_what_merely_begins_like_it() {
+        for cut in 0..PREFACE.len() {
+            assert_eq!(Preface::of(&PREFACE[..cut]), Preface::Partial);
+        }
+        assert_eq!(Preface::of(PREFACE), Preface::Whole);
+        assert_eq!(Preface::of(&[PREFACE, b"more"].concat()), Preface::Whole);
+        assert_eq!(Preface::of(b"POST / HTTP/1.1\r\n"), Preface::No);
+        assert_eq!(Preface::of(b"PRI * HTTP/2.0\r\n\r\nXX"), Preface::No);
+    }
+}

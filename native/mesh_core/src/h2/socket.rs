@@ -1,0 +1,139 @@
+//! The client's socket under an HTTP/2 connection: gives back first what was read of it before it
+//! was known for one, and stays reachable when the connection is done with it.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::buffer::Buf;
+use crate::stall::Stall;
+use crate::worker::Worker;
+
+/// How long a closed connection is read on, so that the client gets to see the last frames before
+/// a reset would discard them.
+const LINGER: Duration = Duration::from_secs(2);
+
+pub struct Socket {
+    stream: Rc<TcpStream>,
+    first: Buf,
+    worker: Rc<Worker>,
+    /// Patience with the client once the connection is to end.
+    closing: Rc<Stall>,
+}
+
+impl Socket {
+    pub fn new(
+        stream: Rc<TcpStream>,
+        first: Buf,
+        worker: Rc<Worker>,
+        closing: Rc<Stall>,
+    ) -> Socket {
+        Socket { stream, first, worker, closing }
+    }
+
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match write(&self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => {
+                    if let Ok(n) = written {
+                        self.closing.moved(n);
+                    }
+                    return Poll::Ready(written);
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.first.is_empty() {
+            let n = into.remaining().min(this.first.len());
+            into.put_slice(&this.first.filled()[..n]);
+            this.first.consume(n);
+            this.first.give_back(&this.worker.buffers);
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(this.stream.poll_read_ready(cx))?;
+            match this.stream.try_read(into.initialize_unfilled()) {
+                Ok(n) => {
+                    into.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write_vectored(parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Fails only when the client is gone already.
+        let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Says that nothing more will come, and reads what still does, for a moment.
+pub async fn linger(stream: &TcpStream) {
+    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let drained = async {
+        let mut nowhere = [0; 4096];
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut nowhere) {
+                Ok(n) if n > 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    };
+    // Bounded as a whole: what a client sends now is for nobody.
+    let _ = timeout(LINGER, drained).await;
+}

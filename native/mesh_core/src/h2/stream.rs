@@ -1,0 +1,111 @@
+//! One stream from its request to its end, with what is counted and what the client is told.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use ::h2::server::SendResponse;
+use ::h2::{Reason, RecvStream};
+use bytes::Bytes;
+use http::{Method, Request};
+
+use super::client::Client;
+use super::connection::Running;
+use super::exchange::{Exchange, Upgraded};
+use super::request::{self, Accepted};
+use super::{names, response, tunnel};
+use crate::connection::InFlight;
+use crate::error::Error;
+use crate::exchange::State;
+use crate::http1::request::BodyLength;
+use crate::ids::RequestId;
+use crate::reply::Prefer;
+
+pub async fn serve(running: Running, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let session = Rc::clone(&running.session);
+    let (parts, body) = request.into_parts();
+    let client = Client::new(respond);
+    let manner = Manner {
+        prefer: names::prefers(&parts),
+        is_head: parts.method == Method::HEAD,
+        request_id: names::request_id(&session.worker, &parts),
+    };
+    let ended = body.is_end_stream();
+    let accepted = match request::accept(&session, &parts, &manner.request_id, ended) {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            session.worker.counters.refused_request(&error);
+            manner.answer(&client, &error);
+            return;
+        }
+    };
+    drop(parts);
+    let Some(upgraded) = exchange(&running, &client, &manner, accepted, body).await else { return };
+    running.becomes_tunnel();
+    let mut tunnel = pin!(tunnel::run(&session.worker, &client, upgraded));
+    poll_fn(|cx| match client.poll_gone(cx) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => tunnel.as_mut().poll(cx),
+    })
+    .await;
+}
+
+/// Forwards a request. What comes back is a tunnel, if it became one.
+async fn exchange(
+    running: &Running,
+    client: &Client,
+    manner: &Manner,
+    accepted: Accepted,
+    body: RecvStream,
+) -> Option<Upgraded> {
+    let session = &running.session;
+    let service = Rc::clone(&accepted.service);
+    let counters = &service.counters;
+    let in_flight = InFlight::new(&service, accepted.method);
+    let config = &session.worker.shared.config;
+    let state = State::new(config, accepted.body == BodyLength::None, accepted.head_read);
+    let exchange = Exchange { worker: &session.worker, client, body, accepted, state: &state };
+    let result = exchange.run().await;
+    state.marks.took().record(&counters.latency);
+    drop(in_flight);
+    let error = match result {
+        Ok(finished) => {
+            counters.response(finished.status);
+            session.judge(true);
+            return finished.tunnel;
+        }
+        Err(error) => error,
+    };
+    counters.error(&error);
+    session.worker.counters.limit(&error);
+    session.judge(!matches!(error, Error::ClientGone));
+    if state.response_started.get() {
+        client.reset(match error {
+            Error::ClientGone => Reason::CANCEL,
+            _ => Reason::INTERNAL_ERROR,
+        });
+    } else if let Some(status) = manner.answer(client, &error) {
+        counters.response(status);
+    }
+    None
+}
+
+/// How the client wants to be answered.
+struct Manner {
+    prefer: Prefer,
+    is_head: bool,
+    request_id: RequestId,
+}
+
+impl Manner {
+    /// Answers in the gateway's own name, if there is anybody to be answered; with which status.
+    fn answer(&self, client: &Client, error: &Error) -> Option<u16> {
+        let answer = error.answer()?;
+        let (head, body) = response::answer(&answer, self.prefer, &self.request_id);
+        let body = if self.is_head { String::new() } else { body };
+        // Fails only when nobody is there any more.
+        let _ = client.answer(head, body);
+        Some(answer.status)
+    }
+}
