@@ -49,8 +49,9 @@ impl ProxyProtocol {
 
 fn read_v1(bytes: &[u8]) -> Result<Announced, &'static str> {
     const NONE: &str = "there is no PROXY protocol header";
-    let prefix = bytes.len().min(v1::PROTOCOL_PREFIX.len());
-    if bytes[..prefix] != v1::PROTOCOL_PREFIX.as_bytes()[..prefix] {
+    const BEGINNING: &[u8] = b"PROXY ";
+    let n = bytes.len().min(BEGINNING.len());
+    if bytes[..n] != BEGINNING[..n] {
         return Err(NONE);
     }
     // The parser takes half an address for a wrong one: it gets whole lines only.
@@ -58,8 +59,13 @@ fn read_v1(bytes: &[u8]) -> Result<Announced, &'static str> {
         return if bytes.len() < MAX_V1 { Ok(Announced::Partial) } else { Err(NONE) };
     };
     let size = end + 1;
-    let header = v1::Header::try_from(&bytes[..size])
-        .map_err(|_| "the PROXY protocol version 1 header is malformed")?;
+    let line = &bytes[..size];
+    const MALFORMED: &str = "the PROXY protocol version 1 header is malformed";
+    // The parser would take a space for the CR, and a number with a sign for a port.
+    if !line.ends_with(b"\r\n") || line.contains(&b'+') {
+        return Err(MALFORMED);
+    }
+    let header = v1::Header::try_from(line).map_err(|_| MALFORMED)?;
     let client = match header.addresses {
         v1::Addresses::Tcp4(a) => Some(address(a.source_address, a.source_port)),
         v1::Addresses::Tcp6(a) => Some(address(a.source_address, a.source_port)),
@@ -69,13 +75,15 @@ fn read_v1(bytes: &[u8]) -> Result<Announced, &'static str> {
 }
 
 fn read_v2(bytes: &[u8]) -> Result<Announced, &'static str> {
+    // Whether it is too long is not to depend on how much of it has come.
+    if let Some(&[high, low]) = bytes.get(14..16)
+        && 16 + usize::from(u16::from_be_bytes([high, low])) > MAX_V2
+    {
+        return Err("the PROXY protocol version 2 header is too long");
+    }
     let parsed = v2::Header::try_from(bytes);
     if parsed.is_incomplete() {
-        return if bytes.len() < MAX_V2 {
-            Ok(Announced::Partial)
-        } else {
-            Err("the PROXY protocol version 2 header is too long")
-        };
+        return Ok(Announced::Partial);
     }
     let header = parsed.map_err(|_| "the PROXY protocol version 2 header is malformed")?;
     let client = match (header.command, header.addresses) {
@@ -120,6 +128,12 @@ mod tests {
         assert!(ProxyProtocol::Any.read(b"GET / HTTP/1.1\r\n").is_err());
         assert!(ProxyProtocol::V1.read(V2).is_err());
         assert!(ProxyProtocol::V2.read(b"PROXY UNKNOWN\r\n").is_err());
+        for line_end in ["80\n", "80 \n", "+80\r\n", "080\r\n", "80\r\r\n"] {
+            let line = format!("PROXY TCP4 10.0.0.7 127.0.0.1 4660 {line_end}");
+            assert!(ProxyProtocol::Any.read(line.as_bytes()).is_err(), "{line:?}");
+        }
+        let long = [&V2[..14], b"\x13\x88"].concat();
+        assert!(ProxyProtocol::V2.read(&long).is_err());
         assert!(ProxyProtocol::Any.read(b"PROXY TCP4 10.0.0.777 1.1.1.1 1 1\r\n").is_err());
         assert!(ProxyProtocol::Any.read(&[b"PROXY ".as_slice(), &[b'x'; 200]].concat()).is_err());
     }
