@@ -2,14 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mesh_core::ProxyProtocol;
 use mesh_core::config::Limits;
-use mesh_core::fuzzing::{Error, Peer, RequestId};
+use mesh_core::fuzzing::{Announced, Error, Peer, RequestId};
 use mesh_core::http1::chunked::{Decoder, Output};
 use mesh_core::http1::head::{self, Found, HeadScan};
 use mesh_core::http1::request::{self, BodyLength, Forwarding, Method, RequestHead};
 use mesh_core::http1::response;
 
 use crate::model::Hop;
+use crate::reader::Proxied;
 
 /// Fields a head may have. Lower than the default, so that short inputs reach it.
 pub const MOST_FIELDS: usize = 40;
@@ -140,6 +142,20 @@ pub fn response_size(bytes: &[u8], cuts: Cuts, method: Method) -> Result<Option<
             Found::BareLf => return Err(Error::BadResponse("a line does not end with CRLF")),
             Found::Partial { new_line: true } => drop(parse(so_far)?),
             Found::Partial { new_line: false } => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Reads what a load balancer announces.
+pub fn announced(
+    bytes: &[u8],
+    cuts: Cuts,
+    version: ProxyProtocol,
+) -> Result<Option<Proxied>, &'static str> {
+    for end in cuts.ends(bytes.len()) {
+        if let Announced::Whole { size, client } = version.read(&bytes[..end])? {
+            return Ok(Some((size, client)));
         }
     }
     Ok(None)

@@ -16,6 +16,7 @@ mod replay;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use mesh_core::ProxyProtocol;
 use mesh_core::fuzzing::Error;
 use mesh_core::host::Host;
 use mesh_core::http1::chunked::{Decoder, Output};
@@ -44,6 +45,7 @@ macro_rules! target {
     };
 }
 
+const MOST_PROXY_V2: usize = 4096;
 const V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 
@@ -215,6 +217,32 @@ pub fn response_head(data: &[u8]) {
                 let mut out = Vec::new();
                 head.write(to, &mut out);
                 assert_answered(&out, &expected, to, to_head);
+            }
+        }
+    }
+}
+
+/// What a load balancer says first: taken exactly when the specification has it, in whichever pieces
+/// it comes, and the client is the one that it names.
+pub fn proxy_protocol(data: &[u8]) {
+    let readings = [
+        (ProxyProtocol::V1, reader::proxy_v1(data)),
+        (ProxyProtocol::V2, reader::proxy_v2(data, MOST_PROXY_V2)),
+    ];
+    for (version, expected) in readings {
+        for cuts in Cuts::all(data) {
+            let got = gateway::announced(data, cuts, version);
+            match (&expected, got) {
+                (Read::Whole(expected), Ok(Some(got))) => assert_eq!(got, *expected),
+                (Read::Wrong(_) | Read::Partial, Err(_)) | (Read::Partial, Ok(None)) => {}
+                // What comes behind UNKNOWN is to be ignored. Nobody sends it.
+                (Read::Whole((_, None)), Err(_)) if version == ProxyProtocol::V1 => {}
+                (expected, got) => panic!("{cuts:?}: {expected:?}, but {got:?}"),
+            }
+            // Asked for either version, it takes the one that it is.
+            if let Ok(Some(got)) = got {
+                let either = gateway::announced(data, cuts, ProxyProtocol::Any);
+                assert_eq!(either, Ok(Some(got)));
             }
         }
     }

@@ -2,6 +2,8 @@
 //! nothing in mesh_core. It wants the whole message in one slice, goes line by line, copies what it
 //! finds, and takes no liberty that the RFC merely allows. What it says is what the gateway must say.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 /// What reading a slice came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read<T> {
@@ -150,6 +152,81 @@ pub fn chunked(bytes: &[u8]) -> Read<ChunkedBody> {
     }
     let Some(trailers) = section.into_iter().map(field).collect() else { return Wrong("trailer") };
     Whole(ChunkedBody { data, trailers, size: at })
+}
+
+/// Length of a PROXY protocol header, and the client that it names.
+pub type Proxied = (usize, Option<SocketAddr>);
+
+/// `PROXY TCP4 source destination port port CRLF`, 107 bytes at most (version 1).
+pub fn proxy_v1(bytes: &[u8]) -> Read<Proxied> {
+    let start = b"PROXY ";
+    let n = bytes.len().min(start.len());
+    if bytes[..n] != start[..n] {
+        return Wrong("no header");
+    }
+    let at_most = &bytes[..bytes.len().min(107)];
+    let Some(lf) = at_most.iter().position(|b| *b == b'\n') else {
+        return if bytes.len() < 107 { Partial } else { Wrong("too long") };
+    };
+    let Ok(line) = std::str::from_utf8(&bytes[..lf]) else { return Wrong("not text") };
+    let Some(line) = line.strip_suffix('\r') else { return Wrong("bare LF") };
+    if line.contains('\r') {
+        return Wrong("bare CR");
+    }
+    let parts: Vec<&str> = line.split(' ').collect();
+    let port = |text: &str| {
+        let number = digits(text.as_bytes()).filter(|n| n.to_string() == text)?;
+        u16::try_from(number).ok()
+    };
+    let (source, destination): (Option<IpAddr>, Option<IpAddr>) = match parts[1..] {
+        // Whatever else is there is to be ignored.
+        ["UNKNOWN", ..] => return Whole((lf + 1, None)),
+        ["TCP4", source, destination, _, _] => (
+            source.parse::<Ipv4Addr>().ok().map(IpAddr::from),
+            destination.parse::<Ipv4Addr>().ok().map(IpAddr::from),
+        ),
+        ["TCP6", source, destination, _, _] => (
+            source.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+            destination.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+        ),
+        _ => return Wrong("parts"),
+    };
+    match (source, destination, port(parts[4]), port(parts[5])) {
+        (Some(ip), Some(_), Some(port), Some(_)) => Whole((lf + 1, Some((ip, port).into()))),
+        _ => Wrong("addresses"),
+    }
+}
+
+/// Signature, version and command, family and protocol, length, and what is that long (version 2).
+pub fn proxy_v2(bytes: &[u8], most: usize) -> Read<Proxied> {
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    let n = bytes.len().min(signature.len());
+    if bytes[..n] != signature[..n] {
+        return Wrong("no header");
+    }
+    let [command, family, high, low] = match bytes.get(12..16) {
+        Some(fixed) => [fixed[0], fixed[1], fixed[2], fixed[3]],
+        None => return Partial,
+    };
+    let size = 16 + usize::from(high) * 256 + usize::from(low);
+    let addresses = match family >> 4 {
+        0 => 0,
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => return Wrong("family"),
+    };
+    if !matches!(command, 0x20 | 0x21) || family & 15 > 2 || size < 16 + addresses || size > most {
+        return Wrong("header");
+    }
+    let Some(rest) = bytes.get(16..size) else { return Partial };
+    let port = |at: usize| u16::from(rest[at]) << 8 | u16::from(rest[at + 1]);
+    let client = match (command, addresses) {
+        (0x21, 12) => Some((<[u8; 4]>::try_from(&rest[..4]).expect("four"), port(8)).into()),
+        (0x21, 36) => Some((<[u8; 16]>::try_from(&rest[..16]).expect("sixteen"), port(32)).into()),
+        _ => None,
+    };
+    Whole((size, client))
 }
 
 /// First line, fields, and length of a head.

@@ -36,7 +36,7 @@ macro_rules! replay {
     };
 }
 
-replay!(request_head, chunked, host, forwarded, response_head, differential);
+replay!(request_head, chunked, host, forwarded, response_head, proxy_protocol, differential);
 
 fn run(name: &str, target: fn(&[u8])) {
     let root = root();

@@ -50,4 +50,5 @@ pub mod fuzzing {
     pub use crate::error::Error;
     pub use crate::ids::RequestId;
     pub use crate::peer::Peer;
+    pub use crate::proxy_protocol::Announced;
 }
