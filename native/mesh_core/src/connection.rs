@@ -330,6 +330,8 @@ impl Connection {
         let mut head = self.worker.take_head();
         request.write(&forwarding, &mut head);
         self.input.consume(size);
+        // An answer can take its time, and whoever waits for it needs no buffer.
+        self.input.give_back(&self.worker.buffers);
         self.taken += 1;
         Ok(Some(Accepted { info, service, head, head_read }))
     }

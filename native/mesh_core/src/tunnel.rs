@@ -122,6 +122,8 @@ struct Pump<'a> {
 impl Pump<'_> {
     /// `Ok` once the reader has closed, which the writer's peer has then been told.
     async fn run(self, reader: &impl Side, writer: &impl Side, buf: &mut Buf) -> io::Result<()> {
+        // The handshake may have left one that is empty.
+        buf.give_back(self.pool);
         loop {
             if !buf.is_empty() {
                 writer.write_all(buf.filled()).await?;

@@ -117,6 +117,8 @@ impl Uplink<'_> {
     fn after_part(&mut self, consumed: usize, out: &mut Vec<u8>) {
         self.counters.request_body_bytes.add(consumed as u64);
         self.input.consume(consumed);
+        // The next part goes through the buffer that was used last, by whomever: it is in the cache.
+        self.input.give_back(self.pool);
         let done = match &self.body {
             Body::Done => return,
             Body::Length(left) => *left == 0,
