@@ -79,6 +79,8 @@ class Backend:
         self.unix = str(work / "backend.sock")
         self.process = Process([TOOL, "backend", port, self.unix], LOAD_CORE, work / "backend.log")
         wait_for(port)
+        # nginx's workers are nobody.
+        os.chmod(self.unix, 0o777)
 
     def address(self, kind):
         return self.tcp if kind == "tcp" else f"unix:{self.unix}"
