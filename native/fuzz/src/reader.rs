@@ -59,7 +59,9 @@ const MAX_EXTENSION: usize = 1024;
 const MAX_TRAILERS: usize = 64;
 
 pub fn request_head(bytes: &[u8], most_fields: usize) -> Read<RequestHead> {
-    let (first, fields, size) = match lines_and_fields(bytes, most_fields) {
+    // One empty line before the first is a leftover of old clients (RFC 9112 section 2.2).
+    let start = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let (first, fields, size) = match lines_and_fields(bytes, start, most_fields) {
         Whole(read) => read,
         Partial => return Partial,
         Wrong(why) => return Wrong(why),
@@ -79,7 +81,7 @@ pub fn request_head(bytes: &[u8], most_fields: usize) -> Read<RequestHead> {
 }
 
 pub fn response_head(bytes: &[u8], most_fields: usize) -> Read<ResponseHead> {
-    let (first, fields, size) = match lines_and_fields(bytes, most_fields) {
+    let (first, fields, size) = match lines_and_fields(bytes, 0, most_fields) {
         Whole(read) => read,
         Partial => return Partial,
         Wrong(why) => return Wrong(why),
@@ -232,9 +234,8 @@ pub fn proxy_v2(bytes: &[u8], most: usize) -> Read<Proxied> {
 /// First line, fields, and length of a head.
 type Lines<'b> = (&'b [u8], Vec<Field>, usize);
 
-fn lines_and_fields(bytes: &[u8], most_fields: usize) -> Read<Lines<'_>> {
-    // One empty line before the first is a leftover of old clients (RFC 9112 section 2.2).
-    let mut at = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+fn lines_and_fields(bytes: &[u8], start: usize, most_fields: usize) -> Read<Lines<'_>> {
+    let mut at = start;
     let mut lines = Vec::new();
     loop {
         let (line, next) = match line(bytes, at) {

@@ -69,6 +69,8 @@ impl Timing {
     }
 }
 
+const BEGINNING: &[u8] = b"HTTP/";
+
 /// `Ok(None)`: nothing wrong so far, and not the whole.
 pub fn parse<'h, 'b>(
     bytes: &'b [u8],
@@ -76,6 +78,11 @@ pub fn parse<'h, 'b>(
     most_fields: usize,
     method: Method,
 ) -> Result<Option<ResponseHead<'h, 'b>>, Error> {
+    // The parser skips empty lines before the status line, which only requests may have.
+    let n = bytes.len().min(BEGINNING.len());
+    if bytes[..n] != BEGINNING[..n] {
+        return Err(Error::BadResponse("it does not begin with a status line"));
+    }
     let mut response = httparse::Response::new(&mut []);
     let most = most_fields.min(MAX_FIELDS);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(
@@ -93,8 +100,7 @@ pub fn parse<'h, 'b>(
     };
     let reason = response.reason.unwrap_or("");
     let bytes = &bytes[..size];
-    let first = if bytes.starts_with(b"HTTP") { 0 } else { 2 };
-    if !head::lines_end_well(bytes, first, response.headers) {
+    if !head::lines_end_well(bytes, 0, response.headers) {
         return Err(Error::BadResponse("a line does not end with CRLF"));
     }
     check(bytes, status, minor, reason, response.headers, &mut storage.kinds, method).map(Some)
@@ -288,5 +294,30 @@ impl ResponseHead<'_, '_> {
         connection
             .flat_map(|(h, _)| fields::members(h.value))
             .any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_begins_with_its_status_line_and_every_line_ends_with_crlf() {
+        let accepts = |bytes: &[u8]| {
+            let mut storage = head::storage();
+            matches!(parse(bytes, &mut storage, 100, Method::Get), Ok(Some(_)))
+        };
+        assert!(accepts(b"HTTP/1.1 200 OK\r\nX: a\r\n\r\nbody"));
+        for bad in [
+            &b"\r\nHTTP/1.1 200 OK\r\nX: a\r\n\r\n"[..],
+            b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            b"\r\n\nHTTP/1.1 200 OK\r\n\r\n",
+            b"\nHTTP/1.1 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\nX: a\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX: a\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX: a\r\n\n",
+        ] {
+            assert!(!accepts(bad), "{}", bad.escape_ascii());
+        }
     }
 }
