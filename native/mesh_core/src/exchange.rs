@@ -14,6 +14,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -23,8 +24,9 @@ use crate::connection::{Accepted, Connection};
 use crate::error::Error;
 use crate::http1::chunked::{Decoder, Output};
 use crate::http1::request::{BodyLength, RequestInfo};
-use crate::io::Stream;
+use crate::io::{Stream, failed, poll_write};
 use crate::stall::Stall;
+use crate::timer::deadline;
 use crate::upstream::{Lent, LocalService, OpenUpstream, Want};
 use crate::worker::Worker;
 
@@ -61,7 +63,7 @@ pub struct State {
     /// Patience with a client that sends, and with one that takes.
     pub up: Stall,
     pub down: Stall,
-    /// When waiting for the response head ends.
+    /// When waiting for the endpoint ends: for it to take the request, or to begin its response.
     pub response_deadline: Cell<Option<Instant>>,
     pub marks: Marks,
 }
@@ -120,7 +122,11 @@ impl<'c> Exchange<'c> {
         let mut want = if repeatable { Want::Any } else { Want::Probed };
         loop {
             let worker = Rc::clone(&self.connection.worker);
-            let lent = lend(&worker, &mut self.service, want).await?;
+            let lent = tokio::select! {
+                biased;
+                lent = lend(&worker, &mut self.service, want) => lent?,
+                () = failed(&self.connection.client) => return Err(Error::ClientGone),
+            };
             let mut received = Buf::new();
             let result = self.forward(&lent.stream, &mut received).await;
             match result {
@@ -263,6 +269,35 @@ impl State {
     pub fn retry(&self) {
         self.request_sent.set(false);
         self.upstream_write_failed.set(false);
+    }
+
+    /// From now on it is the endpoint's turn, unless it has answered already.
+    pub fn expect_response(&self, until: Option<Instant>) {
+        if !self.response_started.get() {
+            self.response_deadline.set(until);
+        }
+    }
+
+    /// Writes to the endpoint. One that takes nothing is given as long as one that says nothing.
+    pub async fn write(
+        &self,
+        upstream: &Stream,
+        mut bytes: &[u8],
+        patience: Option<Duration>,
+    ) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            let mut waits = false;
+            let written = poll_fn(|cx| {
+                let written = poll_write(cx, upstream, [bytes]);
+                if written.is_pending() && !std::mem::replace(&mut waits, true) {
+                    self.expect_response(deadline(patience));
+                }
+                written
+            });
+            bytes = &bytes[written.await?..];
+            self.response_deadline.set(None);
+        }
+        Ok(())
     }
 
     /// Which wait ends first, and what it means when it does.

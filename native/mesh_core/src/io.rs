@@ -9,13 +9,17 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use socket2::{SockRef, Socket as RawSocket};
+use socket2::{SockRef, Socket as RawSocket, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::buffer::{Buf, BufferPool};
 use crate::own::Own;
+
+/// How often a silent peer is asked whether it is still there.
+const PROBE: Duration = Duration::from_secs(15);
 
 /// What every kind of socket here can do.
 pub trait Socket {
@@ -191,6 +195,22 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
+/// Waits until the connection has failed (a reset, as a rule), however much of what came before is
+/// still unread.
+pub async fn failed(stream: &TcpStream) {
+    // Fails itself only when the event loop is gone.
+    let _ = stream.ready(Interest::ERROR).await;
+}
+
+/// Asks a peer that has closed its side, now and then, whether it is there at all. One that only
+/// closed says so; one that has left altogether answers with a reset once its system has forgotten
+/// the connection (after a minute on Linux).
+pub fn probe(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
+    // Without it the connection lives until something is written to it.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
 /// Tells the peer that nothing more will come.
 pub fn shut_down_writing(socket: &impl Socket) -> io::Result<()> {
     // Whatever the event loop thinks of it: this never waits.
@@ -200,5 +220,5 @@ pub fn shut_down_writing(socket: &impl Socket) -> io::Result<()> {
 /// Makes closing tell the peer that what it got is not whole (RST instead of FIN).
 pub fn reset_on_close(stream: &TcpStream) {
     // Fails only on a socket that is gone already.
-    let _ = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

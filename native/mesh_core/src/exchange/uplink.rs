@@ -1,7 +1,6 @@
 //! From the client to the endpoint.
 
-use std::future::{Future, pending, poll_fn};
-use std::task::Poll;
+use std::future::poll_fn;
 
 use tokio::net::TcpStream;
 
@@ -10,9 +9,9 @@ use crate::buffer::{Buf, BufferPool, SMALL};
 use crate::config::Timeouts;
 use crate::error::Error;
 use crate::http1::chunked::Decoder;
-use crate::io::{Stream, poll_fill, write_all};
+use crate::io::{self, Stream, poll_fill};
 use crate::stats::ServiceCounters;
-use crate::timer::after;
+use crate::timer::{after, deadline};
 
 /// What is still to come of the request body.
 pub enum Body {
@@ -42,7 +41,8 @@ impl Uplink<'_> {
             Err(Stop::Upstream) => {
                 self.state.upstream_write_failed.set(true);
                 // Its response, if there is one, is the downlink's to find.
-                pending().await
+                self.state.expect_response(deadline(self.timeouts.response));
+                self.client_gone().await
             }
         }
     }
@@ -54,7 +54,7 @@ impl Uplink<'_> {
             self.take_body(head)?;
         }
         let whole = matches!(self.body, Body::Done);
-        write_all(self.upstream, head).await.map_err(|_| Stop::Upstream)?;
+        self.write(head).await?;
         let mut sent = self.state.marks.head_sent(whole);
         while !matches!(self.body, Body::Done) {
             self.read_body().await?;
@@ -65,10 +65,26 @@ impl Uplink<'_> {
             sent = self.state.marks.request_sent();
         }
         self.state.request_sent.set(true);
-        self.state
-            .response_deadline
-            .set(self.timeouts.response.and_then(|limit| after(sent, limit)));
+        let until = self.timeouts.response.and_then(|limit| after(sent, limit));
+        self.state.expect_response(until);
         Ok(())
+    }
+
+    /// Writes to the endpoint, for as long as somebody is there who wants that.
+    async fn write(&self, bytes: &[u8]) -> Result<(), Stop> {
+        tokio::select! {
+            biased;
+            written = self.state.write(self.upstream, bytes, self.timeouts.response) => {
+                written.map_err(|_| Stop::Upstream)
+            }
+            error = self.client_gone() => Err(Stop::Failed(error)),
+        }
+    }
+
+    /// Waits until the client has reset the connection, whatever of it has not been read.
+    async fn client_gone(&self) -> Error {
+        io::failed(self.client).await;
+        Error::ClientGone
     }
 
     /// Moves what has come of the body behind the head.
@@ -83,10 +99,10 @@ impl Uplink<'_> {
     async fn pass_body(&mut self, tail: &mut Vec<u8>) -> Result<(), Stop> {
         let (consumed, written) = self.next_part()?;
         let part = &self.input.filled()[..written];
-        write_all(self.upstream, part).await.map_err(|_| Stop::Upstream)?;
+        self.write(part).await?;
         self.after_part(consumed, tail);
         if !tail.is_empty() {
-            write_all(self.upstream, tail).await.map_err(|_| Stop::Upstream)?;
+            self.write(tail).await?;
         }
         Ok(())
     }
@@ -167,21 +183,18 @@ impl Uplink<'_> {
     /// The request is sent. Takes what the client sends next as long as there is room, and notices
     /// when it is gone. A client that only closed its side (half-close) is still owed a response.
     async fn watch(&mut self) -> Error {
-        poll_fn(|cx| {
-            loop {
-                if !self.input.is_empty() && !self.input.has_room() {
-                    return Poll::Pending;
+        while self.input.is_empty() || self.input.has_room() {
+            let read = poll_fn(|cx| poll_fill(cx, self.client, self.input, self.pool));
+            match read.await {
+                Ok(0) => {
+                    io::probe(self.client);
+                    break;
                 }
-                match poll_fill(cx, self.client, self.input, self.pool) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(None),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Some(Error::ClientGone)),
-                    Poll::Pending => return Poll::Pending,
-                }
+                Ok(_) => {}
+                Err(_) => return Error::ClientGone,
             }
-        })
-        .or_never()
-        .await
+        }
+        self.client_gone().await
     }
 }
 
@@ -189,18 +202,4 @@ impl Uplink<'_> {
 enum Stop {
     Upstream,
     Failed(Error),
-}
-
-trait OrNever<T> {
-    async fn or_never(self) -> T;
-}
-
-impl<T, F: Future<Output = Option<T>>> OrNever<T> for F {
-    /// Waits for ever on `None`.
-    async fn or_never(self) -> T {
-        match self.await {
-            Some(value) => value,
-            None => pending().await,
-        }
-    }
 }

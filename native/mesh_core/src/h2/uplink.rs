@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::exchange::State;
 use crate::http1::fields::forbidden_in_trailer;
 use crate::http1::request::{BodyLength, field};
-use crate::io::{Stream, write_all};
+use crate::io::Stream;
 use crate::stats::ServiceCounters;
 use crate::timer::after;
 
@@ -52,7 +52,7 @@ impl Uplink<'_> {
         let mut sent;
         if self.length == BodyLength::None {
             // As it stays: it may be sent a second time.
-            write_all(self.upstream, out).await.map_err(|_| Stop::Upstream)?;
+            self.write(out).await?;
             sent = marks.head_sent(true);
         } else {
             // What has come of the body goes with the head in one write.
@@ -68,14 +68,19 @@ impl Uplink<'_> {
         self.state.request_read.set(true);
         self.state.request_sent.set(true);
         let limit = self.timeouts.response;
-        self.state.response_deadline.set(limit.and_then(|limit| after(sent, limit)));
+        self.state.expect_response(limit.and_then(|limit| after(sent, limit)));
         Ok(())
+    }
+
+    async fn write(&self, bytes: &[u8]) -> Result<(), Stop> {
+        let written = self.state.write(self.upstream, bytes, self.timeouts.response);
+        written.await.map_err(|_| Stop::Upstream)
     }
 
     /// Writes what is in `out`, and behind it what has come of the body; whether that was all.
     async fn pass_part(&mut self, out: &mut Vec<u8>) -> Result<bool, Stop> {
         let part = poll_fn(|cx| self.poll_part(cx, out)).await.map_err(Stop::Failed)?;
-        write_all(self.upstream, out).await.map_err(|_| Stop::Upstream)?;
+        self.write(out).await?;
         self.counters.request_body_bytes.add(part.bytes as u64);
         // Fails only when the client is gone, which others notice.
         let _ = self.body.flow_control().release_capacity(part.bytes);
