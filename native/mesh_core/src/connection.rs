@@ -84,7 +84,7 @@ enum Next {
 }
 
 /// Serves a connection to its end.
-pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
+pub async fn serve(mut open: Open, client: TcpStream, address: SocketAddr) {
     let worker = Rc::clone(&open.worker);
     let mut connection = Connection {
         peer: Peer::new(address, &worker.shared.config.trusted_proxies),
@@ -100,11 +100,12 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
         let next = connection.refuse(error.into()).await;
         return connection.end(next).await;
     }
-    let Some(admitted) = worker.shared.clients.admit(connection.peer.ip) else {
+    open.admitted = worker.shared.clients.admit(connection.peer.ip);
+    if open.admitted.is_none() {
         worker.counters.connections_refused.add(1);
         let next = connection.refuse_all(&Error::TooManyConnections).await;
         return connection.end(next).await;
-    };
+    }
     let mut drain = pin!(worker.drain.notified());
     let mut fresh = true;
     while connection.wait_for_request(drain.as_mut()).await {
@@ -113,7 +114,7 @@ pub async fn serve(open: Open, client: TcpStream, address: SocketAddr) {
                 Ok(true) => {
                     let Connection { peer, client, input, .. } = connection;
                     // A task of its own: one of HTTP/1.1 is not to be as large.
-                    spawn_local(h2::serve(open, admitted, peer, client, input));
+                    spawn_local(h2::serve(open, peer, client, input));
                     return;
                 }
                 Ok(false) => {}
@@ -227,7 +228,7 @@ impl Connection {
                     return Ok(Some(accepted));
                 }
                 match scan.find(self.input.filled()) {
-                    Found::Whole(size) if size > most => return Err(Error::HeadTooLong.into()),
+                    Found::Whole(size) if size > most => return Err(self.too_long().into()),
                     Found::Whole(_) => {
                         let malformed = Error::BadRequest("the request head is malformed");
                         return self.accept()?.ok_or(malformed.into()).map(Some);
@@ -243,10 +244,7 @@ impl Connection {
                             request::parse(self.input.filled(), &mut storage, limits)?;
                         }
                         if self.input.len() >= most {
-                            let one_line = !self.input.filled().contains(&b'\n');
-                            let error =
-                                if one_line { Error::TargetTooLong } else { Error::HeadTooLong };
-                            return Err(error.into());
+                            return Err(self.too_long().into());
                         }
                         if !looked {
                             self.timer.set(head_timeout);
@@ -261,6 +259,15 @@ impl Connection {
                 0 => return Err(Error::ClientGone.into()),
                 _ => {}
             }
+        }
+    }
+
+    /// Which part of a head that is too long makes it so.
+    fn too_long(&self) -> Error {
+        let most = self.worker.shared.config.limits.head_bytes;
+        match memchr::memchr(b'\n', self.input.filled()) {
+            Some(end) if end < most => Error::HeadTooLong,
+            _ => Error::TargetTooLong,
         }
     }
 
@@ -287,12 +294,13 @@ impl Connection {
         };
         let size = request.size();
         if size > limits.head_bytes {
-            return Err(Error::HeadTooLong.into());
+            return Err(self.too_long().into());
         }
         let head_read = Instant::now();
         let mut info = request.info;
         // The last one that this connection may bring is told so in its response.
-        if limits.requests_per_connection.is_some_and(|most| self.taken + 1 >= most) {
+        self.taken += 1;
+        if limits.requests_per_connection.is_some_and(|most| self.taken >= most) {
             info.keep_alive = false;
             self.worker.counters.limits.requests_per_connection.add(1);
         }
@@ -332,7 +340,6 @@ impl Connection {
         self.input.consume(size);
         // An answer can take its time, and whoever waits for it needs no buffer.
         self.input.give_back(&self.worker.buffers);
-        self.taken += 1;
         Ok(Some(Accepted { info, service, head, head_read }))
     }
 

@@ -15,6 +15,7 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::buffer::BufferPool;
+use crate::clients::Admitted;
 use crate::connection;
 use crate::gateway::{Phase, Shared, WorkerError};
 use crate::ids;
@@ -213,6 +214,8 @@ impl Worker {
 pub struct Open {
     pub worker: Rc<Worker>,
     limited: bool,
+    /// Its place among the connections of its client, once it is known who that is.
+    pub admitted: Option<Admitted>,
 }
 
 impl Open {
@@ -228,7 +231,7 @@ impl Open {
         }
         worker.open.set(worker.open.get() + 1);
         worker.counters.connections_open.add(1);
-        Some(Open { worker: Rc::clone(worker), limited: limit.is_some() })
+        Some(Open { worker: Rc::clone(worker), limited: limit.is_some(), admitted: None })
     }
 }
 

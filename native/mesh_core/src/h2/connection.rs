@@ -20,7 +20,6 @@ use tokio::time::{Instant, timeout};
 use super::socket::{Socket, linger};
 use super::{MAX_ABANDONED, settings, stream};
 use crate::buffer::Buf;
-use crate::clients::Admitted;
 use crate::peer::Peer;
 use crate::stall::Stall;
 use crate::timer::{Timer, deadline};
@@ -41,13 +40,12 @@ pub struct Session {
     /// A stream has ended.
     ended: Notify,
     only_tunnels: RefCell<Option<OnlyTunnels>>,
-    _admitted: Admitted,
     // Last: the others are done when the connection counts as closed.
     _open: Open,
 }
 
 /// Serves a connection of which the preface is in `first`.
-pub async fn serve(open: Open, admitted: Admitted, peer: Peer, client: TcpStream, first: Buf) {
+pub async fn serve(open: Open, peer: Peer, client: TcpStream, first: Buf) {
     let worker = Rc::clone(&open.worker);
     let config = &worker.shared.config;
     let closing = Rc::new(Stall::new(Some(CLOSING), config.limits.body_rate));
@@ -64,7 +62,6 @@ pub async fn serve(open: Open, admitted: Admitted, peer: Peer, client: TcpStream
         abandoned: Cell::new(0),
         ended: Notify::new(),
         only_tunnels: RefCell::new(None),
-        _admitted: admitted,
         _open: open,
     });
     let idle = config.timeouts.idle;
