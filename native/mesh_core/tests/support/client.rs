@@ -73,6 +73,11 @@ impl Client {
         self.socket.shutdown(Shutdown::Write);
     }
 
+    /// Closes both sides, for all handles of this connection.
+    pub fn hang_up(self) {
+        self.socket.shutdown(Shutdown::Both);
+    }
+
     pub fn reset(self) {
         self.socket.reset_on_close();
     }

@@ -92,8 +92,8 @@ impl Shared {
     }
 
     /// `false` when it did not come true in time.
-    fn wait(&self, mut holds: impl FnMut(&State) -> bool) -> bool {
-        let until = Instant::now() + PATIENCE;
+    fn wait(&self, patience: Duration, mut holds: impl FnMut(&State) -> bool) -> bool {
+        let until = Instant::now() + patience;
         let mut state = self.lock();
         while !holds(&state) {
             let left = until.saturating_duration_since(Instant::now());
@@ -193,7 +193,7 @@ impl Endpoint {
     }
 
     pub fn wait(&self, what: &str, holds: impl FnMut(&State) -> bool) {
-        assert!(self.shared.wait(holds), "the endpoint never saw: {what}");
+        assert!(self.shared.wait(PATIENCE, holds), "the endpoint never saw: {what}");
     }
 
     pub fn wait_for_requests(&self, n: usize) {
@@ -414,7 +414,8 @@ impl Line {
                 }
                 Do::Gate(name) => {
                     let open = |state: &State| state.gates.contains(name) || state.stopping;
-                    self.shared.wait(open);
+                    // Longer than any test waits: an endpoint that goes on by itself hides a failure.
+                    self.shared.wait(10 * PATIENCE, open);
                 }
                 Do::UntilClosed => {
                     while self.fill().is_ok() {}

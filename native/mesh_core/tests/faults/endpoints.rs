@@ -1,0 +1,291 @@
+//! Endpoints that refuse, fall silent, reset, die, and come back.
+
+use std::time::Duration;
+
+use mesh_core::UpstreamAddr;
+
+use crate::scene::{Scene, ms};
+use crate::support::client::{Client, End, get, get_target, post};
+use crate::support::endpoint::{Do, Endpoint, ok, reply, send};
+
+#[test]
+fn one_that_refuses_costs_a_502() {
+    let mut scene = Scene::new(|_| {});
+    scene.endpoint.die();
+    let mut client = scene.client();
+    assert_eq!(client.ask(get("")).status, 502);
+    // The connection of the client is none the worse for it.
+    assert_eq!(client.ask(get("")).status, 502);
+    assert_eq!(scene.mesh.service_stats().connect_errors, 2);
+    drop(client);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_unix_socket_that_is_gone_costs_a_502() {
+    let mut scene = Scene::with(Endpoint::start_unix, |_| {});
+    assert_eq!(scene.client().ask(get("")).status, 200);
+    scene.endpoint.die();
+    assert_eq!(scene.client().ask(get("")).status, 502);
+    scene.ends_clean();
+}
+
+#[test]
+fn one_that_does_not_accept_costs_a_504() {
+    let scene = Scene::new(|config| config.timeouts.connect = ms(200));
+    // A queue of none, and full: the kernel answers no further SYN.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let first = std::net::TcpStream::connect(address).unwrap();
+    let second = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100));
+    scene.route_to(&[UpstreamAddr::Tcp(address)]);
+    assert_eq!(scene.client().ask(get("")).status, 504);
+    drop((first, second, full));
+    scene.ends_clean();
+}
+
+#[test]
+fn one_that_accepts_and_says_nothing_costs_a_504() {
+    let scene = Scene::new(|config| config.timeouts.response = ms(200));
+    scene.endpoint.script(vec![Do::UntilClosed]);
+    assert_eq!(scene.client().ask(get("")).status, 504);
+    // And it is not spoken to any more.
+    scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
+    scene.ends_clean();
+}
+
+#[test]
+fn one_that_takes_no_upload_costs_a_504() {
+    let scene = Scene::new(|config| config.timeouts.response = ms(300));
+    scene.endpoint.script(vec![Do::Gate("never")]);
+    let mut client = scene.client();
+    let mut sender = client.sender();
+    let upload = std::thread::spawn(move || {
+        use std::io::Write;
+        let _ = sender.write_all(post("Content-Length: 100000000\r\n", "").as_bytes());
+        // Ends with an error as soon as the gateway has had enough.
+        while sender.write_all(&[b'x'; 65_536]).is_ok() {}
+    });
+    assert_eq!(client.response().status, 504);
+    client.hang_up();
+    upload.join().unwrap();
+    scene.endpoint.open_gate("never");
+    scene.ends_clean();
+}
+
+#[test]
+fn a_reset_before_the_head_costs_a_502() {
+    let scene = Scene::new(|_| {});
+    scene.endpoint.script(vec![Do::Body, Do::Reset]);
+    assert_eq!(scene.client().ask(post("Content-Length: 2\r\n", "hi")).status, 502);
+    assert_eq!(scene.endpoint.requests().len(), 1);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_reset_within_the_head_costs_a_502() {
+    let scene = Scene::new(|_| {});
+    for end in [Do::Reset, Do::Close] {
+        scene.endpoint.script(vec![Do::Body, send("HTTP/1.1 200 OK\r\nContent-Le"), end]);
+        assert_eq!(scene.client().ask(get("")).status, 502);
+    }
+    scene.ends_clean();
+}
+
+#[test]
+fn a_reset_within_the_body_is_seen_by_the_client() {
+    let scene = Scene::new(|_| {});
+    for end in [Do::Reset, Do::Close] {
+        let half = send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        scene.endpoint.script(vec![Do::Body, half, Do::Gate("seen"), end]);
+        let mut client = scene.client();
+        client.send(get("")).read_until(b"half").unwrap();
+        scene.endpoint.open_gate("seen");
+        assert_ne!(client.read_to_end(), End::Silent);
+    }
+    assert_eq!(scene.mesh.service_stats().upstream_errors, 2);
+    scene.ends_clean();
+}
+
+#[test]
+fn one_that_resets_as_it_accepts_costs_a_502() {
+    let scene = Scene::new(|_| {});
+    scene.endpoint.on_accept(vec![Do::Reset]);
+    assert_eq!(scene.client().ask(post("Content-Length: 2\r\n", "hi")).status, 502);
+    assert_eq!(scene.client().ask(get("")).status, 200);
+    scene.ends_clean();
+}
+
+#[test]
+fn one_that_dies_with_requests_in_flight_leaves_none_hanging() {
+    let mut scene = Scene::new(|_| {});
+    let mut clients: Vec<Client> = Vec::new();
+    for i in 0..40 {
+        let half = send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        let script =
+            if i % 2 == 0 { vec![Do::Gate("never")] } else { vec![half, Do::Gate("never")] };
+        scene.endpoint.script(script);
+        let mut client = scene.client();
+        client.send(get_target(&format!("/{i}")));
+        scene.endpoint.wait_for_requests(i + 1);
+        if i % 2 == 1 {
+            client.read_until(b"half").unwrap();
+        }
+        clients.push(client);
+    }
+    assert_eq!(scene.mesh.service_stats().in_flight, 40);
+    scene.endpoint.die();
+    for (i, client) in clients.iter_mut().enumerate() {
+        if i % 2 == 0 {
+            assert_eq!(client.response().status, 502, "{i}");
+        } else {
+            assert_ne!(client.read_to_end(), End::Silent, "{i}");
+        }
+    }
+    drop(clients);
+    scene.ends_clean();
+}
+
+#[test]
+fn one_that_restarts_is_found_again() {
+    let mut scene = Scene::new(|_| {});
+    let UpstreamAddr::Tcp(address) = scene.endpoint.address.clone() else { unreachable!() };
+    let mut client = scene.client();
+    for _ in 0..5 {
+        assert_eq!(client.ask(get("")).status, 200);
+        scene.endpoint.die();
+        assert_eq!(client.ask(get("")).status, 502);
+        scene.endpoint = Endpoint::on(address);
+        // Idle connections to the one before are known to be dead or tried and replaced.
+        assert_eq!(client.ask(post("Content-Length: 2\r\n", "hi")).status, 200);
+    }
+    drop(client);
+    scene.ends_clean();
+}
+
+#[test]
+fn one_that_comes_back_elsewhere_is_found_with_the_next_table() {
+    let mut scene = Scene::new(|_| {});
+    let mut client = scene.client();
+    assert_eq!(client.ask(get("")).status, 200);
+    let next = Endpoint::start();
+    let mut before = std::mem::replace(&mut scene.endpoint, next);
+    scene.route_to(&[scene.endpoint.address.clone()]);
+    assert_eq!(client.ask(get_target("/there")).body, b"/there");
+    assert_eq!(scene.endpoint.requests().len(), 1);
+    // The connections that were kept to the old place are closed, not hoarded.
+    before
+        .wait("the end of the old connections", |state| state.connections.iter().all(|c| c.ended));
+    before.die();
+    drop((client, before));
+    scene.ends_clean();
+}
+
+#[test]
+fn a_request_finishes_where_it_began() {
+    let scene = Scene::new(|_| {});
+    scene.endpoint.script(vec![Do::Body, Do::Gate("go"), send(ok("old"))]);
+    let mut client = scene.client();
+    client.send(get(""));
+    scene.endpoint.wait_for_requests(1);
+    scene.route_to(&[]);
+    scene.endpoint.open_gate("go");
+    assert_eq!(client.response().body, b"old");
+    assert_eq!(client.ask(get("")).status, 503);
+    drop(client);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_second_upstream_stands_in() {
+    let mut scene = Scene::new(|_| {});
+    let spare = Endpoint::start();
+    scene.route_to(&[scene.endpoint.address.clone(), spare.address.clone()]);
+    let mut client = scene.client();
+    for _ in 0..4 {
+        assert_eq!(client.ask(get("")).status, 200);
+    }
+    assert!(!scene.endpoint.requests().is_empty() && !spare.requests().is_empty());
+    scene.endpoint.die();
+    for _ in 0..10 {
+        assert_eq!(client.ask(get("")).status, 200);
+        assert_eq!(client.ask(post("Content-Length: 2\r\n", "hi")).status, 200);
+    }
+    drop((client, spare));
+    scene.ends_clean();
+}
+
+#[test]
+fn one_that_is_slow_does_not_slow_the_others() {
+    let scene = Scene::new(|config| config.workers = 1);
+    let mut slow = Vec::new();
+    for i in 0..50 {
+        scene.endpoint.script(vec![Do::Gate("go"), send(ok("slow"))]);
+        let mut client = scene.client();
+        client.send(get(""));
+        scene.endpoint.wait_for_requests(i + 1);
+        slow.push(client);
+    }
+    for _ in 0..50 {
+        scene.others_are_served();
+    }
+    scene.endpoint.open_gate("go");
+    for mut client in slow {
+        assert_eq!(client.response().body, b"slow");
+    }
+    scene.ends_clean();
+}
+
+#[test]
+fn requests_are_held_for_one_that_comes_back() {
+    let mut scene = Scene::new(|config| config.timeouts.hold = ms(10_000));
+    let UpstreamAddr::Tcp(address) = scene.endpoint.address.clone() else { unreachable!() };
+    scene.endpoint.die();
+    let mut clients: Vec<Client> = (0..10).map(|_| scene.client()).collect();
+    for client in &mut clients {
+        client.send(post("Content-Length: 2\r\n", "hi"));
+    }
+    scene.mesh.eventually("all are held", |stats| stats.services["a.test"].holds == 10);
+    scene.endpoint = Endpoint::on(address);
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200);
+    }
+    assert_eq!(scene.endpoint.requests().len(), 10);
+    drop(clients);
+    scene.ends_clean();
+}
+
+#[test]
+fn holding_ends() {
+    let mut scene = Scene::new(|config| config.timeouts.hold = ms(200));
+    scene.endpoint.die();
+    let answer = scene.client().ask(get(""));
+    assert_eq!(answer.status, 503);
+    assert!(answer.fields.one("retry-after").is_some());
+    scene.ends_clean();
+}
+
+#[test]
+fn a_client_that_leaves_while_it_is_held_is_forgotten() {
+    let mut scene = Scene::new(|config| config.timeouts.hold = None);
+    scene.endpoint.die();
+    let mut client = scene.client();
+    client.send(get(""));
+    scene.mesh.eventually("it is held", |stats| stats.services["a.test"].holds == 1);
+    client.reset();
+    scene.ends_clean();
+}
+
+#[test]
+fn nonsense_costs_its_own_client_only() {
+    let scene = Scene::new(|_| {});
+    for nonsense in
+        ["\r\n\r\n", "\0\0\0\0", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "HTTP/9"]
+    {
+        scene.endpoint.script([reply(nonsense), vec![Do::Close]].concat());
+        assert_eq!(scene.client().ask(post("Content-Length: 2\r\n", "hi")).status, 502);
+    }
+    scene.ends_clean();
+}

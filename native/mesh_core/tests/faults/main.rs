@@ -1,0 +1,15 @@
+//! What goes wrong around a gateway, over real sockets: endpoints that refuse, hang, reset and come
+//! back, clients that leave at every stage, limits, shutdowns. Each scene counts descriptors and
+//! everything that the gateway says is open before and after: nothing may be left.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod descriptors;
+mod endpoints;
+mod limits;
+mod pool;
+mod scene;
+mod shutdown;
+mod timeouts;

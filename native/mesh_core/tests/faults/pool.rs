@@ -1,0 +1,148 @@
+//! Kept connections that the endpoint closes at the worst moment: RFC 9110 section 9.2.2.
+
+use crate::scene::Scene;
+use crate::support::client::{get, get_target, post};
+use crate::support::endpoint::{Do, ok, send};
+
+/// The endpoint reads a request on a connection that has served before, and hangs up.
+fn hangs_up_on_the_second(scene: &Scene, request: &str) -> u16 {
+    scene.endpoint.forget();
+    scene.endpoint.script(vec![Do::Body, Do::Answer]);
+    scene.endpoint.script(vec![Do::Body, Do::Close]);
+    let mut client = scene.client();
+    assert_eq!(client.ask(get_target("/first")).status, 200);
+    client.ask(request).status
+}
+
+#[test]
+fn a_get_is_not_lost() {
+    let scene = Scene::new(|config| config.workers = 1);
+    for _ in 0..20 {
+        assert_eq!(hangs_up_on_the_second(&scene, &get("")), 200);
+    }
+    assert_eq!(scene.mesh.service_stats().retries, 20);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_post_is_never_sent_twice() {
+    let scene = Scene::new(|config| config.workers = 1);
+    for request in [
+        post("Content-Length: 2\r\n", "hi"),
+        post("Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\n\r\n"),
+        post("Content-Length: 0\r\n", ""),
+        post("", ""),
+        "PATCH / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_string(),
+        // It could be sent again, but its body is gone.
+        "PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi".to_string(),
+    ] {
+        assert_eq!(hangs_up_on_the_second(&scene, &request), 502, "{request}");
+        assert_eq!(scene.endpoint.requests().len(), 2);
+    }
+    assert_eq!(scene.mesh.service_stats().retries, 0);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_get_that_was_answered_in_part_is_not_sent_twice() {
+    let scene = Scene::new(|config| config.workers = 1);
+    for part in ["H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        scene.endpoint.forget();
+        scene.endpoint.script(vec![Do::Answer]);
+        scene.endpoint.script(vec![send(part), Do::Close]);
+        let mut client = scene.client();
+        assert_eq!(client.ask(get("")).status, 200);
+        client.send(get(""));
+        let mut answer = client.response();
+        if answer.status == 100 {
+            answer = client.response();
+        }
+        assert_eq!(answer.status, 502, "{part:?}");
+        assert_eq!(scene.endpoint.requests().len(), 2);
+    }
+    scene.ends_clean();
+}
+
+#[test]
+fn a_get_is_tried_again_once_and_no_more() {
+    let scene = Scene::new(|config| config.workers = 1);
+    scene.endpoint.script(vec![Do::Answer]);
+    for _ in 0..5 {
+        scene.endpoint.script(vec![Do::Close]);
+    }
+    let mut client = scene.client();
+    assert_eq!(client.ask(get("")).status, 200);
+    assert_eq!(client.ask(get("")).status, 502);
+    assert_eq!(scene.endpoint.requests().len(), 3);
+    drop(client);
+    scene.ends_clean();
+}
+
+/// The end has arrived before the connection is taken up again: then even a POST is safe.
+#[test]
+fn connections_that_were_closed_while_idle_are_not_used() {
+    let scene = Scene::new(|config| config.workers = 1);
+    let mut client = scene.client();
+    for _ in 0..50 {
+        assert_eq!(client.ask(post("Content-Length: 2\r\n", "hi")).status, 200);
+        scene.endpoint.close_connections();
+        scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
+        assert_eq!(client.ask(post("Content-Length: 2\r\n", "hi")).status, 200);
+        scene.endpoint.close_connections();
+        assert_eq!(client.ask(get("")).status, 200);
+    }
+    assert_eq!(scene.endpoint.requests().len(), 150);
+    drop(client);
+    scene.ends_clean();
+}
+
+/// Endpoints that close after each answer without saying so.
+#[test]
+fn an_endpoint_that_closes_without_a_word_loses_nothing() {
+    let scene = Scene::new(|config| config.workers = 1);
+    let mut client = scene.client();
+    for i in 0..200 {
+        scene.endpoint.script(vec![Do::Body, Do::Answer, Do::Close]);
+        let answer = client.ask(get_target(&format!("/{i}")));
+        assert_eq!((answer.status, answer.body), (200, format!("/{i}").into_bytes()));
+        // Scripts that a repeated request did not use.
+        scene.endpoint.wait_for_requests(i + 1);
+    }
+    drop(client);
+    scene.ends_clean();
+}
+
+#[test]
+fn unasked_bytes_on_a_kept_connection_answer_nobody() {
+    let scene = Scene::new(|config| config.workers = 1);
+    for request in [get(""), post("Content-Length: 2\r\n", "hi")] {
+        scene.endpoint.forget();
+        scene.endpoint.script(vec![
+            Do::Body,
+            Do::Answer,
+            Do::Gate("now"),
+            send(ok("evil")),
+            Do::Gate("sent"),
+        ]);
+        let mut client = scene.client();
+        assert_eq!(client.ask(get_target("/first")).body, b"/first");
+        scene.endpoint.open_gate("now");
+        // The endpoint's next step: it has sent by then.
+        scene.endpoint.script(vec![Do::Body, send(ok("right"))]);
+        scene.others_are_served();
+        assert_eq!(client.ask(&request).body, b"right");
+        scene.endpoint.open_gate("sent");
+    }
+    scene.ends_clean();
+}
+
+#[test]
+fn idle_connections_are_closed_in_time() {
+    let scene = Scene::new(|config| config.timeouts.upstream_idle = crate::scene::ms(100));
+    let mut client = scene.client();
+    assert_eq!(client.ask(get("")).status, 200);
+    scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
+    assert_eq!(client.ask(get("")).status, 200);
+    drop(client);
+    scene.ends_clean();
+}

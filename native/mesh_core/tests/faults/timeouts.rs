@@ -1,0 +1,270 @@
+//! Waits that end: heads and bodies that trickle, readers that stand still, idle connections.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use mesh_core::Config;
+
+use crate::scene::{Scene, ms};
+use crate::support::client::{Client, End, get, post};
+use crate::support::endpoint::{Do, send};
+
+/// Sends a byte now and then until the gateway has had enough, at most for as long as is fair.
+fn trickle(client: &Client, byte: u8) -> std::thread::JoinHandle<()> {
+    let mut sender = client.sender();
+    let until = Instant::now() + crate::support::PATIENCE;
+    std::thread::spawn(move || {
+        while Instant::now() < until && sender.write_all(&[byte]).is_ok() {
+            // The pace of the attack, not a wait for anything.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    })
+}
+
+#[test]
+fn a_head_that_trickles_in() {
+    let scene = Scene::new(|config| config.timeouts.head = ms(300));
+    let mut client = scene.client();
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\nX: ");
+    let attack = trickle(&client, b'a');
+    assert_eq!(client.response().status, 408);
+    client.hang_up();
+    attack.join().unwrap();
+    assert_eq!(scene.mesh.stats().gateway.requests_refused, 1);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_head_of_short_lines_that_trickles_in() {
+    let scene = Scene::new(|config| config.timeouts.head = ms(300));
+    let mut client = scene.client();
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n");
+    let mut sender = client.sender();
+    let attack = std::thread::spawn(move || {
+        for i in 0..90 {
+            if sender.write_all(format!("X-{i}: y\r\n").as_bytes()).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    assert_eq!(client.response().status, 408);
+    client.hang_up();
+    attack.join().unwrap();
+    scene.ends_clean();
+}
+
+#[test]
+fn a_head_that_stops() {
+    let scene = Scene::new(|config| config.timeouts.head = ms(200));
+    for start in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n", "\r\n"] {
+        let mut client = scene.client();
+        client.send(start);
+        assert_eq!(client.response().status, 408, "{start:?}");
+        assert_eq!(client.read_to_end(), End::Closed);
+    }
+    scene.ends_clean();
+}
+
+#[test]
+fn a_body_that_stops() {
+    let scene = Scene::new(|config| config.timeouts.idle = ms(200));
+    for start in [
+        post("Content-Length: 10\r\n", ""),
+        post("Content-Length: 10\r\n", "some"),
+        post("Transfer-Encoding: chunked\r\n", ""),
+        post("Transfer-Encoding: chunked\r\n", "4\r\nsome"),
+        post("Transfer-Encoding: chunked\r\n", "4\r\nsome\r\n0\r\n"),
+    ] {
+        let mut client = scene.client();
+        client.send(&start);
+        assert_eq!(client.response().status, 408, "{start:?}");
+    }
+    // None of these looked whole to the endpoint.
+    scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
+    assert!(scene.endpoint.requests().iter().all(|r| !r.whole));
+    scene.ends_clean();
+}
+
+#[test]
+fn a_body_that_trickles_in() {
+    let scene = Scene::new(|config| {
+        config.timeouts.idle = ms(400);
+        config.limits.body_rate = Some(1000);
+    });
+    let mut client = scene.client();
+    client.send(post("Content-Length: 100000\r\n", ""));
+    let attack = trickle(&client, b'a');
+    assert_eq!(client.response().status, 408);
+    client.hang_up();
+    attack.join().unwrap();
+    scene.ends_clean();
+}
+
+#[test]
+fn a_body_that_is_slow_but_moves() {
+    let scene = Scene::new(|config| {
+        config.timeouts.idle = ms(1000);
+        config.limits.body_rate = Some(100);
+    });
+    let mut client = scene.client();
+    client.send(post("Content-Length: 300\r\n", ""));
+    // Takes longer than the idle time, and is faster than the rate.
+    for _ in 0..30 {
+        client.send("0123456789");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(client.response().status, 200);
+    drop(client);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_reader_that_stands_still() {
+    let scene = Scene::new(|config| config.timeouts.idle = ms(300));
+    let mut script = vec![Do::Body, send("HTTP/1.1 200 OK\r\n\r\n")];
+    script.extend((0..100).map(|_| send(vec![b'x'; 1_000_000])));
+    scene.endpoint.script(script);
+    let mut client = Client::connect_small(scene.mesh.address());
+    client.send(get("")).read_until(b"xxxx").unwrap();
+    // It is given up on without having to do anything.
+    scene.mesh.wait_idle();
+    scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
+    drop(client);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_reader_that_trickles() {
+    let scene = Scene::new(|config| {
+        config.timeouts.idle = ms(300);
+        config.limits.body_rate = Some(1_000_000_000);
+    });
+    let mut script = vec![Do::Body, send("HTTP/1.1 200 OK\r\n\r\n")];
+    script.extend((0..100).map(|_| send(vec![b'x'; 1_000_000])));
+    scene.endpoint.script(script);
+    let mut client = Client::connect_small(scene.mesh.address());
+    client.send(get(""));
+    let until = Instant::now() + crate::support::PATIENCE;
+    while client.read_exact(50).is_ok() {
+        client.buffer.clear();
+        assert!(Instant::now() < until, "a reader may trickle for ever");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(client);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_connection_without_a_request() {
+    let scene = Scene::new(|config| config.timeouts.idle = ms(200));
+    let mut fresh = scene.client();
+    let mut used = scene.client();
+    assert_eq!(used.ask(get("")).status, 200);
+    assert_eq!(fresh.read_to_end(), End::Closed);
+    assert_eq!(used.read_to_end(), End::Closed);
+    assert!(fresh.buffer.is_empty() && used.buffer.is_empty(), "an idle connection just closes");
+    drop((fresh, used));
+    scene.ends_clean();
+}
+
+/// A read that filled the buffer to its last byte says nothing about whether there is more.
+#[test]
+fn a_connection_without_a_request_after_a_full_buffer() {
+    for size in [8 * 1024, 16 * 1024, 32 * 1024, 64 * 1024, 256 * 1024] {
+        let scene = Scene::new(|config| config.timeouts.idle = ms(200));
+        let head = post(&format!("Content-Length: {size}\r\n"), "");
+        let mut client = scene.client();
+        client.send([head.as_bytes(), &vec![b'x'; size]].concat());
+        assert_eq!(client.response().status, 200);
+        let padding = "p".repeat(size.min(60_000).saturating_sub(head.len() + 7));
+        client.send(get(&format!("X: {padding}\r\n")));
+        let _ = client.try_response(false);
+        assert_eq!(client.read_to_end(), End::Closed, "{size}");
+        drop(client);
+        scene.ends_clean();
+    }
+}
+
+#[test]
+fn a_tunnel_on_which_nothing_moves() {
+    const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                       Connection: Upgrade\r\n\r\n";
+    let scene = Scene::new(|config| config.timeouts.tunnel_idle = ms(300));
+    scene.endpoint.script(vec![send(YES), Do::Echo]);
+    let mut client = scene.client();
+    client.send(get("Connection: Upgrade\r\nUpgrade: websocket\r\n"));
+    client.read_until(b"\r\n\r\n").unwrap();
+    client.buffer.clear();
+    // What moves keeps it open.
+    for _ in 0..10 {
+        client.send("ping");
+        assert_eq!(client.read_exact(4).unwrap(), b"ping");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_ne!(client.read_to_end(), End::Silent);
+    drop(client);
+    scene.ends_clean();
+}
+
+/// The answer has begun before the upload was over; the patience for its beginning is spent by then
+/// and must not be counted anew against the rest of it.
+#[test]
+fn an_early_answer_that_goes_on_after_the_upload() {
+    let scene = Scene::new(|config| config.timeouts.response = ms(200));
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst";
+    scene.endpoint.script(vec![send(head), Do::Body, Do::Gate("go"), send("other")]);
+    let mut client = scene.client().patience(Duration::from_millis(600));
+    client.send(post("Content-Length: 4\r\n", "")).read_until(b"first").unwrap();
+    client.send("body");
+    assert!(matches!(client.read_until(b"other"), Err(End::Silent)));
+    scene.endpoint.open_gate("go");
+    assert_eq!(client.response().body, b"firstother");
+    drop(client);
+    scene.ends_clean();
+}
+
+#[test]
+fn an_answer_that_takes_its_time_is_waited_for() {
+    // Shorter than the pause by far: neither ends a request that is under way.
+    let scene = Scene::new(|config| {
+        config.timeouts.idle = ms(100);
+        config.timeouts.head = ms(100);
+        config.timeouts.upstream_idle = ms(100);
+    });
+    scene.endpoint.script(vec![Do::Body, Do::Gate("go"), Do::Answer]);
+    let mut client = scene.client().patience(Duration::from_millis(500));
+    client.send(get(""));
+    assert!(matches!(client.try_response(false), Err((End::Silent, None))));
+    scene.endpoint.open_gate("go");
+    assert_eq!(client.response().status, 200);
+    drop(client);
+    scene.ends_clean();
+}
+
+/// Durations beyond all calendars are no durations.
+#[test]
+fn endless_and_absurd_timeouts() {
+    let all: [fn(&mut Config); 2] = [
+        |config| {
+            let t = &mut config.timeouts;
+            (t.connect, t.head, t.idle, t.upstream_idle, t.response, t.tunnel_idle) =
+                (None, None, None, None, None, None);
+        },
+        |config| {
+            let t = &mut config.timeouts;
+            let long = Some(Duration::MAX);
+            (t.connect, t.head, t.idle, t.upstream_idle, t.response, t.tunnel_idle) =
+                (long, long, long, long, long, long);
+        },
+    ];
+    for change in all {
+        let scene = Scene::new(change);
+        let mut client = scene.client();
+        for _ in 0..3 {
+            assert_eq!(client.ask(post("Content-Length: 2\r\n", "hi")).status, 200);
+        }
+        drop(client);
+        scene.ends_clean();
+    }
+}
