@@ -244,8 +244,8 @@ pub fn recycle(
     received.clear();
     received.give_back(&worker.buffers);
     if reusable && clean {
-        service.give_back(lent);
         worker.reap_later();
+        service.give_back(lent, worker.now.get());
     }
 }
 

@@ -132,8 +132,25 @@ fn port(digits: &[u8]) -> Result<u16, BadHost> {
 
 /// RFC 3986 section 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`.
 fn is_reg_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
+    REG_NAME[byte as usize]
 }
+
+/// A look into a table: this is asked for each byte of each request's host.
+static REG_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+,;=%";
+    let mut i = 0;
+    while i < others.len() {
+        table[others[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
 
 /// `pct-encoded = "%" HEXDIG HEXDIG`
 fn escapes_are_whole(name: &[u8]) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 use hashbrown::HashMap;
+use tokio::time::Instant;
 
 use crate::host::Host;
 use crate::table::{Service, Table};
@@ -60,8 +61,8 @@ impl Routes {
     }
 
     /// Closes idle upstream connections that are too old; how many are left.
-    pub fn reap(&self, keep: Option<std::time::Duration>) -> usize {
-        self.inner.borrow().services.values().map(|local| local.reap(keep)).sum()
+    pub fn reap(&self, oldest: Option<Instant>) -> usize {
+        self.inner.borrow().services.values().map(|local| local.reap(oldest)).sum()
     }
 }
 

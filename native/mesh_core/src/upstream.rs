@@ -80,12 +80,13 @@ impl LocalService {
     }
 
     /// Lends a connection: the most recently used one, or a new one. With several upstreams each
-    /// gets its turn, and one that cannot be reached is passed over.
+    /// gets its turn, and one that cannot be reached is passed over. What has come back before
+    /// `oldest` is too old.
     pub async fn lend(
         &self,
         want: Want,
         connect: Option<Duration>,
-        keep: Option<Duration>,
+        oldest: Option<Instant>,
     ) -> Result<Lent, Error> {
         let count = self.idle.len();
         let first = self.next.get();
@@ -93,7 +94,7 @@ impl LocalService {
         let mut failed = Error::NotListening;
         for upstream in (0..count).map(|i| (first + i) % count) {
             if want != Want::New
-                && let Some(kept) = self.take_idle(upstream, want == Want::Probed, keep)
+                && let Some(kept) = self.take_idle(upstream, want == Want::Probed, oldest)
             {
                 self.counters.upstream_connections_reused.add(1);
                 let Idle { stream, counted, .. } = kept;
@@ -111,10 +112,10 @@ impl LocalService {
         Err(failed)
     }
 
-    fn take_idle(&self, upstream: usize, probe: bool, keep: Option<Duration>) -> Option<Idle> {
+    fn take_idle(&self, upstream: usize, probe: bool, oldest: Option<Instant>) -> Option<Idle> {
         let mut idle = self.idle[upstream].borrow_mut();
         while let Some(last) = idle.pop() {
-            if keep.is_some_and(|keep| last.since.elapsed() >= keep) {
+            if oldest.is_some_and(|oldest| last.since < oldest) {
                 // Those below are older still.
                 idle.clear();
                 return None;
@@ -127,20 +128,20 @@ impl LocalService {
     }
 
     /// Takes a connection back on which a whole response has been read and nothing more.
-    pub fn give_back(&self, lent: Lent) {
+    pub fn give_back(&self, lent: Lent, now: Instant) {
         if !self.service.is_retired() {
-            let idle = Idle { stream: lent.stream, counted: lent.counted, since: Instant::now() };
+            let idle = Idle { stream: lent.stream, counted: lent.counted, since: now };
             self.idle[lent.upstream].borrow_mut().push(idle);
         }
     }
 
     /// Closes what has been idle for too long; how many are left.
-    pub fn reap(&self, keep: Option<Duration>) -> usize {
+    pub fn reap(&self, oldest: Option<Instant>) -> usize {
         let retired = self.service.is_retired();
         let mut left = 0;
         for idle in &self.idle {
             let mut idle = idle.borrow_mut();
-            let fresh = |i: &Idle| keep.is_none_or(|keep| i.since.elapsed() < keep);
+            let fresh = |i: &Idle| oldest.is_none_or(|oldest| i.since >= oldest);
             idle.retain(|i| !retired && fresh(i) && i.stream.is_quiet(false));
             left += idle.len();
         }

@@ -25,6 +25,8 @@ use crate::stats::WorkerCounters;
 /// Pause after a failed `accept`: without descriptors the next one fails as well, and a loop that
 /// tries at once would take the whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// An upstream connection is kept this part of the idle time longer than that, at most.
+const LOOKS_PER_IDLE_TIME: u32 = 8;
 /// Spare head buffers that are kept; a larger one is dropped.
 const SPARE_HEADS: usize = 256;
 const MAX_SPARE_HEAD: usize = 16 * 1024;
@@ -49,6 +51,9 @@ pub struct Worker {
     /// Something that draining waits for has ended.
     ended: Notify,
     reaping: Cell<bool>,
+    /// The time when idle upstream connections were last looked through: near enough to tell how
+    /// old they are, without asking for the time twice for each request.
+    pub now: Cell<Instant>,
 }
 
 /// Runs until the gateway stops.
@@ -78,6 +83,7 @@ pub fn run(
             tunnels: Cell::new(0),
             ended: Notify::new(),
             reaping: Cell::new(false),
+            now: Cell::new(Instant::now()),
         });
         serve(&worker).await
     })
@@ -172,8 +178,9 @@ impl Worker {
         self.shared.config.timeouts.connect
     }
 
-    pub fn upstream_idle(&self) -> Option<Duration> {
-        self.shared.config.timeouts.upstream_idle
+    /// When an idle upstream connection must have been used to be used again.
+    pub fn oldest_idle(&self) -> Option<Instant> {
+        self.now.get().checked_sub(self.shared.config.timeouts.upstream_idle?)
     }
 
     /// An empty buffer to write a head into.
@@ -192,16 +199,19 @@ impl Worker {
     /// Sees to it that idle upstream connections are closed in time, with a task that lives only
     /// while there are some: an idle gateway has no timers.
     pub fn reap_later(self: &Rc<Self>) {
-        let Some(keep) = self.upstream_idle() else { return };
+        let Some(keep) = self.shared.config.timeouts.upstream_idle else { return };
         if self.reaping.replace(true) {
             return;
         }
+        self.now.set(Instant::now());
+        let pause = (keep / LOOKS_PER_IDLE_TIME).max(Duration::from_millis(1));
         let worker = Rc::downgrade(self);
         spawn_local(async move {
             loop {
-                sleep(keep.max(Duration::from_millis(10))).await;
+                sleep(pause).await;
                 let Some(worker) = worker.upgrade() else { return };
-                if worker.routes.reap(Some(keep)) == 0 {
+                worker.now.set(Instant::now());
+                if worker.routes.reap(worker.oldest_idle()) == 0 {
                     worker.reaping.set(false);
                     return;
                 }

@@ -51,5 +51,5 @@ pub async fn lend(
 }
 
 async fn try_lend(worker: &Worker, service: &LocalService, want: Want) -> Result<Lent, Error> {
-    service.lend(want, worker.connect_timeout(), worker.upstream_idle()).await
+    service.lend(want, worker.connect_timeout(), worker.oldest_idle()).await
 }
