@@ -8,8 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use crate::mutate::{Random, dictionary, mutate};
+use crate::sockets::Stage;
 
-const RUNS: u64 = 2_000;
+const RUNS: u64 = 4_000;
 const SEED: u64 = 1;
 
 macro_rules! replay {
@@ -38,7 +39,19 @@ macro_rules! replay {
 
 replay!(request_head, chunked, host, forwarded, response_head, proxy_protocol, differential);
 
+/// The inputs of `differential` through a real gateway.
+#[test]
+fn sockets() {
+    let stage = Stage::new();
+    let runs = from_env("FUZZ_RUNS", RUNS) / 20;
+    run_from("differential", runs, |data| crate::over_sockets(data, &stage));
+}
+
 fn run(name: &str, target: fn(&[u8])) {
+    run_from(name, from_env("FUZZ_RUNS", RUNS), target);
+}
+
+fn run_from(name: &str, runs: u64, target: impl Fn(&[u8])) {
     let root = root();
     let mut paths = entries(&root.join("seeds").join(name));
     paths.extend(entries(&root.join("corpus").join(name)));
@@ -46,22 +59,22 @@ fn run(name: &str, target: fn(&[u8])) {
     let mut inputs = Vec::new();
     for path in &paths {
         let input = fs::read(path).unwrap();
-        check(target, &input, &format!("{name}: {}", path.display()));
+        check(&target, &input, &format!("{name}: {}", path.display()));
         inputs.push(input);
     }
 
     let words = fs::read_to_string(root.join("http.dict")).unwrap();
     let words = dictionary(&words);
-    let (runs, seed) = (from_env("FUZZ_RUNS", RUNS), from_env("FUZZ_SEED", SEED));
+    let seed = from_env("FUZZ_SEED", SEED);
     let mut random = Random::new(seed);
     for run in 1..=runs {
         let input = mutate(&inputs, &words, &mut random);
-        check(target, &input, &format!("{name}: FUZZ_SEED={seed} FUZZ_RUNS={run}"));
+        check(&target, &input, &format!("{name}: FUZZ_SEED={seed} FUZZ_RUNS={run}"));
     }
     println!("{name}: {} inputs, {runs} mutations", inputs.len());
 }
 
-fn check(target: fn(&[u8]), input: &[u8], what: &str) {
+fn check(target: &impl Fn(&[u8]), input: &[u8], what: &str) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(input))) {
         eprintln!("{what} found a fault with this input:\n\"{}\"", input.escape_ascii());
         resume_unwind(panic);
