@@ -11,7 +11,7 @@ defmodule ExServiceMeshRouter do
   functions that ask answer as if it had no services.
   """
 
-  alias ExServiceMeshRouter.{Gateway, Host, Names, Native, Routes, Service, Upstream}
+  alias ExServiceMeshRouter.{Explanation, Gateway, Host, Names, Native, Routes, Service, Upstream}
 
   @typedoc """
   A service.
@@ -20,6 +20,7 @@ defmodule ExServiceMeshRouter do
     * `:hosts` - the hosts it answers for, tenants of these not listed
     * `:upstreams` - where it listens, as `"http://127.0.0.1:4001"` or `"unix:/run/app.sock"`
     * `:state` - `:listening` or `:not_listening`; requests for the latter get a 503
+    * `:since` - when it came into this state
     * `:source` - `:endpoint` (found), `:config` (`services`) or `:runtime` (`put_service/2`)
     * `:application`, `:endpoint` - of an endpoint, `nil` for others
   """
@@ -28,6 +29,7 @@ defmodule ExServiceMeshRouter do
           hosts: [String.t()],
           upstreams: [String.t()],
           state: :listening | :not_listening,
+          since: DateTime.t(),
           source: :endpoint | :config | :runtime,
           application: atom() | nil,
           endpoint: module() | nil
@@ -37,7 +39,7 @@ defmodule ExServiceMeshRouter do
   All services, sorted by name.
 
       iex> ExServiceMeshRouter.services()
-      [%{name: "AuthWeb.Endpoint", hosts: ["auth.local"], upstreams: ["http://127.0.0.1:4001"], ...}]
+      [%{name: "AuthWeb.Endpoint", hosts: ["auth.local", "auth.localhost"], state: :listening, ...}]
   """
   @spec services(module()) :: [service()]
   def services(name \\ __MODULE__) do
@@ -92,6 +94,27 @@ defmodule ExServiceMeshRouter do
            %Service{} = service <- Routes.find(name, service) do
         Service.public(service)
       end
+    end)
+  end
+
+  @doc """
+  What the gateway does with a host, and why: the rule, the service, its upstreams, and what speaks
+  against the other services.
+
+      iex> ExServiceMeshRouter.explain("tenant1.auth.local:4000")
+      #ExServiceMeshRouter.Explanation<
+        tenant1.auth.local -> AuthWeb.Endpoint at http://127.0.0.1:4001
+        rule: suffix, auth.local is the longest host above tenant1.auth.local
+        not BillingWeb.Endpoint: billing.local is another name
+      >
+
+  Its fields are those of `ExServiceMeshRouter.Explanation`. `nil` where no gateway runs.
+  """
+  @spec explain(module(), String.t()) :: Explanation.t() | nil
+  def explain(name \\ __MODULE__, host) when is_binary(host) do
+    running(name, nil, fn ->
+      claims = Routes.claims(name)
+      Explanation.new(host, name |> Gateway.ref() |> Native.resolve(host), claims)
     end)
   end
 

@@ -48,6 +48,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
         services: %{"legacy.local" => "https://127.0.0.1:9001", "a b" => "http://127.0.0.1:1"},
         discover: [only: AuthWeb.Endpoint],
         default: "auth.local:4000",
+        dev_domain: "auth.local:4000",
         trusted_proxies: ["10.0.0.0/33"],
         timeouts: [connect: "2s", drain: -1],
         limits: [head_bytes: 10, connections: 0]
@@ -62,6 +63,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
           ~s|services: got "a b", expected a host name without a port as the key|,
           ~s|discover.only: got AuthWeb.Endpoint, expected a list of applications|,
           ~s|default: got "auth.local:4000", expected a host name without a port|,
+          ~s|dev_domain: got "auth.local:4000", expected a domain such as "localhost", or nil|,
           ~s|trusted_proxies: got "10.0.0.0/33", expected addresses or CIDR blocks|,
           ~s|timeouts.connect: got "2s", expected milliseconds (1 or more) or :infinity|,
           ~s|timeouts.drain: got -1, expected milliseconds (0 or more) or :infinity|,
@@ -70,6 +72,15 @@ defmodule ExServiceMeshRouter.ConfigTest do
         ] do
       assert message =~ line
     end
+  end
+
+  test "a development domain is any name, and none where nothing is said outside of development" do
+    assert {:ok, %{dev_domain: nil}} = Config.new([])
+    assert {:ok, %{dev_domain: nil}} = Config.new(dev_domain: nil)
+    assert {:ok, %{dev_domain: nil}} = Config.new(dev_domain: false)
+    assert {:ok, %{dev_domain: "lvh.me"}} = Config.new(dev_domain: "Lvh.me.")
+    assert mistakes(dev_domain: "127.0.0.1") =~ ~s|dev_domain: got "127.0.0.1", expected|
+    assert mistakes(dev_domain: true) =~ "dev_domain: got true, expected"
   end
 
   test "an unknown key is named with the one that was probably meant" do

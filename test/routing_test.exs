@@ -111,6 +111,8 @@ defmodule ExServiceMeshRouter.RoutingTest do
         endpoint: nil
       }
 
+      assert [%{since: %DateTime{} = since}] = ExServiceMeshRouter.services(gateway)
+      service = Map.put(service, :since, since)
       assert ExServiceMeshRouter.services(gateway) == [service]
       assert ExServiceMeshRouter.resolve(gateway, "T1.Auth.local:4000") == service
       assert ExServiceMeshRouter.resolve(gateway, "billing.local") == nil

@@ -23,6 +23,23 @@ defmodule ExServiceMeshRouter.Config do
   Otherwise (`mix test`, `mix ecto.migrate`, `iex -S mix`) nothing is started, and the NIF is not
   even loaded.
 
+  ## Names in development
+
+  With `dev_domain` (in development it is `"localhost"`), an endpoint answers, besides its own host,
+  to the name of its application, without `_web`: `auth_web` to `auth.localhost`, `my_shop_web` to
+  `my-shop.localhost`, tenants to `tenant1.auth.localhost`. Browsers and curl take every name below
+  `localhost` for this machine, so nobody edits a hosts file. A second endpoint of an application
+  adds what its module adds: `AuthWeb.Admin.Endpoint` answers to `auth-admin.localhost`. A host that
+  an endpoint or service has been given in so many words always comes before a derived one.
+
+  Phoenix generates `url: [host: "localhost"]` for every application. Where exactly one endpoint of
+  the system has that host, it answers for it, as it would without a gateway: what a developer
+  typed before goes on working. Where several have it, it says nothing about who is meant, and none
+  of them gets it: `http://localhost:4000` is then nobody's, and not that of whichever endpoint
+  comes first in the alphabet or has started first, which would send a developer to the wrong
+  application without a word. It does not depend on which endpoints are up, either. Two endpoints
+  with any other host in common are a conflict, and the log names both.
+
   ## Behind a load balancer
 
   `trusted_proxies` names the peers that speak for others: their `X-Forwarded-*` and `Forwarded`
@@ -40,7 +57,8 @@ defmodule ExServiceMeshRouter.Config do
 
   alias ExServiceMeshRouter.{Config.Options, ConfigError}
 
-  @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default, :timeouts, :native]
+  @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
+  @enforce_keys @enforce_keys ++ [:dev_domain, :timeouts, :native]
   defstruct @enforce_keys
 
   @typedoc "A checked configuration. Its fields are an implementation detail."
@@ -83,6 +101,7 @@ defmodule ExServiceMeshRouter.Config do
       services: values.services,
       discover: values.discover,
       default: values.default,
+      dev_domain: values.dev_domain,
       timeouts: values.timeouts,
       native: native(values, ips)
     }

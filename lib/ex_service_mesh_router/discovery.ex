@@ -12,13 +12,12 @@ defmodule ExServiceMeshRouter.Discovery do
 
   require Logger
 
-  alias ExServiceMeshRouter.{Host, Routes, Service}
-  alias ExServiceMeshRouter.Discovery.{Candidates, Events, Probe}
+  alias ExServiceMeshRouter.{Routes, Service}
+  alias ExServiceMeshRouter.Discovery.{Candidates, Claim, Events, Probe}
 
   @rescan 10_000
   @subscribe_again 25
   @retries [5, 10, 20, 40, 80, 160, 320, 640, 1_000]
-  @probe_timeout 5_000
 
   def start_link(config), do: GenServer.start_link(__MODULE__, config)
 
@@ -30,6 +29,7 @@ defmodule ExServiceMeshRouter.Discovery do
       name: config.name,
       discover: config.discover,
       own_port: config.port,
+      dev_domain: config.dev_domain,
       subscribed?: false,
       # endpoint => what is known of it
       endpoints: %{},
@@ -92,9 +92,25 @@ defmodule ExServiceMeshRouter.Discovery do
 
     state = Enum.reduce(Map.keys(state.endpoints) -- Map.keys(found), state, &forget(&2, &1))
 
-    Enum.reduce(found, state, fn {endpoint, application}, state ->
-      state |> know(endpoint, application) |> probe(endpoint, [])
-    end)
+    state
+    |> announce(Map.drop(found, Map.keys(state.endpoints)))
+    |> then(
+      &Enum.reduce(Map.keys(found), &1, fn endpoint, state -> probe(state, endpoint, []) end)
+    )
+  end
+
+  # What is new claims its hosts at one moment and before anybody is asked where it listens: whose
+  # a host is must not depend on who answers first.
+  defp announce(state, found) do
+    {services, state} =
+      Enum.map_reduce(found, state, fn {endpoint, application}, state ->
+        host = Probe.configured_host(endpoint, application)
+        {service, state} = state |> know(endpoint, application) |> claim(endpoint, host, [])
+        {service, put_in(state.endpoints[endpoint].service, service)}
+      end)
+
+    if services != [], do: Routes.put_all(state.name, services)
+    state
   end
 
   # Telemetry may start later than the gateway. What started between the two is found by the scan
@@ -143,18 +159,7 @@ defmodule ExServiceMeshRouter.Discovery do
   end
 
   defp start_probe(state, endpoint, known, retries) do
-    discovery = self()
-
-    {pid, monitor} =
-      spawn_monitor(fn ->
-        receive do
-          {:go, monitor} ->
-            send(discovery, {:probed, monitor, Probe.run(endpoint, known.application)})
-        end
-      end)
-
-    send(pid, {:go, monitor})
-    Process.send_after(self(), {:probe_timeout, pid}, @probe_timeout)
+    monitor = Probe.start(endpoint, known.application)
     known = %{known | probing: monitor, again: nil, retries: retries}
     %{put_in(state.endpoints[endpoint], known) | probes: Map.put(state.probes, monitor, endpoint)}
   end
@@ -204,10 +209,16 @@ defmodule ExServiceMeshRouter.Discovery do
   end
 
   defp publish(state, endpoint, host, upstreams) do
-    upstreams = Enum.reject(upstreams, &own?(&1, state.own_port))
-    {hosts, state} = hosts(state, endpoint, host)
-    service = Service.endpoint(endpoint, state.endpoints[endpoint].application, hosts, upstreams)
+    {service, state} = claim(state, endpoint, host, upstreams)
     put_service(state, endpoint, service)
+  end
+
+  defp claim(state, endpoint, host, upstreams) do
+    known = state.endpoints[endpoint]
+    claim = Claim.new(endpoint, known.application, host, state)
+    if claim.mistake && claim.mistake != known.warned, do: Logger.warning(claim.mistake)
+    service = Claim.service(claim, upstreams, state)
+    {service, put_in(state.endpoints[endpoint].warned, claim.mistake)}
   end
 
   defp put_service(state, endpoint, service) do
@@ -216,28 +227,6 @@ defmodule ExServiceMeshRouter.Discovery do
     else
       Routes.put(state.name, service)
       put_in(state.endpoints[endpoint].service, service)
-    end
-  end
-
-  # An endpoint that only says `url: [port: 4000]` means the gateway, not itself.
-  defp own?({:tcp, ip, port}, port) when ip in [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}],
-    do: true
-
-  defp own?(_upstream, _own_port), do: false
-
-  defp hosts(state, endpoint, host) do
-    case Host.normalise(host) do
-      {:ok, host} ->
-        {[host], state}
-
-      :error ->
-        if state.endpoints[endpoint].warned != host do
-          Logger.warning(
-            "#{inspect(endpoint)} gets no route: its `url: [host: #{inspect(host)}]` is no host name"
-          )
-        end
-
-        {[], put_in(state.endpoints[endpoint].warned, host)}
     end
   end
 

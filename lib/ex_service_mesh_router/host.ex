@@ -25,6 +25,9 @@ defmodule ExServiceMeshRouter.Host do
 
   def normalise(_other), do: :error
 
+  @doc "A host as it stands in a `Host` field, without its port."
+  def without_port(host), do: String.replace(host, ~r/:[0-9]*\z/, "")
+
   @doc "The host itself and everything above it: `a.b.c`, `b.c`, `c`. An address is only itself."
   def suffixes(host) do
     if address?(host) do
@@ -35,6 +38,7 @@ defmodule ExServiceMeshRouter.Host do
     end
   end
 
-  defp address?("[" <> _), do: true
-  defp address?(host), do: match?({:ok, _}, :inet.parse_ipv4strict_address(to_charlist(host)))
+  @doc "Whether a normalised host is an address and not a name."
+  def address?("[" <> _), do: true
+  def address?(host), do: match?({:ok, _}, :inet.parse_ipv4strict_address(to_charlist(host)))
 end

@@ -7,15 +7,18 @@ defmodule ExServiceMeshRouter.Routes do
 
   require Logger
 
-  alias ExServiceMeshRouter.{Gateway, Native, Service}
+  alias ExServiceMeshRouter.{DevNames, Gateway, Native, Service}
   alias ExServiceMeshRouter.Routes.{Changes, Table}
 
   def start_link(config),
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
 
   @doc "Adds a service, or replaces the one with the same key."
-  def put(name, %Service{} = service),
-    do: GenServer.call(process_name(name), {:put, service}, :infinity)
+  def put(name, %Service{} = service), do: put_all(name, [service])
+
+  @doc "The same with several, all of which are routed at the same moment."
+  def put_all(name, services),
+    do: GenServer.call(process_name(name), {:put, services}, :infinity)
 
   @doc "Removes a service. `:error` if there is none."
   def delete(name, key), do: GenServer.call(process_name(name), {:delete, key}, :infinity)
@@ -24,8 +27,15 @@ defmodule ExServiceMeshRouter.Routes do
   def put_addresses(name, addresses),
     do: GenServer.cast(process_name(name), {:addresses, addresses})
 
-  @doc "All services, sorted by name."
-  def all(name), do: GenServer.call(process_name(name), :all)
+  @doc "All services, sorted by name, with the hosts that they have got of those that they claim."
+  def all(name) do
+    {services, table, _default} = claims(name)
+    rows = Map.new(table.rows, fn {service, hosts, _upstreams} -> {service, hosts} end)
+    for service <- services, do: %{service | hosts: Map.get(rows, service.name, []), derived: []}
+  end
+
+  @doc "All services as they were put, the table made of them, and the configured default."
+  def claims(name), do: GenServer.call(process_name(name), :claims)
 
   @doc "The service of that name, or `nil`."
   def find(name, service_name), do: name |> all() |> Enum.find(&(&1.name == service_name))
@@ -37,12 +47,13 @@ defmodule ExServiceMeshRouter.Routes do
     services =
       Map.new(config.services, fn {host, upstreams} ->
         service = Service.static(host, upstreams, :config)
-        {service.key, service}
+        {service.key, %{service | since: DateTime.utc_now()}}
       end)
 
     state = %{
       gateway: Gateway.ref(config.name),
       default: config.default,
+      shared: DevNames.shared(config.dev_domain),
       services: services,
       addresses: %{},
       table: Table.empty(),
@@ -54,8 +65,8 @@ defmodule ExServiceMeshRouter.Routes do
   end
 
   @impl true
-  def handle_call({:put, service}, from, state) do
-    {:noreply, later(%{state | services: Map.put(state.services, service.key, service)}, from)}
+  def handle_call({:put, services}, from, state) do
+    {:noreply, later(%{state | services: Enum.reduce(services, state.services, &add/2)}, from)}
   end
 
   def handle_call({:delete, key}, from, state) do
@@ -66,9 +77,10 @@ defmodule ExServiceMeshRouter.Routes do
   end
 
   # What is told is routed: whoever has seen a service may ask for it.
-  def handle_call(:all, _from, state) do
+  def handle_call(:claims, _from, state) do
     state = flush(state)
-    {:reply, state.services |> Map.values() |> Enum.sort_by(& &1.name), state}
+    services = state.services |> Map.values() |> Enum.sort_by(& &1.name)
+    {:reply, {services, state.table, state.default}, state}
   end
 
   @impl true
@@ -79,6 +91,16 @@ defmodule ExServiceMeshRouter.Routes do
   @impl true
   def handle_info(:flush, state), do: {:noreply, flush(state)}
 
+  defp add(service, services) do
+    service = %{service | since: since(services[service.key], service)}
+    Map.put(services, service.key, service)
+  end
+
+  defp since(nil, _new), do: DateTime.utc_now()
+
+  defp since(old, new),
+    do: if(Service.state(old) == Service.state(new), do: old.since, else: DateTime.utc_now())
+
   # Behind everything that is in the mailbox now: a hundred changes are one table.
   defp later(state, from) do
     unless state.flushing, do: send(self(), :flush)
@@ -88,7 +110,7 @@ defmodule ExServiceMeshRouter.Routes do
   defp flush(%{flushing: false} = state), do: state
 
   defp flush(state) do
-    table = Table.build(state.services, state.addresses)
+    table = Table.build(state.services, state.addresses, state.shared)
     result = push(table, state)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
     if result == :ok, do: Changes.log(state.table, table)

@@ -1,11 +1,13 @@
 defmodule ExServiceMeshRouter.Service do
   @moduledoc false
-  # One row of the registry: who answers for which hosts, and where it listens.
+  # One row of the registry: who claims which hosts, and where it listens. `derived` hosts come
+  # from the name of the application, see DevNames. `since` is the registry's: when the state became
+  # what it is.
 
   alias ExServiceMeshRouter.Upstream
 
   @enforce_keys [:key, :name, :hosts, :upstreams, :source]
-  defstruct @enforce_keys ++ [:application, :endpoint]
+  defstruct @enforce_keys ++ [:application, :endpoint, :since, derived: []]
 
   @doc "A service that is no endpoint."
   def static(host, upstreams, source) when source in [:config, :runtime] do
@@ -19,11 +21,12 @@ defmodule ExServiceMeshRouter.Service do
   end
 
   @doc "A Phoenix endpoint. Without upstreams it is known, and not listening."
-  def endpoint(endpoint, application, hosts, upstreams) do
+  def endpoint(endpoint, application, hosts, upstreams, derived \\ []) do
     %__MODULE__{
       key: {:endpoint, endpoint},
       name: inspect(endpoint),
       hosts: hosts,
+      derived: derived -- hosts,
       upstreams: upstreams,
       source: :endpoint,
       application: application,
@@ -42,8 +45,12 @@ defmodule ExServiceMeshRouter.Service do
   @doc "As `ExServiceMeshRouter.services/0` shows it."
   def public(service) do
     service
-    |> Map.take([:name, :hosts, :source, :application, :endpoint])
+    |> Map.take([:name, :hosts, :source, :application, :endpoint, :since])
     |> Map.put(:upstreams, Enum.map(service.upstreams, &Upstream.to_string/1))
-    |> Map.put(:state, if(service.upstreams == [], do: :not_listening, else: :listening))
+    |> Map.put(:state, state(service))
   end
+
+  @doc "Requests for a service that does not listen get a 503."
+  def state(%{upstreams: []}), do: :not_listening
+  def state(_service), do: :listening
 end

@@ -107,6 +107,16 @@ defmodule ExServiceMeshRouter.Config.Check do
     end
   end
 
+  def dev_domain(value) when value in [nil, false], do: {nil, []}
+
+  def dev_domain(value) do
+    with {:ok, host} <- Host.normalise(value), false <- Host.address?(host) do
+      {host, []}
+    else
+      _ -> mistake("dev_domain", value, ~s|a domain such as "localhost", or nil|)
+    end
+  end
+
   def trusted_proxies(list) when is_list(list) do
     Enum.reduce(list, {[], []}, fn text, {values, mistakes} ->
       case cidr(text) do

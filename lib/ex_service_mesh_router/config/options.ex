@@ -4,6 +4,7 @@ defmodule ExServiceMeshRouter.Config.Options do
   # the documentation and the tests read the same list.
 
   alias ExServiceMeshRouter.Config.Check
+  alias ExServiceMeshRouter.Environment
 
   @timeouts [
     connect: {2_000, "until an endpoint has accepted a connection"},
@@ -26,10 +27,7 @@ defmodule ExServiceMeshRouter.Config.Options do
   end
 
   # A recompiled endpoint is away for a moment. In production a load balancer had better know.
-  defp hold, do: if(development?(), do: 5_000, else: 0)
-
-  # Only where Mix runs the system is there an environment; a release has none.
-  defp development?, do: Process.whereis(Mix.Supervisor) != nil and apply(Mix, :env, []) == :dev
+  defp hold, do: if(Environment.development?(), do: 5_000, else: 0)
 
   @doc "Name, default and meaning of the keys of `limits`. The default of `connections` is computed."
   def limits do
@@ -76,6 +74,9 @@ defmodule ExServiceMeshRouter.Config.Options do
        "`true`", "which Phoenix endpoints get a route"},
       {:default, "a host, or `nil`", "`nil`",
        "host whose service answers for unknown hosts; without it they get a 404"},
+      {:dev_domain, "a domain, or `nil`",
+       "`\"localhost\"` in development (`MIX_ENV=dev`), else `nil`",
+       "each endpoint also answers to the name of its application below this domain (`auth_web`: auth.localhost), and so do its tenants"},
       {:trusted_proxies, "list of addresses and CIDR blocks, as strings", "`[]`",
        "peers whose forwarded header fields are believed"},
       {:proxy_protocol, "`:v1`, `:v2`, `:any`, or `nil`", "`nil`",
@@ -113,12 +114,15 @@ defmodule ExServiceMeshRouter.Config.Options do
 
     {values, mistakes} =
       Enum.map_reduce(all(), [], fn {key, _, _, _}, mistakes ->
-        {value, new} = check_key(key, Keyword.get(options, key))
+        {value, new} = check_key(key, Keyword.get(options, key, unset(key)))
         {{key, value}, mistakes ++ new}
       end)
 
     {Map.new(values), unknown ++ mistakes}
   end
+
+  defp unset(:dev_domain), do: :none
+  defp unset(_key), do: nil
 
   defp check_key(:port, nil), do: {4_000, []}
   defp check_key(:port, value), do: Check.port(value)
@@ -133,6 +137,10 @@ defmodule ExServiceMeshRouter.Config.Options do
   defp check_key(:discover, value), do: Check.discover(value)
   defp check_key(:default, nil), do: {nil, []}
   defp check_key(:default, value), do: Check.default(value)
+
+  # `nil` in the configuration switches off what is on by default, so it is not the same as no key.
+  defp check_key(:dev_domain, :none), do: {if(Environment.development?(), do: "localhost"), []}
+  defp check_key(:dev_domain, value), do: Check.dev_domain(value)
   defp check_key(:trusted_proxies, nil), do: {[], []}
   defp check_key(:trusted_proxies, value), do: Check.trusted_proxies(value)
 

@@ -11,6 +11,27 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
 
   defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: []]
 
+  @timeout 5_000
+
+  @doc """
+  Probes in another process. The caller gets `{:probed, monitor, result}`, or a `:DOWN` of the
+  monitor, and has to kill whoever a `{:probe_timeout, pid}` names.
+  """
+  def start(endpoint, application) do
+    caller = self()
+
+    {pid, monitor} =
+      spawn_monitor(fn ->
+        receive do
+          {:go, monitor} -> send(caller, {:probed, monitor, run(endpoint, application)})
+        end
+      end)
+
+    send(pid, {:go, monitor})
+    Process.send_after(caller, {:probe_timeout, pid}, @timeout)
+    monitor
+  end
+
   def run(endpoint, application) do
     case Process.whereis(endpoint) do
       nil -> %__MODULE__{host: host(endpoint, application, nil)}
@@ -22,6 +43,9 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   defp unless_ended(probe, pid) do
     if Process.alive?(pid), do: probe, else: %{probe | upstreams: [], fallback: []}
   end
+
+  @doc "The host of an endpoint as far as it can be told without asking it."
+  def configured_host(endpoint, application), do: host(endpoint, application, nil)
 
   defp running(endpoint, application, pid) do
     expected? = serves?(endpoint, application)

@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.Routes.Changes do
   @moduledoc false
-  # What became of the routes, in one line for each host, said once.
+  # What became of the routes, said once, in one line for each service and what happened to it.
 
   require Logger
 
@@ -8,12 +8,13 @@ defmodule ExServiceMeshRouter.Routes.Changes do
   @most 20
 
   def log(old, new) do
-    lines =
-      for host <- hosts(old, new), line = line(host, old.hosts[host], new.hosts[host]), do: line
-
-    {shown, more} = Enum.split(lines, @most)
+    {shown, more} = old |> lines(new) |> Enum.split(@most)
     Enum.each(shown, &Logger.info/1)
     if more != [], do: Logger.info("routes: #{length(more)} more changes")
+
+    for {host, names} <- Enum.sort(new.shared), old.shared[host] != names do
+      Logger.info(shared(host, names, new))
+    end
 
     new.conflicts |> MapSet.difference(old.conflicts) |> Enum.sort() |> Enum.each(&warn/1)
   end
@@ -21,16 +22,38 @@ defmodule ExServiceMeshRouter.Routes.Changes do
   defp hosts(%{hosts: same}, %{hosts: same}), do: []
   defp hosts(old, new), do: old.hosts |> Map.merge(new.hosts) |> Map.keys() |> Enum.sort()
 
-  defp line(_host, same, same), do: nil
+  defp lines(old, new) do
+    changes =
+      for host <- hosts(old, new),
+          what = change(old.hosts[host], new.hosts[host]),
+          do: {what, host}
+
+    changes
+    |> Enum.group_by(&elem(&1, 0), &elem(&1, 1))
+    |> Enum.sort_by(fn {_what, hosts} -> hosts end)
+    |> Enum.map(fn {what, hosts} -> "route #{Enum.join(hosts, ", ")} -> #{what}" end)
+  end
+
+  defp shared(host, names, table) do
+    others = for {name, [other | _], _} <- table.rows, name in names, do: other
+
+    "route #{host} is the host of #{Enum.join(names, " and ")}, and goes to none of them" <>
+      if(others == [],
+        do: "",
+        else: "; they answer to #{others |> Enum.sort() |> Enum.join(", ")}"
+      )
+  end
+
+  defp change(same, same), do: nil
   # Known, and never yet seen to listen: at a start that is the rule, and no news.
-  defp line(_host, nil, {_name, []}), do: nil
-  defp line(host, nil, {name, upstreams}), do: "route #{host} -> #{name} at #{at(upstreams)}"
-  defp line(_host, {_name, []}, nil), do: nil
-  defp line(host, {name, _}, nil), do: "route #{host} -> #{name} removed"
-  defp line(host, {name, _}, {name, []}), do: "route #{host} -> #{name} is down"
-  defp line(host, {name, []}, {name, up}), do: "route #{host} -> #{name} at #{at(up)}"
-  defp line(host, {name, _}, {name, up}), do: "route #{host} -> #{name} moved to #{at(up)}"
-  defp line(host, {old, _}, {new, up}), do: "route #{host} -> #{new} at #{at(up)}, was #{old}"
+  defp change(nil, {_name, []}), do: nil
+  defp change(nil, {name, upstreams}), do: "#{name} at #{at(upstreams)}"
+  defp change({_name, []}, nil), do: nil
+  defp change({name, _}, nil), do: "#{name} removed"
+  defp change({name, _}, {name, []}), do: "#{name} is down"
+  defp change({name, []}, {name, up}), do: "#{name} at #{at(up)}"
+  defp change({name, _}, {name, up}), do: "#{name} moved to #{at(up)}"
+  defp change({old, _}, {new, up}), do: "#{new} at #{at(up)}, was #{old}"
 
   defp at([]), do: "no address"
 

@@ -1,35 +1,66 @@
 defmodule ExServiceMeshRouter.Routes.Table do
   @moduledoc false
-  # From services to the table of the data plane: each host goes to exactly one service.
+  # From services to the table of the data plane: each host goes to one service, or to none.
+  #
+  # Hosts are given out in this order: those that somebody wrote down, by precedence of the services;
+  # then the derived ones, which never take anything from the former. A host that says nothing
+  # (DevNames.shared/1) and that several endpoints have goes to none of them.
 
   alias ExServiceMeshRouter.{Host, Service, Upstream}
 
   # rows: the terms for the data plane. hosts: `%{host => {service name, upstreams}}`, for people.
-  # conflicts: `{host, winner, loser}`.
-  defstruct rows: [], hosts: %{}, conflicts: MapSet.new()
+  # conflicts: `{host, winner, loser}`. shared: `%{host => [name]}` of the endpoints that have it.
+  defstruct rows: [], hosts: %{}, conflicts: MapSet.new(), shared: %{}
 
   def empty, do: %__MODULE__{}
 
-  def build(services, addresses) do
+  def build(services, addresses, meaningless \\ []) do
     sorted = services |> Map.values() |> Enum.sort_by(&Service.precedence/1)
-    {owners, conflicts} = Enum.reduce(sorted, {%{}, MapSet.new()}, &claim/2)
+    shared = shared(sorted, meaningless)
+
+    own =
+      for service <- sorted,
+          host <- service.hosts,
+          not shared?(shared, host, service),
+          do: {host, service}
+
+    written = MapSet.new(own, &elem(&1, 0))
+
+    derived =
+      for service <- sorted, host <- service.derived, host not in written, do: {host, service}
+
+    {owners, conflicts} = Enum.reduce(own ++ derived, {%{}, MapSet.new()}, &claim/2)
 
     rows =
       for service <- sorted,
-          hosts = Enum.filter(service.hosts, &(owners[&1].key == service.key)),
+          hosts = Enum.filter(service.hosts ++ service.derived, &owner?(owners, &1, service)),
           hosts != [],
           do: {service.name, hosts, Enum.flat_map(service.upstreams, &native(&1, addresses))}
 
-    %__MODULE__{rows: rows, hosts: hosts(rows), conflicts: conflicts}
+    %__MODULE__{rows: rows, hosts: hosts(rows), conflicts: conflicts, shared: shared}
   end
 
-  defp claim(service, acc) do
-    Enum.reduce(service.hosts, acc, fn host, {owners, conflicts} ->
-      case owners do
-        %{^host => owner} -> {owners, add_conflict(conflicts, host, owner, service)}
-        _ -> {Map.put(owners, host, service), conflicts}
-      end
-    end)
+  # Whether they listen does not matter: the answer must not change while a system starts.
+  defp shared(services, meaningless) do
+    for host <- meaningless,
+        names =
+          for(%{source: :endpoint} = service <- services, host in service.hosts, do: service.name),
+        length(names) > 1,
+        into: %{},
+        do: {host, Enum.sort(names)}
+  end
+
+  defp shared?(shared, host, service),
+    do: service.source == :endpoint and is_map_key(shared, host)
+
+  defp owner?(owners, host, service),
+    do: match?(%{key: key} when key == service.key, owners[host])
+
+  defp claim({host, service}, {owners, conflicts}) do
+    case owners do
+      %{^host => owner} -> {owners, add_conflict(conflicts, host, owner, service)}
+      _ -> {Map.put(owners, host, service), conflicts}
+    end
   end
 
   # Who does not listen takes nothing from anybody.
