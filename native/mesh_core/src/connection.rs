@@ -1,5 +1,6 @@
 //! One client connection: request after request, until somebody has had enough.
 
+mod ending;
 mod refusal;
 
 use std::future::{Future, poll_fn};
@@ -14,31 +15,29 @@ use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use crate::account::{Head, InFlight};
 use crate::buffer::Buf;
 use crate::error::Error;
-use crate::exchange::{self, Exchange, Finished};
+use crate::exchange::{Exchange, Finished, Outcome};
 use crate::h2::{self, Preface};
 use crate::http1::head::{self, Found, HeadScan};
-use crate::http1::request::{self, BodyLength, Forwarding, Method, RequestInfo};
+use crate::http1::request::{self, BodyLength, Forwarding, RequestInfo};
 use crate::ids::{self, RequestId};
-use crate::io::{poll_fill, reset_on_close, shut_down_writing};
+use crate::io::{poll_fill, reset_on_close};
+use crate::observe::Draft;
 use crate::peer::Peer;
 use crate::proxy_protocol::Announced;
 use crate::timer::Timer;
-use crate::tunnel::Tunnel;
 use crate::upstream::LocalService;
-use crate::worker::{Open, TunnelGuard, Worker};
+use crate::worker::{Open, Worker};
 
 /// When draining begins: how long a connection without a request may still bring one. It may be on
 /// its way already, and its client could not tell a closed connection from a lost request.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 
-/// After a last response with the client still sending: how long to go on reading, so that it gets
-/// to see the response before a reset would discard it (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_MOST: Duration = Duration::from_secs(10);
-
 pub use refusal::turn_away;
+
+use refusal::Replied;
 
 pub struct Connection {
     pub worker: Rc<Worker>,
@@ -49,6 +48,8 @@ pub struct Connection {
     pub timer: Timer,
     /// Of the request under way.
     pub request_id: RequestId,
+    /// What is to be recorded of it.
+    draft: Option<Draft>,
     /// Requests taken so far.
     taken: u64,
     hears_of_drain: bool,
@@ -92,6 +93,7 @@ pub async fn serve(mut open: Open, client: TcpStream, address: SocketAddr) {
         input: Buf::new(),
         timer: Timer::default(),
         request_id: RequestId::None,
+        draft: None,
         taken: 0,
         hears_of_drain: false,
         worker: Rc::clone(&worker),
@@ -221,6 +223,7 @@ impl Connection {
         let mut looked = false;
         self.timer.set(None);
         self.request_id = RequestId::None;
+        self.draft = None;
         loop {
             if !self.input.is_empty() {
                 // Mostly a head comes whole, and the parser finds its end.
@@ -310,6 +313,7 @@ impl Connection {
                 None => RequestId::Made(self.worker.ids.id()),
             };
         }
+        self.draft = self.worker.draft(&self.peer, head_read, || Head::of(&request));
         let refused = |error| Refused { error, info: Some(info) };
         if let (BodyLength::Length(length), Some(most)) = (info.body, limits.body_bytes)
             && length > most
@@ -345,96 +349,39 @@ impl Connection {
 
     /// Forwards one request. An error is how the connection goes on after it has been dealt with.
     async fn exchange(&mut self, accepted: Accepted) -> Result<Finished, Next> {
-        let counters = &Rc::clone(&accepted.service).counters;
+        let service = Rc::clone(&accepted.service);
+        let counters = &service.counters;
         let info = accepted.info;
-        let in_flight = InFlight::new(&accepted.service, info.method);
+        let in_flight = InFlight::new(&service, info.method);
         let mut exchange = Exchange::new(self, accepted);
         let result = exchange.run().await;
-        let exchange::Outcome { response_started, request_whole, took } = exchange.finish();
-        took.record(&counters.latency);
+        let Outcome { ended, request_whole } = exchange.finish();
+        ended.took.record(&counters.latency);
         drop(in_flight);
-        match result {
+        let started = ended.status > 0;
+        if started {
+            counters.response(ended.status);
+        }
+        let draft = self.draft.take();
+        let error = match result {
             Ok(finished) => {
-                counters.response(finished.status);
-                Ok(finished)
+                self.worker.record(draft, &self.request_id, Some(&service), ended);
+                return Ok(finished);
             }
-            Err(error) => {
-                counters.error(&error);
-                self.worker.counters.limit(&error);
-                if response_started {
-                    // What the client has is not whole, and it must be able to tell.
-                    reset_on_close(&self.client);
-                    return Err(Next::Close);
-                }
-                if let Some(answer) = error.answer() {
-                    counters.response(answer.status);
-                }
-                Err(self.reply(&error, Some(info), request_whole).await)
-            }
-        }
-    }
-
-    async fn end(self, next: Next) {
-        if let Next::Linger = next {
-            self.linger().await;
-        }
-    }
-
-    /// Says that nothing more will come, and reads what still does, for a moment.
-    async fn linger(mut self) {
-        if shut_down_writing(&self.client).is_err() {
-            return;
-        }
-        let mut most = Timer::default();
-        most.set(Some(LINGER_MOST));
-        loop {
-            self.input.clear();
-            self.timer.set(Some(LINGER));
-            let more = poll_fn(|cx| {
-                let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);
-                if let Poll::Ready(read) = filled {
-                    return Poll::Ready(matches!(read, Ok(n) if n > 0));
-                }
-                let over = self.timer.poll(cx).is_ready() || most.poll(cx).is_ready();
-                if over { Poll::Ready(false) } else { Poll::Pending }
-            });
-            if !more.await {
-                return;
-            }
-        }
-    }
-
-    fn into_tunnel(self, open: Open, finished: Finished) {
-        let Some(upgraded) = finished.upgraded else { return };
-        let tunnel = Tunnel {
-            guard: TunnelGuard::new(open),
-            client: self.client,
-            upstream: upgraded.upstream,
-            from_client: self.input,
-            from_upstream: upgraded.first_bytes,
-            service: upgraded.service,
-            _counted: upgraded.counted,
+            Err(error) => error,
         };
-        // A task of its own, which is a good deal smaller than that of a connection.
-        spawn_local(tunnel.run());
-    }
-}
-
-/// Counts a request as under way while it lives, however it ends.
-pub struct InFlight(Rc<LocalService>);
-
-impl InFlight {
-    pub fn new(service: &Rc<LocalService>, method: Method) -> InFlight {
-        let counters = &service.counters;
-        counters.requests.add(1);
-        counters.methods.of(method).add(1);
-        counters.in_flight.add(1);
-        InFlight(Rc::clone(service))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.counters.in_flight.sub(1);
+        counters.error(&error);
+        self.worker.limit(&error);
+        if started {
+            // What the client has is not whole, and it must be able to tell.
+            reset_on_close(&self.client);
+            self.worker.record(draft, &self.request_id, Some(&service), ended.failed(&error));
+            return Err(Next::Close);
+        }
+        let Replied { next, status, sent } = self.reply(&error, Some(info), request_whole).await;
+        counters.answered(status, sent);
+        let ended = ended.answered(status, sent).failed(&error);
+        self.worker.record(draft, &self.request_id, Some(&service), ended);
+        Err(next)
     }
 }

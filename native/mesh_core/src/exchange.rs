@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::account::Ended;
 use crate::buffer::Buf;
 use crate::config::Config;
 use crate::connection::{Accepted, Connection};
@@ -26,6 +27,7 @@ use crate::http1::chunked::{Decoder, Output};
 use crate::http1::request::{BodyLength, RequestInfo};
 use crate::io::{Stream, failed, poll_write};
 use crate::stall::Stall;
+use crate::stats::ServiceCounters;
 use crate::timer::deadline;
 use crate::upstream::{Lent, LocalService, OpenUpstream, Want};
 use crate::worker::Worker;
@@ -58,8 +60,11 @@ pub struct State {
     pub upstream_write_failed: Cell<bool>,
     /// The endpoint has sent something.
     pub upstream_spoke: Cell<bool>,
-    /// The client has been sent something of the final response.
-    pub response_started: Cell<bool>,
+    /// The status of the final response, once the client has been sent something of it.
+    pub response_started: Cell<Option<u16>>,
+    /// Body bytes, framing included.
+    pub received: Cell<u64>,
+    pub sent: Cell<u64>,
     /// Patience with a client that sends, and with one that takes.
     pub up: Stall,
     pub down: Stall,
@@ -69,7 +74,6 @@ pub struct State {
 }
 
 pub struct Finished {
-    pub status: u16,
     /// The client connection can take another request.
     pub keep_alive: bool,
     /// Nothing of this request is still to come.
@@ -86,9 +90,8 @@ pub struct Upgraded {
 
 /// What is known after a failure, too.
 pub struct Outcome {
-    pub response_started: bool,
+    pub ended: Ended,
     pub request_whole: bool,
-    pub took: Took,
 }
 
 impl<'c> Exchange<'c> {
@@ -111,9 +114,8 @@ impl<'c> Exchange<'c> {
         worker.give_head(self.head);
         worker.give_head(self.reply);
         Outcome {
-            response_started: self.state.response_started.get(),
+            ended: Ended::of(&self.state, self.info.minor),
             request_whole: self.state.request_read.get(),
-            took: self.state.marks.took(),
         }
     }
 
@@ -152,7 +154,6 @@ impl<'c> Exchange<'c> {
     fn conclude(&self, passed: Passed, lent: Lent, received: Buf) -> Finished {
         let request_whole = self.state.request_sent.get();
         let mut finished = Finished {
-            status: passed.status,
             keep_alive: passed.keep_alive && request_whole,
             request_whole,
             upgraded: None,
@@ -257,12 +258,26 @@ impl State {
             request_read: Cell::new(request_read),
             upstream_write_failed: Cell::new(false),
             upstream_spoke: Cell::new(false),
-            response_started: Cell::new(false),
+            response_started: Cell::new(None),
+            received: Cell::new(0),
+            sent: Cell::new(0),
             up: stall(),
             down: stall(),
             response_deadline: Cell::new(None),
             marks: Marks::new(head_read),
         }
+    }
+
+    /// So many bytes of the request's body have come.
+    pub fn received(&self, counters: &ServiceCounters, bytes: usize) {
+        counters.request_body_bytes.add(bytes as u64);
+        self.received.set(self.received.get() + bytes as u64);
+    }
+
+    /// So many bytes of the response's body have gone.
+    pub fn sent(&self, counters: &ServiceCounters, bytes: usize) {
+        counters.response_body_bytes.add(bytes as u64);
+        self.sent.set(self.sent.get() + bytes as u64);
     }
 
     /// Everything is to be sent once more, on another connection.
@@ -273,7 +288,7 @@ impl State {
 
     /// From now on it is the endpoint's turn, unless it has answered already.
     pub fn expect_response(&self, until: Option<Instant>) {
-        if !self.response_started.get() {
+        if self.response_started.get().is_none() {
             self.response_deadline.set(until);
         }
     }

@@ -13,8 +13,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::clients::Clients;
 use crate::config::Config;
+use crate::histogram::COARSE;
 use crate::host::Host;
 use crate::listener::{self, OpenError};
+use crate::observe::{Observe, Observer};
 use crate::stats::{Gone, ServiceTotals, Stats, WorkerCounters, WorkerTotals};
 use crate::table::{Resolved, RouteError, ServiceSpec, Table};
 use crate::worker;
@@ -38,6 +40,7 @@ pub struct Shared {
     pub connections: AtomicUsize,
     pub held_requests: AtomicUsize,
     pub clients: Arc<Clients>,
+    pub observer: Arc<Observer>,
     listeners: Mutex<Vec<TcpListener>>,
     workers: Vec<WorkerSlot>,
 }
@@ -90,6 +93,7 @@ impl Gateway {
             phase: watch::channel(Phase::Serving).0,
             connections: AtomicUsize::new(0),
             held_requests: AtomicUsize::new(0),
+            observer: Arc::default(),
             clients: Clients::new(config.limits.connections_per_client),
             listeners: Mutex::new(listeners),
             workers: (0..config.workers.max(1)).map(|_| WorkerSlot::default()).collect(),
@@ -151,17 +155,36 @@ impl Gateway {
         self.shared.phase.send_replace(Phase::Draining(drain));
     }
 
+    /// Begins to observe, in place of what was observed before. Only a log file that cannot be
+    /// opened is an error, and then all stays as it was.
+    pub fn observe(&self, observe: Observe) -> std::io::Result<()> {
+        self.shared.observer.start(observe)
+    }
+
+    /// Opens the file of the access log anew, for the old one has been moved away.
+    pub fn reopen_log(&self) {
+        self.shared.observer.reopen();
+    }
+
     pub fn stats(&self) -> Stats {
         let mut gateway = WorkerTotals::default();
         for slot in &self.shared.workers {
             gateway.add(&slot.counters);
         }
+        gateway.records_lost += self.shared.observer.lost();
         let table = self.shared.table.load();
         let services: BTreeMap<_, _> =
             table.services().map(|s| (s.name.clone(), s.stats.totals())).collect();
         let mut total = self.gone.lock().totals();
         services.values().for_each(|service: &ServiceTotals| total.merge(service));
-        Stats { gateway, total, services }
+        Stats { gateway, total, services, latency_buckets: COARSE.to_vec() }
+    }
+}
+
+impl Drop for Gateway {
+    /// No thread outlives the gateway, or the library that its code is in.
+    fn drop(&mut self) {
+        self.shared.observer.stop();
     }
 }
 

@@ -11,8 +11,10 @@ pub mod config;
 pub mod histogram;
 pub mod host;
 pub mod http1;
+pub mod observe;
 pub mod stats;
 
+mod account;
 mod buffer;
 mod clients;
 mod connection;
@@ -37,6 +39,8 @@ mod upstream;
 mod worker;
 
 pub use config::Config;
+pub use error::Side;
+pub use exchange::Took;
 pub use gateway::{Gateway, WorkerError};
 pub use listener::OpenError;
 pub use own::is_own;

@@ -54,13 +54,14 @@ pub struct Framing {
     pub minor: u8,
 }
 
+/// Writes the whole reply; how long its body is.
 pub fn write(
     answer: &Answer,
     prefer: Prefer,
     framing: Framing,
     request_id: &RequestId,
     out: &mut Vec<u8>,
-) {
+) -> u64 {
     let (kind, body) = render(answer, prefer);
     let connection = match (framing.keep_alive, framing.minor) {
         (false, _) => "Connection: close\r\n",
@@ -85,9 +86,11 @@ pub fn write(
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    if !framing.head_only {
-        out.extend_from_slice(body.as_bytes());
+    if framing.head_only {
+        return 0;
     }
+    out.extend_from_slice(body.as_bytes());
+    body.len() as u64
 }
 
 /// The body, and what it is.

@@ -1,16 +1,17 @@
 //! Counters. Each worker writes its own with plain stores, so that counting shares no cache line;
 //! whoever asks adds them up.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod sums;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Side};
 use crate::histogram::{Histogram, Recorded};
 use crate::http1::request::Method;
+
+pub use sums::{Gone, ServiceStats, Stats};
 
 /// A counter with one writer and any number of readers.
 #[derive(Default)]
@@ -95,6 +96,9 @@ counters! {
         holds,
         tunnels_open,
         tunnels_total,
+        /// What tunnels have moved from clients, and to them; in no other count of bytes.
+        tunnel_received_bytes,
+        tunnel_sent_bytes,
         upstream_connections_open,
         upstream_connections_opened,
         upstream_connections_reused,
@@ -128,9 +132,10 @@ counters! {
         requests_refused,
         /// Requests for a host that no service has.
         requests_unrouted,
-        /// Responses to those two, by status class.
+        /// Responses to those two, by status class, and the bytes of their bodies.
         responses_4xx,
         responses_5xx,
+        response_body_bytes,
         /// Tasks that panicked; each cost its own connection.
         panics,
         /// Request records that were thrown away because nobody took them in time.
@@ -238,6 +243,14 @@ impl ServiceCounters {
         class.add(1);
     }
 
+    /// The gateway has answered in the service's place; a status of 0 is nobody there to be answered.
+    pub fn answered(&self, status: u16, body: u64) {
+        if status > 0 {
+            self.response(status);
+        }
+        self.response_body_bytes.add(body);
+    }
+
     pub fn error(&self, error: &Error) {
         self.errors.of(error).add(1);
         match error.side() {
@@ -256,36 +269,19 @@ impl WorkerCounters {
             _ => self.responses_5xx.add(1),
         }
     }
+}
 
-    /// A request, or a connection, that goes no further than the gateway.
-    pub fn refusal(&self, error: &Error) {
-        self.errors.of(error).add(1);
-        self.limit(error);
-        if let Some(answer) = error.answer() {
-            self.response(answer.status);
-        }
-    }
-
-    /// A request that was refused before it had a service.
-    pub fn refused_request(&self, error: &Error) {
-        match error {
-            Error::UnknownService(_) => self.requests_unrouted.add(1),
-            _ => self.requests_refused.add(1),
-        }
-        self.refusal(error);
-    }
-
-    /// Counts the limit that an error speaks of, if it does.
-    pub fn limit(&self, error: &Error) {
-        let limit = match error {
-            Error::Overloaded => &self.limits.connections,
-            Error::TooManyConnections => &self.limits.connections_per_client,
-            Error::TargetTooLong | Error::HeadTooLong => &self.limits.head_bytes,
-            Error::TooManyFields => &self.limits.header_count,
-            Error::BodyTooLong => &self.limits.body_bytes,
-            _ => return,
-        };
-        limit.add(1);
+impl LimitCounters {
+    /// The limit that an error speaks of, with its name in the configuration.
+    pub fn of(&self, error: &Error) -> Option<(&Counter, &'static str)> {
+        Some(match error {
+            Error::Overloaded => (&self.connections, "connections"),
+            Error::TooManyConnections => (&self.connections_per_client, "connections_per_client"),
+            Error::TargetTooLong | Error::HeadTooLong => (&self.head_bytes, "head_bytes"),
+            Error::TooManyFields => (&self.header_count, "header_count"),
+            Error::BodyTooLong => (&self.body_bytes, "body_bytes"),
+            _ => return None,
+        })
     }
 }
 
@@ -304,94 +300,44 @@ impl MethodCounters {
     }
 }
 
-impl ErrorCounters {
-    pub fn of(&self, error: &Error) -> &Counter {
-        match error {
-            Error::BadRequest(_) => &self.bad_request,
-            Error::BadHost(_) => &self.bad_host,
-            Error::TargetTooLong => &self.target_too_long,
-            Error::HeadTooLong => &self.head_too_long,
-            Error::TooManyFields => &self.too_many_fields,
-            Error::BodyTooLong => &self.body_too_long,
-            Error::HeadTimeout => &self.head_timeout,
-            Error::BodyTimeout => &self.body_timeout,
-            Error::NotImplemented(_) => &self.not_implemented,
-            Error::Loop => &self.request_loop,
-            Error::Version => &self.version,
-            Error::UnknownService(_) => &self.unknown_service,
-            Error::NotListening => &self.not_listening,
-            Error::HeldTooLong => &self.held_too_long,
-            Error::Overloaded => &self.overloaded,
-            Error::TooManyConnections => &self.too_many_connections,
-            Error::Connect(_) => &self.connect,
-            Error::ConnectTimeout => &self.connect_timeout,
-            Error::ResponseTimeout => &self.response_timeout,
-            Error::UpstreamClosed => &self.upstream_closed,
-            Error::BadResponse(_) => &self.bad_response,
-            Error::ClientGone => &self.client_gone,
-        }
-    }
-}
-
-/// The counters of one service over all workers. Lives as long as the service's name does.
-#[derive(Default)]
-pub struct ServiceStats {
-    workers: Mutex<BTreeMap<usize, Arc<ServiceCounters>>>,
-}
-
-impl ServiceStats {
-    /// The counters that worker `index` writes, the same ones after a restart of the worker.
-    pub fn of_worker(&self, index: usize) -> Arc<ServiceCounters> {
-        Arc::clone(self.workers.lock().entry(index).or_default())
-    }
-
-    pub fn totals(&self) -> ServiceTotals {
-        let mut totals = ServiceTotals::default();
-        for counters in self.workers.lock().values() {
-            totals.add(counters);
-        }
-        totals
-    }
-}
-
-/// Services that are in the table no more, so that what they counted stays in the sum.
-#[derive(Default)]
-pub struct Gone {
-    /// Requests may still be under way.
-    ending: Vec<Arc<ServiceStats>>,
-    ended: ServiceTotals,
-}
-
-impl Gone {
-    pub fn add(&mut self, stats: Arc<ServiceStats>) {
-        self.settle();
-        self.ending.push(stats);
-    }
-
-    /// Keeps only the sum of those that nobody else refers to.
-    fn settle(&mut self) {
-        self.ending.retain(|stats| {
-            let referred = Arc::strong_count(stats) > 1;
-            if !referred {
-                self.ended.merge(&stats.totals());
+/// What each error is called, and counted as.
+macro_rules! kinds {
+    ($($error:pat => $kind:ident,)*) => {
+        impl ErrorCounters {
+            pub fn of(&self, error: &Error) -> &Counter {
+                match error { $($error => &self.$kind,)* }
             }
-            referred
-        });
-    }
+        }
 
-    pub fn totals(&mut self) -> ServiceTotals {
-        self.settle();
-        let mut totals = self.ended.clone();
-        self.ending.iter().for_each(|stats| totals.merge(&stats.totals()));
-        totals
-    }
+        impl Error {
+            pub fn kind(&self) -> &'static str {
+                match self { $($error => stringify!($kind),)* }
+            }
+        }
+    };
 }
 
-/// Everything counted, in one snapshot.
-#[derive(Debug, Serialize)]
-pub struct Stats {
-    pub gateway: WorkerTotals,
-    /// Over all services, those included that are gone.
-    pub total: ServiceTotals,
-    pub services: BTreeMap<String, ServiceTotals>,
+kinds! {
+    Error::BadRequest(_) => bad_request,
+    Error::BadHost(_) => bad_host,
+    Error::TargetTooLong => target_too_long,
+    Error::HeadTooLong => head_too_long,
+    Error::TooManyFields => too_many_fields,
+    Error::BodyTooLong => body_too_long,
+    Error::HeadTimeout => head_timeout,
+    Error::BodyTimeout => body_timeout,
+    Error::NotImplemented(_) => not_implemented,
+    Error::Loop => request_loop,
+    Error::Version => version,
+    Error::UnknownService(_) => unknown_service,
+    Error::NotListening => not_listening,
+    Error::HeldTooLong => held_too_long,
+    Error::Overloaded => overloaded,
+    Error::TooManyConnections => too_many_connections,
+    Error::Connect(_) => connect,
+    Error::ConnectTimeout => connect_timeout,
+    Error::ResponseTimeout => response_timeout,
+    Error::UpstreamClosed => upstream_closed,
+    Error::BadResponse(_) => bad_response,
+    Error::ClientGone => client_gone,
 }

@@ -47,9 +47,17 @@ pub struct Service {
     pub upstreams: Vec<UpstreamAddr>,
     pub stats: Arc<ServiceStats>,
     retired: AtomicBool,
+    /// It could not be reached the last time that a connection was opened.
+    down: AtomicBool,
 }
 
 impl Service {
+    /// Whether that it could be reached just now, or could not, is news.
+    pub fn turned(&self, up: bool) -> bool {
+        // Mostly it is none, and then nothing is written that other workers would have to read.
+        self.down.load(Ordering::Relaxed) == up && self.down.swap(!up, Ordering::Relaxed) == up
+    }
+
     /// No longer in the table: workers drop its idle connections.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
@@ -163,6 +171,7 @@ impl Table {
                     name: name.clone(),
                     upstreams,
                     retired: AtomicBool::new(false),
+                    down: AtomicBool::new(false),
                 })
             }
         };

@@ -82,8 +82,8 @@ pub async fn join(
     }
 
     let pump = |moved| Pump { pool: &worker.buffers, idle, quiet_until: &quiet_until, moved };
-    let up = pump(&counters.request_body_bytes);
-    let down = pump(&counters.response_body_bytes);
+    let up = pump(&counters.tunnel_received_bytes);
+    let down = pump(&counters.tunnel_sent_bytes);
     let mut up = pin!(up.run(client, upstream, from_client));
     let mut down = pin!(down.run(upstream, client, from_upstream));
     let (mut up_done, mut down_done) = (false, false);

@@ -19,6 +19,7 @@ use crate::clients::Admitted;
 use crate::connection;
 use crate::gateway::{Phase, Shared, WorkerError};
 use crate::ids;
+use crate::observe::Notice;
 use crate::routes::Routes;
 use crate::stats::WorkerCounters;
 
@@ -154,8 +155,9 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                 }
             }
             Err(error) if concerns_one_connection(&error) => {}
-            Err(_) => {
+            Err(error) => {
                 worker.counters.accept_errors.add(1);
+                worker.shared.observer.notice(Notice::Accept, || error.to_string());
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -250,6 +252,7 @@ impl Drop for Open {
         let worker = &self.worker;
         if std::thread::panicking() {
             worker.counters.panics.add(1);
+            worker.shared.observer.notice(Notice::Panic, String::new);
         }
         if self.limited {
             worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
@@ -270,6 +273,7 @@ impl HeldRequest {
         if held.fetch_add(1, Ordering::Relaxed) >= worker.shared.config.limits.held_requests {
             held.fetch_sub(1, Ordering::Relaxed);
             worker.counters.limits.held_requests.add(1);
+            worker.shared.observer.notice(Notice::Limit, || "held_requests".into());
             return None;
         }
         Some(HeldRequest(Rc::clone(worker)))

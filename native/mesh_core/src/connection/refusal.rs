@@ -6,8 +6,10 @@ use std::pin::pin;
 use std::task::Poll;
 
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{Connection, Next, Refused};
+use crate::account::{Ended, Head};
 use crate::error::Error;
 use crate::http1::head::{Found, HeadScan};
 use crate::http1::request::{BodyLength, Method, RequestInfo};
@@ -20,7 +22,7 @@ use crate::worker::Worker;
 pub fn turn_away(worker: &Worker, stream: TcpStream) {
     let counters = &worker.counters;
     counters.connections_refused.add(1);
-    counters.refusal(&Error::Overloaded);
+    worker.refusal(&Error::Overloaded);
     if let Some(answer) = Error::Overloaded.answer() {
         let mut out = Vec::new();
         let framing = Framing { keep_alive: false, head_only: false, minor: 1 };
@@ -29,21 +31,44 @@ pub fn turn_away(worker: &Worker, stream: TcpStream) {
     }
 }
 
+/// How an answer of the gateway's went.
+pub(super) struct Replied {
+    pub next: Next,
+    /// 0: nobody was there to be answered.
+    pub status: u16,
+    /// Bytes of its body.
+    pub sent: u64,
+}
+
 impl Connection {
     pub(super) async fn refuse(&mut self, refused: Refused) -> Next {
-        self.worker.counters.refused_request(&refused.error);
+        if refused.info.is_none() {
+            self.draft = self.worker.draft(&self.peer, Instant::now(), Head::default);
+        }
+        self.worker.refused_request(&refused.error);
         // The head has been left where it is: whatever comes next would be taken for it.
         let whole = match refused.info {
             Some(info) if info.body == BodyLength::None => self.skip_head(),
             _ => false,
         };
-        self.reply(&refused.error, refused.info, whole).await
+        let replied = self.reply(&refused.error, refused.info, whole).await;
+        let ended = Ended {
+            status: replied.status,
+            minor: refused.info.map_or(1, |info| info.minor),
+            sent: replied.sent,
+            ..Ended::default()
+        };
+        let draft = self.draft.take();
+        self.worker.record_refusal(draft, &self.request_id, &refused.error, ended);
+        replied.next
     }
 
     /// Answers a connection that will not be served.
     pub(super) async fn refuse_all(&mut self, error: &Error) -> Next {
-        self.worker.counters.refusal(error);
-        self.reply(error, None, false).await
+        self.worker.refusal(error);
+        let replied = self.reply(error, None, false).await;
+        self.worker.counters.response_body_bytes.add(replied.sent);
+        replied.next
     }
 
     /// Drops the head of a well-formed request that was refused.
@@ -63,8 +88,10 @@ impl Connection {
         error: &Error,
         info: Option<RequestInfo>,
         whole: bool,
-    ) -> Next {
-        let Some(answer) = error.answer() else { return Next::Close };
+    ) -> Replied {
+        let Some(answer) = error.answer() else {
+            return Replied { next: Next::Close, status: 0, sent: 0 };
+        };
         let framing = Framing {
             keep_alive: whole && info.is_some_and(|i| i.keep_alive) && !self.worker.draining.get(),
             // A head that is malformed further on still says what must not be answered with a body.
@@ -77,7 +104,7 @@ impl Connection {
         }
         let prefer = info.map_or(Prefer::Text, |i| i.prefer);
         let mut out = self.worker.take_head();
-        reply::write(&answer, prefer, framing, &self.request_id, &mut out);
+        let body = reply::write(&answer, prefer, framing, &self.request_id, &mut out);
         let idle = self.worker.shared.config.timeouts.idle;
         self.timer.set(idle);
         let written = {
@@ -90,11 +117,12 @@ impl Connection {
             .await
         };
         self.worker.give_head(out);
-        match (written, framing.keep_alive) {
+        let next = match (written, framing.keep_alive) {
             (false, _) => Next::Close,
             (true, true) => Next::Request,
             (true, false) if whole => Next::Close,
             (true, false) => Next::Linger,
-        }
+        };
+        Replied { next, status: answer.status, sent: if written { body } else { 0 } }
     }
 }

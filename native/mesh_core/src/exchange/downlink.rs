@@ -46,7 +46,7 @@ impl Downlink<'_> {
             let (info, to) = self.read_head().await?;
             match info.status {
                 101 => {
-                    self.state.response_started.set(true);
+                    self.state.response_started.set(Some(101));
                     self.write_reply().await?;
                     return Ok(Passed {
                         status: 101,
@@ -65,7 +65,7 @@ impl Downlink<'_> {
                     }
                 }
                 status => {
-                    self.state.response_started.set(true);
+                    self.state.response_started.set(Some(status));
                     self.pass_body(&info).await?;
                     return Ok(Passed {
                         status,
@@ -177,7 +177,7 @@ impl Downlink<'_> {
         after: &[u8],
     ) -> Result<(), Error> {
         let part = &self.received.filled()[..written];
-        self.counters.response_body_bytes.add((before.len() + written + after.len()) as u64);
+        self.state.sent(self.counters, before.len() + written + after.len());
         // Small parts are cheaper to copy than to gather.
         self.reply.extend_from_slice(before);
         if written <= SMALL {

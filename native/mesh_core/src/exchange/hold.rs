@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::Error;
+use crate::observe::Notice;
 use crate::upstream::{Lent, LocalService, Want};
 use crate::worker::{HeldRequest, Worker};
 
@@ -51,5 +52,19 @@ pub async fn lend(
 }
 
 async fn try_lend(worker: &Worker, service: &LocalService, want: Want) -> Result<Lent, Error> {
-    service.lend(want, worker.connect_timeout(), worker.oldest_idle()).await
+    let lent = service.lend(want, worker.connect_timeout(), worker.oldest_idle()).await;
+    let up = match &lent {
+        Ok(lent) if lent.reused => None,
+        Ok(_) => Some(true),
+        // That an endpoint does not listen is what the routes say; nobody needs to be told.
+        Err(Error::NotListening) => None,
+        Err(_) => Some(false),
+    };
+    if let Some(up) = up
+        && service.service.turned(up)
+    {
+        let notice = if up { Notice::UpstreamUp } else { Notice::UpstreamDown };
+        worker.shared.observer.notice(notice, || service.service.name.clone());
+    }
+    lent
 }

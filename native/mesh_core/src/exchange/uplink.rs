@@ -131,7 +131,7 @@ impl Uplink<'_> {
 
     /// Drops what has been passed on and appends the tail, if this was the end.
     fn after_part(&mut self, consumed: usize, out: &mut Vec<u8>) {
-        self.counters.request_body_bytes.add(consumed as u64);
+        self.state.received(self.counters, consumed);
         self.input.consume(consumed);
         // The next part goes through the buffer that was used last, by whomever: it is in the cache.
         self.input.give_back(self.pool);

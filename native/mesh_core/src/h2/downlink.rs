@@ -29,7 +29,6 @@ pub struct Downlink<'a> {
 
 /// A response that was passed on whole.
 pub struct Passed {
-    pub status: u16,
     pub upstream_keep_alive: bool,
     /// The stream and the upstream connection are a WebSocket's from now on.
     pub is_tunnel: bool,
@@ -42,10 +41,10 @@ impl Downlink<'_> {
             let (info, head) = self.read_head().await?;
             match info.status {
                 101 => {
-                    self.state.response_started.set(true);
+                    self.state.response_started.set(Some(200));
                     self.client.head(head, false)?;
                     self.state.marks.wrote();
-                    return Ok(Passed { status: 200, upstream_keep_alive: false, is_tunnel: true });
+                    return Ok(Passed { upstream_keep_alive: false, is_tunnel: true });
                 }
                 100..=199 => {
                     interim += 1;
@@ -55,12 +54,12 @@ impl Downlink<'_> {
                     self.client.inform(head)?;
                 }
                 status => {
-                    self.state.response_started.set(true);
+                    self.state.response_started.set(Some(status));
                     self.client.head(head, info.body == BodyLength::None)?;
                     self.state.marks.wrote();
                     self.pass_body(&info).await?;
                     let upstream_keep_alive = info.keep_alive;
-                    return Ok(Passed { status, upstream_keep_alive, is_tunnel: false });
+                    return Ok(Passed { upstream_keep_alive, is_tunnel: false });
                 }
             }
         }
@@ -150,7 +149,7 @@ impl Downlink<'_> {
             self.client.data(part, end, &self.state.down).await?;
             self.state.marks.wrote();
         }
-        self.counters.response_body_bytes.add(written as u64);
+        self.state.sent(self.counters, written);
         self.received.consume(consumed);
         self.received.give_back(&self.worker.buffers);
         Ok(())

@@ -31,7 +31,6 @@ pub struct Exchange<'a> {
 
 /// How an exchange ended that did not fail.
 pub struct Finished {
-    pub status: u16,
     pub tunnel: Option<Upgraded>,
 }
 
@@ -96,14 +95,14 @@ impl Exchange<'_> {
                         service: self.accepted.service,
                         body: self.body,
                     };
-                    return Ok(Finished { status: passed.status, tunnel: Some(tunnel) });
+                    return Ok(Finished { tunnel: Some(tunnel) });
                 }
                 Ok(passed) => {
                     let reusable = passed.upstream_keep_alive && self.state.request_sent.get();
                     let service = &self.accepted.service;
                     recycle(self.worker, service, lent, received, reusable);
                     self.worker.give_head(self.accepted.head);
-                    return Ok(Finished { status: passed.status, tunnel: None });
+                    return Ok(Finished { tunnel: None });
                 }
             }
         }

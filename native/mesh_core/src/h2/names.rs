@@ -4,6 +4,7 @@
 use http::header;
 use http::request::Parts;
 
+use crate::account::Head;
 use crate::ids::{self, Line, RequestId};
 use crate::reply::Prefer;
 use crate::worker::Worker;
@@ -16,6 +17,21 @@ pub fn request_id(worker: &Worker, parts: &Parts) -> RequestId {
     match single(parts, "x-request-id").valid(ids::is_request_id) {
         Some(given) => RequestId::Given(given.into()),
         None => RequestId::Made(worker.ids.id()),
+    }
+}
+
+/// What a record says of a request, checked or not.
+pub fn head(parts: &Parts) -> Head<'_> {
+    let field = |name| parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let trace = single(parts, "traceparent").valid(|parent| ids::trace_id(parent).is_some());
+    Head {
+        method: parts.method.as_str().as_bytes(),
+        host: authority.unwrap_or_else(|| field(header::HOST)),
+        path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
+        user_agent: field(header::USER_AGENT),
+        referer: field(header::REFERER),
+        trace_id: trace.and_then(ids::trace_id).unwrap_or(b""),
     }
 }
 

@@ -49,8 +49,8 @@ pub fn accept(
     parts: &Parts,
     request_id: &RequestId,
     ended: bool,
+    head_read: Instant,
 ) -> Result<Accepted, Error> {
-    let head_read = Instant::now();
     let worker = &session.worker;
     let limits = &worker.shared.config.limits;
     if parts.headers.len() > limits.header_count {

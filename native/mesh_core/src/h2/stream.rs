@@ -9,17 +9,19 @@ use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream};
 use bytes::Bytes;
 use http::{Method, Request};
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::connection::Running;
 use super::exchange::{Exchange, Upgraded};
 use super::request::{self, Accepted};
 use super::{names, response, tunnel};
-use crate::connection::InFlight;
+use crate::account::{Ended, InFlight};
 use crate::error::Error;
 use crate::exchange::State;
 use crate::http1::request::BodyLength;
 use crate::ids::RequestId;
+use crate::observe::Draft;
 use crate::reply::Prefer;
 
 pub async fn serve(running: Running, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -32,16 +34,23 @@ pub async fn serve(running: Running, request: Request<RecvStream>, respond: Send
         request_id: names::request_id(&session.worker, &parts),
     };
     let ended = body.is_end_stream();
-    let accepted = match request::accept(&session, &parts, &manner.request_id, ended) {
+    let head_read = Instant::now();
+    let worker = &session.worker;
+    let draft = worker.draft(&session.peer, head_read, || names::head(&parts));
+    let accepted = request::accept(&session, &parts, &manner.request_id, ended, head_read);
+    let accepted = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
-            session.worker.counters.refused_request(&error);
-            manner.answer(&client, &error);
+            worker.refused_request(&error);
+            let (status, sent) = manner.answer(&client, &error);
+            let ended = Ended { minor: 2, ..Ended::default() }.answered(status, sent);
+            worker.record_refusal(draft, &manner.request_id, &error, ended);
             return;
         }
     };
     drop(parts);
-    let Some(upgraded) = exchange(&running, &client, &manner, accepted, body).await else { return };
+    let exchange = exchange(&running, &client, &manner, accepted, body, draft);
+    let Some(upgraded) = exchange.await else { return };
     running.becomes_tunnel();
     let mut tunnel = pin!(tunnel::run(&session.worker, &client, upgraded));
     poll_fn(|cx| match client.poll_gone(cx) {
@@ -58,6 +67,7 @@ async fn exchange(
     manner: &Manner,
     accepted: Accepted,
     body: RecvStream,
+    draft: Option<Draft>,
 ) -> Option<Upgraded> {
     let session = &running.session;
     let service = Rc::clone(&accepted.service);
@@ -67,27 +77,36 @@ async fn exchange(
     let state = State::new(config, accepted.body == BodyLength::None, accepted.head_read);
     let exchange = Exchange { worker: &session.worker, client, body, accepted, state: &state };
     let result = exchange.run().await;
-    state.marks.took().record(&counters.latency);
+    let mut ended = Ended::of(&state, 2);
+    ended.took.record(&counters.latency);
     drop(in_flight);
+    let started = ended.status > 0;
+    if started {
+        counters.response(ended.status);
+    }
+    let record = |ended| session.worker.record(draft, &manner.request_id, Some(&service), ended);
     let error = match result {
         Ok(finished) => {
-            counters.response(finished.status);
+            record(ended);
             session.judge(true);
             return finished.tunnel;
         }
         Err(error) => error,
     };
     counters.error(&error);
-    session.worker.counters.limit(&error);
+    session.worker.limit(&error);
     session.judge(!matches!(error, Error::ClientGone));
-    if state.response_started.get() {
+    if started {
         client.reset(match error {
             Error::ClientGone => Reason::CANCEL,
             _ => Reason::INTERNAL_ERROR,
         });
-    } else if let Some(status) = manner.answer(client, &error) {
-        counters.response(status);
+    } else {
+        let (status, sent) = manner.answer(client, &error);
+        counters.answered(status, sent);
+        ended = ended.answered(status, sent);
     }
+    record(ended.failed(&error));
     None
 }
 
@@ -99,13 +118,15 @@ struct Manner {
 }
 
 impl Manner {
-    /// Answers in the gateway's own name, if there is anybody to be answered; with which status.
-    fn answer(&self, client: &Client, error: &Error) -> Option<u16> {
-        let answer = error.answer()?;
+    /// Answers in the gateway's own name, if there is anybody to be answered; with which status,
+    /// and a body of how many bytes.
+    fn answer(&self, client: &Client, error: &Error) -> (u16, u64) {
+        let Some(answer) = error.answer() else { return (0, 0) };
         let (head, body) = response::answer(&answer, self.prefer, &self.request_id);
         let body = if self.is_head { String::new() } else { body };
+        let sent = body.len() as u64;
         // Fails only when nobody is there any more.
         let _ = client.answer(head, body);
-        Some(answer.status)
+        (answer.status, sent)
     }
 }

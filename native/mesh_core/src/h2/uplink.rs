@@ -81,7 +81,7 @@ impl Uplink<'_> {
     async fn pass_part(&mut self, out: &mut Vec<u8>) -> Result<bool, Stop> {
         let part = poll_fn(|cx| self.poll_part(cx, out)).await.map_err(Stop::Failed)?;
         self.write(out).await?;
-        self.counters.request_body_bytes.add(part.bytes as u64);
+        self.state.received(self.counters, part.bytes);
         // Fails only when the client is gone, which others notice.
         let _ = self.body.flow_control().release_capacity(part.bytes);
         out.clear();

@@ -356,6 +356,20 @@ impl RequestHead<'_, '_> {
         self.method
     }
 
+    /// The path of the target, and its query.
+    pub fn path(&self) -> &str {
+        match self.target {
+            Target::AsIs(target) => target,
+            Target::Absolute(_, path) => path,
+        }
+    }
+
+    /// The first field of this name, or nothing.
+    pub fn first(&self, name: &str) -> &[u8] {
+        let found = self.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
+        found.map_or(b"", |h| h.value)
+    }
+
     /// The client's id for the request, where it gave a single and sane one.
     pub fn request_id(&self) -> Option<&[u8]> {
         let given = self.request_id.valid(ids::is_request_id)?;

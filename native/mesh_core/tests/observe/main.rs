@@ -5,3 +5,4 @@ mod support;
 
 mod counters;
 mod ids;
+mod records;

@@ -1,0 +1,97 @@
+//! Moments as log lines have them, in UTC. Worked out once for each second.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// Tells calendar time from the moments that records have.
+pub struct Clock {
+    now: (Instant, SystemTime),
+    second: u64,
+    text: String,
+    style: Style,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// `10/Oct/2000:13:55:36 +0000`
+    Common,
+    /// `2000-10-10T13:55:36`, to which milliseconds are added.
+    Iso,
+}
+
+impl Clock {
+    pub fn new(style: Style) -> Clock {
+        let now = (Instant::now(), SystemTime::now());
+        Clock { now, second: u64::MAX, text: String::new(), style }
+    }
+
+    /// Sets it anew: the calendar's clock may have been put right.
+    pub fn begin(&mut self) {
+        self.now = (Instant::now(), SystemTime::now());
+    }
+
+    /// The text of the second, and the milliseconds in it.
+    pub fn tell(&mut self, at: Instant) -> (&str, u32) {
+        let ago = self.now.0.saturating_duration_since(at);
+        let time = self.now.1.checked_sub(ago).unwrap_or(UNIX_EPOCH);
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        if since.as_secs() != self.second {
+            self.second = since.as_secs();
+            self.text = text(self.second, self.style);
+        }
+        (&self.text, since.subsec_millis())
+    }
+}
+
+fn text(second: u64, style: Style) -> String {
+    let (day, second) = (second / 86_400, second % 86_400);
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    let (year, month, day) = date(day);
+    match style {
+        Style::Common => {
+            let name = MONTHS[month as usize - 1];
+            format!("{day:02}/{name}/{year:04}:{h:02}:{m:02}:{s:02} +0000")
+        }
+        Style::Iso => format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}"),
+    }
+}
+
+/// The Gregorian date of a day since 1970-01-01. Years are counted from March, so that the leap day
+/// is the last one.
+fn date(day: u64) -> (u64, u64, u64) {
+    let day = day + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_become_dates() {
+        assert_eq!(text(0, Style::Common), "01/Jan/1970:00:00:00 +0000");
+        assert_eq!(text(971_186_136, Style::Common), "10/Oct/2000:13:55:36 +0000");
+        assert_eq!(text(951_782_399, Style::Iso), "2000-02-28T23:59:59");
+        assert_eq!(text(951_782_400, Style::Iso), "2000-02-29T00:00:00");
+        assert_eq!(text(4_107_542_400, Style::Iso), "2100-03-01T00:00:00");
+        assert_eq!(text(1_735_689_599, Style::Iso), "2024-12-31T23:59:59");
+    }
+
+    #[test]
+    fn a_moment_is_told_by_how_long_ago_it_was() {
+        let mut clock = Clock::new(Style::Iso);
+        clock.now.1 = UNIX_EPOCH + Duration::from_secs(86_400);
+        let at = clock.now.0.checked_sub(Duration::from_millis(1500));
+        if let Some(at) = at {
+            assert_eq!(clock.tell(at), ("1970-01-01T23:59:58", 500));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Lines of an access log.
+
+use std::io::Write;
+
+use serde::Deserialize;
+
+use super::clock::{Clock, Style};
+use super::escape;
+use super::record::{Field, Record};
+use crate::error::Side;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Common,
+    Combined,
+    Json,
+    Logfmt,
+}
+
+pub struct Formatter {
+    format: Format,
+    clock: Clock,
+}
+
+impl Formatter {
+    pub fn new(format: Format) -> Formatter {
+        let style = match format {
+            Format::Common | Format::Combined => Style::Common,
+            Format::Json | Format::Logfmt => Style::Iso,
+        };
+        Formatter { format, clock: Clock::new(style) }
+    }
+
+    /// Before each batch.
+    pub fn begin(&mut self) {
+        self.clock.begin();
+    }
+
+    /// A line without its end.
+    pub fn line(&mut self, record: &Record) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        self.write(record, &mut out);
+        out.pop();
+        out
+    }
+
+    pub fn write(&mut self, record: &Record, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Common => self.common(record, out),
+            Format::Combined => {
+                self.common(record, out);
+                out.push(b' ');
+                or_dash(record, Field::Referer, out);
+                out.push(b' ');
+                or_dash(record, Field::UserAgent, out);
+            }
+            Format::Json => self.pairs::<Json>(record, out),
+            Format::Logfmt => self.pairs::<Logfmt>(record, out),
+        }
+        out.push(b'\n');
+    }
+
+    fn common(&mut self, record: &Record, out: &mut Vec<u8>) {
+        escape::bare(record.fields.get(Field::Client), out);
+        out.extend_from_slice(b" - - [");
+        out.extend_from_slice(self.clock.tell(record.began).0.as_bytes());
+        out.extend_from_slice(b"] \"");
+        if record.fields.get(Field::Method).is_empty() {
+            out.push(b'-');
+        } else {
+            escape::bare(record.fields.get(Field::Method), out);
+            out.push(b' ');
+            escape::bare(record.fields.get(Field::Path), out);
+            out.push(b' ');
+            out.extend_from_slice(protocol(record));
+        }
+        out.extend_from_slice(b"\" ");
+        if record.status == 0 {
+            out.push(b'-');
+        } else {
+            number(record.status.into(), out);
+        }
+        out.push(b' ');
+        number(record.sent, out);
+    }
+
+    fn pairs<S: Pairs>(&mut self, record: &Record, out: &mut Vec<u8>) {
+        out.extend_from_slice(S::OPEN);
+        let (second, millis) = self.clock.tell(record.began);
+        S::name("time", out);
+        let from = out.len();
+        // Cannot fail: a vector takes everything.
+        let _ = write!(out, "{second}.{millis:03}Z");
+        S::quote_from(from, out);
+        for (name, field) in [
+            ("service", Field::Service),
+            ("client", Field::Client),
+            ("host", Field::Host),
+            ("method", Field::Method),
+            ("path", Field::Path),
+        ] {
+            S::text(name, record.fields.get(field), out);
+        }
+        S::text("protocol", protocol(record), out);
+        S::number("status", record.status.into(), out);
+        S::number("bytes_in", record.received, out);
+        S::number("bytes_out", record.sent, out);
+        S::millis("duration_ms", record.took.total, out);
+        if let Some(nanos) = record.took.first_byte {
+            S::millis("first_byte_ms", nanos, out);
+        }
+        if let Some(nanos) = record.took.gateway {
+            S::millis("gateway_ms", nanos, out);
+        }
+        for (name, field) in [
+            ("request_id", Field::RequestId),
+            ("trace_id", Field::TraceId),
+            ("referer", Field::Referer),
+            ("user_agent", Field::UserAgent),
+        ] {
+            let text = record.fields.get(field);
+            if !text.is_empty() {
+                S::text(name, text, out);
+            }
+        }
+        if let Some((error, side)) = record.error {
+            S::text("error", error.as_bytes(), out);
+            S::text("side", side_name(side).as_bytes(), out);
+        }
+        out.extend_from_slice(S::CLOSE);
+    }
+}
+
+pub fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Downstream => "downstream",
+        Side::Upstream => "upstream",
+        Side::Gateway => "gateway",
+    }
+}
+
+fn protocol(record: &Record) -> &'static [u8] {
+    match record.minor {
+        0 => b"HTTP/1.0",
+        1 => b"HTTP/1.1",
+        _ => b"HTTP/2",
+    }
+}
+
+fn or_dash(record: &Record, field: Field, out: &mut Vec<u8>) {
+    match record.fields.get(field) {
+        b"" => out.extend_from_slice(b"\"-\""),
+        text => escape::quoted(text, out),
+    }
+}
+
+fn number(number: u64, out: &mut Vec<u8>) {
+    let _ = write!(out, "{number}");
+}
+
+/// Names and values, in one style or another.
+trait Pairs {
+    const OPEN: &'static [u8];
+    const CLOSE: &'static [u8];
+
+    fn name(name: &str, out: &mut Vec<u8>);
+
+    fn value(text: &[u8], out: &mut Vec<u8>);
+
+    /// Quotes what was written from `from` on, if the style would.
+    fn quote_from(from: usize, out: &mut Vec<u8>);
+
+    fn text(name: &str, text: &[u8], out: &mut Vec<u8>) {
+        Self::name(name, out);
+        Self::value(text, out);
+    }
+
+    fn number(name: &str, value: u64, out: &mut Vec<u8>) {
+        Self::name(name, out);
+        number(value, out);
+    }
+
+    fn millis(name: &str, nanos: u64, out: &mut Vec<u8>) {
+        Self::name(name, out);
+        let _ = write!(out, "{}.{:03}", nanos / 1_000_000, nanos / 1000 % 1000);
+    }
+}
+
+struct Json;
+
+impl Pairs for Json {
+    const OPEN: &'static [u8] = b"{";
+    const CLOSE: &'static [u8] = b"}";
+
+    fn name(name: &str, out: &mut Vec<u8>) {
+        if out.last() != Some(&b'{') {
+            out.push(b',');
+        }
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+    }
+
+    fn value(text: &[u8], out: &mut Vec<u8>) {
+        escape::json(text, out);
+    }
+
+    fn quote_from(from: usize, out: &mut Vec<u8>) {
+        out.insert(from, b'"');
+        out.push(b'"');
+    }
+}
+
+struct Logfmt;
+
+impl Pairs for Logfmt {
+    const OPEN: &'static [u8] = b"";
+    const CLOSE: &'static [u8] = b"";
+
+    fn name(name: &str, out: &mut Vec<u8>) {
+        if out.last().is_some_and(|last| *last != b'\n') {
+            out.push(b' ');
+        }
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'=');
+    }
+
+    fn value(text: &[u8], out: &mut Vec<u8>) {
+        escape::logfmt(text, out);
+    }
+
+    fn quote_from(_from: usize, _out: &mut Vec<u8>) {}
+}
