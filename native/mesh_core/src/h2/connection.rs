@@ -27,7 +27,7 @@ use crate::worker::{OnlyTunnels, Open, Worker};
 
 /// Patience with a client that has been told to go and has nothing under way: to answer, and to
 /// take what is left for it.
-const CLOSING: Duration = Duration::from_secs(10);
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// What the streams of a connection share. Lives until the last of them has ended.
 pub struct Session {

@@ -2,23 +2,23 @@
 //! was known for one, and stays reachable when the connection is done with it.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::CONNECTION_WINDOW;
 use crate::buffer::Buf;
+use crate::io::shut_down_writing;
 use crate::stall::Stall;
 use crate::worker::Worker;
 
 /// How long a closed connection is read on, so that the client gets to see the last frames before
-/// a reset would discard them.
+/// a reset would discard them. No more is read than an honest client may have had on its way.
 const LINGER: Duration = Duration::from_secs(2);
 
 pub struct Socket {
@@ -114,26 +114,26 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Fails only when the client is gone already.
-        let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
+        let _ = shut_down_writing(&*self.stream);
         Poll::Ready(Ok(()))
     }
 }
 
 /// Says that nothing more will come, and reads what still does, for a moment.
 pub async fn linger(stream: &TcpStream) {
-    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
+    if shut_down_writing(stream).is_err() {
         return;
     }
     let drained = async {
         let mut nowhere = [0; 4096];
-        while stream.readable().await.is_ok() {
+        let mut left = CONNECTION_WINDOW as usize;
+        while left > 0 && stream.readable().await.is_ok() {
             match stream.try_read(&mut nowhere) {
-                Ok(n) if n > 0 => {}
+                Ok(n) if n > 0 => left = left.saturating_sub(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 _ => return,
             }
         }
     };
-    // Bounded as a whole: what a client sends now is for nobody.
     let _ = timeout(LINGER, drained).await;
 }

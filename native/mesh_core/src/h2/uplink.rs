@@ -15,7 +15,7 @@ use crate::http1::fields::forbidden_in_trailer;
 use crate::http1::request::{BodyLength, field};
 use crate::io::Stream;
 use crate::stats::ServiceCounters;
-use crate::timer::after;
+use crate::timer::{after, deadline};
 
 /// How much of a body is gathered for one write.
 const GATHER: usize = 64 * 1024;
@@ -42,6 +42,7 @@ impl Uplink<'_> {
             Err(Stop::Upstream) => {
                 self.state.upstream_write_failed.set(true);
                 // Its response, if there is one, is the downlink's to find.
+                self.state.expect_response(deadline(self.timeouts.response));
                 pending().await
             }
         }

@@ -1,0 +1,186 @@
+//! WebSockets over HTTP/2 (RFC 8441): an extended CONNECT becomes an upgrade at the endpoint.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use h2::ext::Protocol;
+use http::Request;
+use mesh_core::{Config, UpstreamAddr};
+use sha1_smol::Sha1;
+
+use crate::peer::{Answer, Peer, answer, read, run, send as upload};
+use crate::support::endpoint::{Endpoint, reply};
+use crate::support::eventually;
+use crate::support::mesh::Mesh;
+use crate::support::wire::{self, Request as Seen};
+
+/// An endpoint that takes one WebSocket, and sends back what comes. What it saw comes out of the
+/// channel: the request, and then that the other side has closed.
+fn echo(greeting: &'static str) -> (UpstreamAddr, Receiver<Option<Seen>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = UpstreamAddr::Tcp(listener.local_addr().expect("address"));
+    let (tell, seen) = channel();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("accept");
+        let mut head = Vec::new();
+        while wire::head_size(&head).is_none() {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).expect("a head");
+            head.push(byte[0]);
+        }
+        let (request, _) = wire::request(&head).expect("a request");
+        let key = request.fields.one("sec-websocket-key").expect("one key");
+        // RFC 6455 section 4.2.2.
+        let mut hash = Sha1::new();
+        hash.update(key.as_bytes());
+        hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let accept = STANDARD.encode(hash.digest().bytes());
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n{greeting}"
+        );
+        socket.write_all(response.as_bytes()).expect("write");
+        let _ = tell.send(Some(request));
+        let mut piece = [0; 4096];
+        while let Ok(n) = socket.read(&mut piece) {
+            if n == 0 || socket.write_all(&piece[..n]).is_err() {
+                break;
+            }
+        }
+        let _ = tell.send(None);
+    });
+    (address, seen)
+}
+
+fn connect() -> Request<()> {
+    let mut request = Request::connect("http://a.test/socket/websocket?vsn=2.0.0")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-protocol", "chat")
+        .header("origin", "http://a.test")
+        .body(())
+        .expect("a request");
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    request
+}
+
+/// RFC 8441 sections 3 to 5.
+#[test]
+fn an_extended_connect_becomes_a_tunnel() {
+    let (address, seen) = echo("welcome");
+    let mesh = Mesh::to(Config::default(), &address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        eventually("the setting has come", || peer.requests.is_extended_connect_protocol_enabled());
+        let (response, mut up) = peer.begin(connect(), false).await;
+        let (head, mut down) = response.await.expect("a response").into_parts();
+        assert_eq!(head.status, 200);
+        assert_eq!(head.headers["sec-websocket-protocol"], "chat");
+        for gone in ["sec-websocket-accept", "upgrade", "connection"] {
+            assert!(!head.headers.contains_key(gone), "{gone}");
+        }
+        assert_eq!(down.data().await.expect("data").expect("no error"), "welcome");
+        assert_eq!(mesh.service_stats().tunnels_open, 1);
+        for n in 0..100_u32 {
+            let message = Bytes::from(n.to_string().repeat(100));
+            upload(&mut up, message.clone(), false).await.expect("send");
+            let mut back = Vec::new();
+            while back.len() < message.len() {
+                let data = down.data().await.expect("data").expect("no error");
+                down.flow_control().release_capacity(data.len()).expect("release");
+                back.extend_from_slice(&data);
+            }
+            assert_eq!(back, message);
+        }
+        // RFC 8441 section 5: END_STREAM is the orderly end, both ways.
+        up.send_data(Bytes::new(), true).expect("end");
+        assert!(read(&mut down).await.expect("an orderly end").0.is_empty());
+    });
+    let request = seen.recv().expect("the request").expect("the request");
+    assert_eq!(request.line, "GET /socket/websocket?vsn=2.0.0 HTTP/1.1");
+    assert_eq!(request.fields.all("upgrade"), ["websocket"]);
+    assert_eq!(request.fields.all("connection"), ["Upgrade"]);
+    assert_eq!(request.fields.all("sec-websocket-version"), ["13"]);
+    assert_eq!(request.fields.all("host"), ["a.test"]);
+    assert_eq!(request.fields.all("origin"), ["http://a.test"]);
+    assert!(seen.recv().expect("the end").is_none());
+    mesh.eventually("the tunnel is over", |_| mesh.service_stats().tunnels_open == 0);
+    assert_eq!(mesh.service_stats().tunnels_total, 1);
+}
+
+/// A client that resets the stream, or goes, ends the endpoint's side.
+#[test]
+fn a_reset_ends_the_tunnel() {
+    let (address, seen) = echo("");
+    let mesh = Mesh::to(Config::default(), &address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (response, mut up) = peer.begin(connect(), false).await;
+        assert_eq!(response.await.expect("a response").status(), 200);
+        up.send_reset(h2::Reason::CANCEL);
+        assert!(seen.recv().expect("the request").is_some());
+        assert!(seen.recv().expect("the end").is_none());
+    });
+    mesh.eventually("the tunnel is over", |_| mesh.service_stats().tunnels_open == 0);
+}
+
+/// Tunnels do not hold up a stop.
+#[test]
+fn a_tunnel_is_closed_when_the_gateway_stops() {
+    let (address, seen) = echo("");
+    let mut mesh = Mesh::to(Config::default(), &address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (response, _up) = peer.begin(connect(), false).await;
+        let response = response.await.expect("a response");
+        mesh.eventually("it is a tunnel", |_| mesh.service_stats().tunnels_open == 1);
+        mesh.gateway.stop(None);
+        assert!(seen.recv().expect("the request").is_some());
+        assert!(seen.recv().expect("the end").is_none());
+        drop(response);
+    });
+    mesh.join();
+}
+
+fn refused(response: &str) -> Answer {
+    let endpoint = Endpoint::start();
+    endpoint.script(reply(response));
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (response, _up) = peer.begin(connect(), false).await;
+        answer(response).await.expect("answer")
+    })
+}
+
+/// RFC 8441 section 5 and RFC 6455 section 4.1: only a whole handshake is a tunnel. An endpoint's
+/// refusal is passed on; what would look like success is not.
+#[test]
+fn a_handshake_that_fails_is_no_tunnel() {
+    let forbidden = refused("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+    assert_eq!((forbidden.status.as_u16(), &forbidden.body[..]), (403, &b"no"[..]));
+    assert_eq!(refused("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").status, 502);
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                    Upgrade: websocket\r\n";
+    assert_eq!(refused(&format!("{switched}\r\n")).status, 502);
+    let wrong = format!("{switched}Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
+    assert_eq!(refused(&wrong).status, 502);
+}
+
+/// RFC 8441 section 4: other protocols are not known here.
+#[test]
+fn other_protocols_are_refused() {
+    let endpoint = Endpoint::start();
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let mut request = connect();
+        request.extensions_mut().insert(Protocol::from_static("connect-udp"));
+        let (response, _up) = peer.begin(request, false).await;
+        assert_eq!(answer(response).await.expect("answer").status, 501);
+    });
+    assert!(endpoint.requests().is_empty());
+}
