@@ -11,7 +11,17 @@ defmodule ExServiceMeshRouter do
   functions that ask answer as if it had no services.
   """
 
-  alias ExServiceMeshRouter.{Explanation, Gateway, Host, Names, Native, Routes, Service, Upstream}
+  alias ExServiceMeshRouter.{
+    Explanation,
+    Gateway,
+    Host,
+    Index,
+    Names,
+    Native,
+    Routes,
+    Service,
+    Upstream
+  }
 
   @typedoc """
   A service.
@@ -90,7 +100,8 @@ defmodule ExServiceMeshRouter do
   @spec resolve(module(), String.t()) :: service() | nil
   def resolve(name \\ __MODULE__, host) when is_binary(host) do
     running(name, nil, fn ->
-      with {_rule, _matched, service} <- name |> Gateway.ref() |> Native.resolve(host),
+      with {_rule, _matched, service} <-
+             name |> Gateway.ref() |> Native.resolve(host) |> Index.hide(),
            %Service{} = service <- Routes.find(name, service) do
         Service.public(service)
       end
@@ -114,7 +125,8 @@ defmodule ExServiceMeshRouter do
   def explain(name \\ __MODULE__, host) when is_binary(host) do
     running(name, nil, fn ->
       claims = Routes.claims(name)
-      Explanation.new(host, name |> Gateway.ref() |> Native.resolve(host), claims)
+      resolved = name |> Gateway.ref() |> Native.resolve(host) |> Index.hide()
+      Explanation.new(host, resolved, claims)
     end)
   end
 
@@ -133,7 +145,7 @@ defmodule ExServiceMeshRouter do
   @spec stats(module()) :: map()
   def stats(name \\ __MODULE__) do
     running(name, %{gateway: %{}, services: %{}}, fn ->
-      name |> Gateway.ref() |> Native.stats()
+      name |> Gateway.ref() |> Native.stats() |> Index.hide_stats()
     end)
   end
 

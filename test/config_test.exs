@@ -83,6 +83,19 @@ defmodule ExServiceMeshRouter.ConfigTest do
     assert mistakes(dev_domain: true) =~ "dev_domain: got true, expected"
   end
 
+  test "the index is for development, and only for those who are allowed to see it" do
+    assert {:ok, %{index: nil}} = Config.new([])
+    assert {:ok, %{index: nil}} = Config.new(index: :auto)
+    assert {:ok, %{index: nil}} = Config.new(index: false)
+    assert {:ok, %{index: [_v4, _v6]}} = Config.new(index: true)
+    assert {:ok, %{index: [_v4, _v6, _more]}} = Config.new(index: [allow: ["10.0.0.0/8"]])
+
+    assert mistakes(index: [allow: ["10.0.0.0/99"]]) =~
+             ~s|index.allow: got "10.0.0.0/99", expected|
+
+    assert mistakes(index: :yes) =~ "index: got :yes, expected :auto, true, false, or [allow:"
+  end
+
   test "an unknown key is named with the one that was probably meant" do
     assert mistakes(prot: 4000) =~ "prot: unknown key, did you mean port? Known keys: port, ip,"
 

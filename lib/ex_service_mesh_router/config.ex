@@ -40,6 +40,22 @@ defmodule ExServiceMeshRouter.Config do
   application without a word. It does not depend on which endpoints are up, either. Two endpoints
   with any other host in common are a conflict, and the log names both.
 
+  ## The index
+
+  A page that says what there is: the services with their hosts, where they listen and since when,
+  and what is wrong with them. It answers for hosts that nobody has (with status 404, and a hint at
+  the host that was probably meant), for `localhost` and for the gateway's addresses, as HTML, text
+  or JSON, by `Accept`. A configured `default` comes before it, and so does an endpoint whose host is
+  `localhost`; the page is always at `mesh.localhost`.
+
+  `index: :auto` shows it in development, `true` always, `false` never. Only this machine sees it,
+  and what is named in `index: [allow: ["10.1.0.0/16"]]`, judged by the address that endpoints see in
+  `X-Forwarded-For`; everybody else gets the bare 404. Behind a proxy this needs `trusted_proxies`:
+  without it, every client has the proxy's address.
+
+  A host that could be a stranger's (`rebound.example.com`) is answered with a link to the page and
+  not with the page: otherwise a web site could have its name point to your machine and read it.
+
   ## Behind a load balancer
 
   `trusted_proxies` names the peers that speak for others: their `X-Forwarded-*` and `Forwarded`
@@ -58,7 +74,7 @@ defmodule ExServiceMeshRouter.Config do
   alias ExServiceMeshRouter.{Config.Options, ConfigError}
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
-  @enforce_keys @enforce_keys ++ [:dev_domain, :timeouts, :native]
+  @enforce_keys @enforce_keys ++ [:dev_domain, :index, :timeouts, :native]
   defstruct @enforce_keys
 
   @typedoc "A checked configuration. Its fields are an implementation detail."
@@ -102,6 +118,7 @@ defmodule ExServiceMeshRouter.Config do
       discover: values.discover,
       default: values.default,
       dev_domain: values.dev_domain,
+      index: values.index,
       timeouts: values.timeouts,
       native: native(values, ips)
     }

@@ -7,7 +7,7 @@ defmodule ExServiceMeshRouter.Routes do
 
   require Logger
 
-  alias ExServiceMeshRouter.{DevNames, Gateway, Native, Service}
+  alias ExServiceMeshRouter.{DevNames, Gateway, Index, Native, Service, Upstream}
   alias ExServiceMeshRouter.Routes.{Changes, Table}
 
   def start_link(config),
@@ -22,6 +22,10 @@ defmodule ExServiceMeshRouter.Routes do
 
   @doc "Removes a service. `:error` if there is none."
   def delete(name, key), do: GenServer.call(process_name(name), {:delete, key}, :infinity)
+
+  @doc "Tells where the index listens, or with `nil` that there is none. It is no service."
+  def put_index(name, upstream),
+    do: GenServer.call(process_name(name), {:put_index, upstream}, :infinity)
 
   @doc "Tells where named upstreams are: each name with its addresses."
   def put_addresses(name, addresses),
@@ -56,6 +60,7 @@ defmodule ExServiceMeshRouter.Routes do
       shared: DevNames.shared(config.dev_domain),
       services: services,
       addresses: %{},
+      index: nil,
       table: Table.empty(),
       waiting: [],
       flushing: true
@@ -67,6 +72,11 @@ defmodule ExServiceMeshRouter.Routes do
   @impl true
   def handle_call({:put, services}, from, state) do
     {:noreply, later(%{state | services: Enum.reduce(services, state.services, &add/2)}, from)}
+  end
+
+  def handle_call({:put_index, upstream}, _from, state) do
+    state = flush(%{state | index: upstream && Upstream.to_native(upstream)})
+    {:reply, push(state.table, state), state}
   end
 
   def handle_call({:delete, key}, from, state) do
@@ -111,18 +121,23 @@ defmodule ExServiceMeshRouter.Routes do
 
   defp flush(state) do
     table = Table.build(state.services, state.addresses, state.shared)
-    result = push(table, state)
+    result = if table.rows == state.table.rows, do: :ok, else: push(table, state)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
     if result == :ok, do: Changes.log(state.table, table)
     %{state | table: table, waiting: [], flushing: false}
   end
 
-  defp push(%{rows: same}, %{table: %{rows: same}}), do: :ok
-
   defp push(table, state) do
-    default = if Table.routed?(table, state.default), do: state.default
+    rows = table.rows ++ Index.row(state.index, &is_map_key(table.hosts, &1))
 
-    with {:error, text} <- Native.put_routes(state.gateway, table.rows, default) do
+    default =
+      cond do
+        Table.routed?(table, state.default) -> state.default
+        state.index -> Index.anchor()
+        true -> nil
+      end
+
+    with {:error, text} <- Native.put_routes(state.gateway, rows, default) do
       Logger.error("gateway keeps its old routes, the new ones are refused: #{text}")
       {:error, text}
     end

@@ -19,7 +19,8 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Config, Discovery, Gateway, Names, Routes, Shutdown, Worker}
+  alias ExServiceMeshRouter.{Config, Discovery, Gateway, Index, Names, Routes, Shutdown}
+  alias ExServiceMeshRouter.{SocketDirectory, Worker}
 
   @doc """
   Starts a gateway.
@@ -55,7 +56,9 @@ defmodule ExServiceMeshRouter.Supervisor do
   def init(config) do
     children =
       [{Gateway, config}, {Routes, config}, {Names, config}, workers(config)] ++
-        if(config.discover == false, do: [], else: [{Discovery, config}]) ++ shutdown(config)
+        if(config.discover == false, do: [], else: [{Discovery, config}]) ++
+        if(config.index, do: [{SocketDirectory, config}, {Index, config}], else: []) ++
+        shutdown(config)
 
     Supervisor.init(children, strategy: :rest_for_one)
   end

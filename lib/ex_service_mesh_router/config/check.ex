@@ -117,6 +117,22 @@ defmodule ExServiceMeshRouter.Config.Check do
     end
   end
 
+  @loopback ["127.0.0.0/8", "::1"]
+
+  @doc "The networks that may see the index, or `nil` without one. Loopback always may."
+  def index(true), do: {Enum.map(@loopback, &Network.parse!/1), []}
+  def index(false), do: {nil, []}
+
+  def index(allow: list) when is_list(list) do
+    case Enum.filter(list, &(Network.parse(&1) == :error)) do
+      [] -> {Enum.map(@loopback ++ list, &Network.parse!/1), []}
+      [wrong | _] -> mistake("index.allow", wrong, accepted_cidr())
+    end
+  end
+
+  def index(value),
+    do: mistake("index", value, ~s|:auto, true, false, or [allow: ["10.0.0.0/8", ...]]|)
+
   def trusted_proxies(list) when is_list(list) do
     Enum.reduce(list, {[], []}, fn text, {values, mistakes} ->
       case cidr(text) do

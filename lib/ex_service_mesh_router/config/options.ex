@@ -77,6 +77,10 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:dev_domain, "a domain, or `nil`",
        "`\"localhost\"` in development (`MIX_ENV=dev`), else `nil`",
        "each endpoint also answers to the name of its application below this domain (`auth_web`: auth.localhost), and so do its tenants"},
+      {:index,
+       "`:auto`, `true`, `false`, or `[allow: [...]]` with addresses and CIDR blocks, as strings",
+       "`:auto`",
+       "a page with all services, for hosts that nobody has and for the gateway's own address; `:auto` is development only, and only loopback sees it, unless others are allowed"},
       {:trusted_proxies, "list of addresses and CIDR blocks, as strings", "`[]`",
        "peers whose forwarded header fields are believed"},
       {:proxy_protocol, "`:v1`, `:v2`, `:any`, or `nil`", "`nil`",
@@ -141,6 +145,11 @@ defmodule ExServiceMeshRouter.Config.Options do
   # `nil` in the configuration switches off what is on by default, so it is not the same as no key.
   defp check_key(:dev_domain, :none), do: {if(Environment.development?(), do: "localhost"), []}
   defp check_key(:dev_domain, value), do: Check.dev_domain(value)
+
+  defp check_key(:index, value) when value in [nil, :auto],
+    do: Check.index(Environment.development?())
+
+  defp check_key(:index, value), do: Check.index(value)
   defp check_key(:trusted_proxies, nil), do: {[], []}
   defp check_key(:trusted_proxies, value), do: Check.trusted_proxies(value)
 

@@ -1,0 +1,62 @@
+defmodule ExServiceMeshRouter.Index.Access do
+  @moduledoc false
+  # Who may see the index, and under which host.
+  #
+  # By address: loopback, and what `index: [allow: ...]` names, judged by what the gateway says about
+  # the client, never by what the client says.
+  #
+  # By host: a stranger's web page can have its own name point to this machine (DNS rebinding) and
+  # would then read the answer as its own. So the page is shown under names that nobody on the
+  # internet can own, and under those beside known hosts; under any other name there is only the way
+  # to it.
+
+  alias ExServiceMeshRouter.{Config.Network, Forwarded, Host, Index}
+
+  # Reserved, or in use for networks of one's own; a name without a dot is no stranger's either.
+  @private ~w(localhost local test internal lan home invalid example localdomain)
+
+  @doc "Whether this client may see it."
+  def allowed?(headers, networks) do
+    case Forwarded.client(headers) do
+      nil -> false
+      ip -> Network.member?(networks, unmapped(ip))
+    end
+  end
+
+  defp unmapped({0, 0, 0, 0, 0, 0xFFFF, high, low}),
+    do: {div(high, 256), rem(high, 256), div(low, 256), rem(low, 256)}
+
+  defp unmapped(ip), do: ip
+
+  @doc "`:own` for the gateway's own names and addresses, `:near` or `:foreign` for unknown hosts."
+  def host(nil, _known), do: :own
+
+  def host(host, known) do
+    cond do
+      host == "localhost" or host in Index.hosts() -> :own
+      Host.address?(host) -> :own
+      private?(host) or sibling?(host, known) -> :near
+      true -> :foreign
+    end
+  end
+
+  defp private?(host) do
+    case String.split(host, ".") do
+      [_alone] -> true
+      labels -> List.last(labels) in @private
+    end
+  end
+
+  # `auht.example.com` beside `auth.example.com`.
+  defp sibling?(host, known) do
+    zones = for name <- known, zone = zone(name), do: zone
+    Enum.any?(zones, &(host == &1 or String.ends_with?(host, "." <> &1)))
+  end
+
+  defp zone(name) do
+    case String.split(name, ".", parts: 2) do
+      [_label, zone] -> if String.contains?(zone, "."), do: zone
+      _ -> nil
+    end
+  end
+end

@@ -1,0 +1,76 @@
+defmodule ExServiceMeshRouter.Index.Report do
+  @moduledoc false
+  # What the index says, in whichever form: gathered once, from the same functions that users have.
+
+  alias ExServiceMeshRouter.{Doctor, Gateway}
+
+  # By String.jaro_distance/2: a letter wrong, missing, or too many.
+  @similar 0.75
+
+  @doc "The report; `asked` is the unknown host it answers for, or `nil`."
+  def new(config, asked) do
+    services = ExServiceMeshRouter.services(config.name)
+    [{_ip, port} | _] = addresses = Gateway.addresses(config.name)
+
+    %{
+      gateway: %{
+        software: "ex_service_mesh_router",
+        version: version(),
+        port: port,
+        addresses: for({ip, port} <- addresses, do: "#{bracket(ip)}:#{port}"),
+        workers: config.native.workers
+      },
+      asked: asked,
+      nearest: asked && nearest(asked, services),
+      services: Enum.map(services, &service(&1, port)),
+      findings: Doctor.findings(config.name)
+    }
+  end
+
+  defp version do
+    case Application.spec(:ex_service_mesh_router, :vsn) do
+      nil -> ""
+      version -> to_string(version)
+    end
+  end
+
+  defp service(service, port) do
+    service
+    |> Map.take([:name, :hosts, :upstreams, :state, :source, :application, :since])
+    |> Map.put(:urls, for(host <- service.hosts, do: url(host, port)))
+  end
+
+  @doc "The address of a host on the gateway's port."
+  def url(host, 80), do: "http://#{host}/"
+  def url(host, port), do: "http://#{host}:#{port}/"
+
+  @doc "The known host that is most like the one asked for, if any is, with the tenant kept."
+  def nearest(asked, services) do
+    hosts = for service <- services, host <- service.hosts, do: host
+
+    candidates =
+      for host <- hosts,
+          candidate <- [host | tenant(asked, host)],
+          candidate != asked,
+          do: {String.jaro_distance(candidate, asked), candidate}
+
+    case Enum.max(candidates, fn -> {0.0, nil} end) do
+      {distance, host} when distance >= @similar -> host
+      _ -> nil
+    end
+  end
+
+  # `t1.auht.localhost` was not meant to be `auth.localhost`.
+  defp tenant(asked, host) do
+    extra = length(String.split(asked, ".")) - length(String.split(host, "."))
+
+    if extra > 0 do
+      labels = asked |> String.split(".") |> Enum.take(extra)
+      [Enum.join(labels ++ [host], ".")]
+    else
+      []
+    end
+  end
+
+  defp bracket(ip), do: if(String.contains?(ip, ":"), do: "[#{ip}]", else: ip)
+end
