@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Application do
 
   use Application
 
-  alias ExServiceMeshRouter.Config
+  alias ExServiceMeshRouter.{Config, Doctor}
 
   @impl true
   def start(_type, _arguments) do
@@ -12,9 +12,12 @@ defmodule ExServiceMeshRouter.Application do
       Application.get_all_env(:ex_service_mesh_router) |> Keyword.delete(:included_applications)
 
     with {:ok, _config} <- Config.new(options) do
-      if Config.server?(options),
-        do: ExServiceMeshRouter.Supervisor.start_link(options),
-        else: Supervisor.start_link([], strategy: :one_for_one)
+      if Config.server?(options) do
+        ExServiceMeshRouter.Supervisor.start_link(options)
+      else
+        Doctor.Watch.unserved(options)
+        Supervisor.start_link([], strategy: :one_for_one)
+      end
     end
     |> explain()
   end

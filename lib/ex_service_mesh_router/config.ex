@@ -74,7 +74,7 @@ defmodule ExServiceMeshRouter.Config do
   alias ExServiceMeshRouter.{Config.Options, ConfigError}
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
-  @enforce_keys @enforce_keys ++ [:dev_domain, :index, :timeouts, :native]
+  @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :timeouts, :native]
   defstruct @enforce_keys
 
   @typedoc "A checked configuration. Its fields are an implementation detail."
@@ -119,6 +119,7 @@ defmodule ExServiceMeshRouter.Config do
       default: values.default,
       dev_domain: values.dev_domain,
       index: values.index,
+      doctor: values.doctor,
       timeouts: values.timeouts,
       native: native(values, ips)
     }

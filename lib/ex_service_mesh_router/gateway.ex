@@ -17,6 +17,9 @@ defmodule ExServiceMeshRouter.Gateway do
   @doc "The data plane's reference, an argument for the functions of Native."
   def ref(name), do: GenServer.call(process_name(name), :ref)
 
+  @doc "The configuration that it was started with."
+  def config(name), do: GenServer.call(process_name(name), :config)
+
   @doc "`[{ip, port}]` as bound."
   def addresses(name), do: name |> ref() |> Native.addrs()
 
@@ -58,6 +61,8 @@ defmodule ExServiceMeshRouter.Gateway do
 
   @impl true
   def handle_call(:ref, _from, state), do: {:reply, state.gateway, state}
+
+  def handle_call(:config, _from, state), do: {:reply, state.config, state}
 
   def handle_call(:drain, from, %{draining: nil} = state) do
     Logger.info("ExServiceMeshRouter stops listening and drains")

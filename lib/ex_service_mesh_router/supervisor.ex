@@ -19,7 +19,7 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Config, Discovery, Gateway, Index, Names, Routes, Shutdown}
+  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Index, Names, Routes, Shutdown}
   alias ExServiceMeshRouter.{SocketDirectory, Worker}
 
   @doc """
@@ -58,6 +58,7 @@ defmodule ExServiceMeshRouter.Supervisor do
       [{Gateway, config}, {Routes, config}, {Names, config}, workers(config)] ++
         if(config.discover == false, do: [], else: [{Discovery, config}]) ++
         if(config.index, do: [{SocketDirectory, config}, {Index, config}], else: []) ++
+        doctor(config) ++
         shutdown(config)
 
     Supervisor.init(children, strategy: :rest_for_one)
@@ -67,6 +68,12 @@ defmodule ExServiceMeshRouter.Supervisor do
   # one has chosen its place in a supervision tree.
   defp shutdown(%{name: ExServiceMeshRouter} = config), do: [{Shutdown, config}]
   defp shutdown(_config), do: []
+
+  # A gateway that somebody starts beside it is not the one that a system is measured by.
+  defp doctor(%{name: ExServiceMeshRouter, doctor: [_ | _]} = config),
+    do: [{Doctor.Watch, name: config.name}]
+
+  defp doctor(_config), do: []
 
   # A failing worker pauses before it ends, so no fault that lasts can exceed this intensity.
   defp workers(config) do

@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.Config.Check do
   # One function for each kind of value. All return `{value, mistakes}`: a mistake does not end the
   # check, for the rest of the configuration is to be read as well.
 
-  alias ExServiceMeshRouter.{Config.Network, Host, Upstream}
+  alias ExServiceMeshRouter.{Config.Network, Doctor, Host, Upstream}
 
   # File IO of the whole VM goes through the dirty IO schedulers.
   @left_to_file_io 2
@@ -132,6 +132,19 @@ defmodule ExServiceMeshRouter.Config.Check do
 
   def index(value),
     do: mistake("index", value, ~s|:auto, true, false, or [allow: ["10.0.0.0/8", ...]]|)
+
+  @doc "The checks of the doctor that are left."
+  def doctor(true), do: {Doctor.checks(), []}
+  def doctor(false), do: {[], []}
+
+  def doctor(except: list) when is_list(list) do
+    case list -- Doctor.checks() do
+      [] -> {Doctor.checks() -- list, []}
+      [wrong | _] -> mistake("doctor.except", wrong, "some of #{inspect(Doctor.checks())}")
+    end
+  end
+
+  def doctor(value), do: mistake("doctor", value, "true, false, or [except: [:local_names, ...]]")
 
   def trusted_proxies(list) when is_list(list) do
     Enum.reduce(list, {[], []}, fn text, {values, mistakes} ->

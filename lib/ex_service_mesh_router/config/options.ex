@@ -81,6 +81,8 @@ defmodule ExServiceMeshRouter.Config.Options do
        "`:auto`, `true`, `false`, or `[allow: [...]]` with addresses and CIDR blocks, as strings",
        "`:auto`",
        "a page with all services, for hosts that nobody has and for the gateway's own address; `:auto` is development only, and only loopback sees it, unless others are allowed"},
+      {:doctor, "`true`, `false`, or `[except: [...]]` with names of checks", "`true`",
+       "what is wrong with the gateway's surroundings is named in the log, on the index, and by `mix mesh.doctor`; see `ExServiceMeshRouter.Doctor`"},
       {:trusted_proxies, "list of addresses and CIDR blocks, as strings", "`[]`",
        "peers whose forwarded header fields are believed"},
       {:proxy_protocol, "`:v1`, `:v2`, `:any`, or `nil`", "`nil`",
@@ -150,6 +152,8 @@ defmodule ExServiceMeshRouter.Config.Options do
     do: Check.index(Environment.development?())
 
   defp check_key(:index, value), do: Check.index(value)
+  defp check_key(:doctor, nil), do: Check.doctor(true)
+  defp check_key(:doctor, value), do: Check.doctor(value)
   defp check_key(:trusted_proxies, nil), do: {[], []}
   defp check_key(:trusted_proxies, value), do: Check.trusted_proxies(value)
 

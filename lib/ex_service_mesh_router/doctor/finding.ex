@@ -2,20 +2,19 @@ defmodule ExServiceMeshRouter.Doctor.Finding do
   @moduledoc """
   One thing that is wrong.
 
-    * `:check` - which check found it, as an atom
-    * `:subject` - whom it is about: an endpoint, an application, a host, a port
+    * `:check` - which check found it, one of `ExServiceMeshRouter.Doctor.checks/0`
     * `:problem` - what is wrong, in one sentence
     * `:why` - what comes of it
     * `:file` - where the fix belongs
     * `:fix` - the exact text to put there
   """
 
-  @enforce_keys [:check, :subject, :problem, :why, :file, :fix]
-  defstruct @enforce_keys
+  @fields [:check, :problem, :why, :file, :fix]
+  @enforce_keys @fields
+  defstruct @fields
 
   @type t :: %__MODULE__{
           check: atom(),
-          subject: String.t(),
           problem: String.t(),
           why: String.t(),
           file: String.t(),
@@ -28,4 +27,8 @@ defmodule ExServiceMeshRouter.Doctor.Finding do
     fix = finding.fix |> String.split("\n") |> Enum.map_join("\n", &("    " <> &1))
     "#{finding.problem}\n  #{finding.why}\n  Fix, in #{finding.file}:\n#{fix}\n"
   end
+
+  @doc false
+  # From what the index says of it in JSON.
+  def from_map(map), do: struct!(__MODULE__, for(key <- @fields, do: {key, map["#{key}"]}))
 end

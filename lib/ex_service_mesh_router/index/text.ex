@@ -53,5 +53,5 @@ defmodule ExServiceMeshRouter.Index.Text do
   defp findings([]), do: []
 
   defp findings(findings),
-    do: findings |> Enum.map(&[Finding.text(&1), "\n"]) |> Enum.intersperse("\n")
+    do: findings |> Enum.map(&Finding.text/1) |> Enum.intersperse("\n")
 end

@@ -1,0 +1,36 @@
+defmodule ExServiceMeshRouter.Doctor.Checks.EndpointDown do
+  @moduledoc false
+  # An endpoint that should listen, of an application that runs, and does not.
+
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+
+  def findings(%{running?: true} = snapshot) do
+    for %{state: :not_listening, serves?: true, started?: true} = it <- snapshot.endpoints,
+        do: finding(it, snapshot)
+  end
+
+  def findings(_snapshot), do: []
+
+  defp finding(%{running?: false} = it, _snapshot) do
+    %{
+      problem: "#{Endpoint.name(it)} is not running",
+      why: "#{inspect(it.application)} has started without it; requests for it get a 503.",
+      file: "the children in the application of #{inspect(it.application)}",
+      fix: inspect(it.endpoint)
+    }
+  end
+
+  defp finding(it, snapshot) do
+    %{
+      problem: "#{Endpoint.name(it)} runs, and listens nowhere that the gateway could reach",
+      why: "Requests for it get a 503. The gateway speaks HTTP without TLS to endpoints.",
+      file: Fix.file(snapshot),
+      fix: Fix.endpoint(it, http: [ip: {127, 0, 0, 1}, port: free(snapshot)])
+    }
+  end
+
+  defp free(snapshot) do
+    taken = [snapshot.port | Enum.map(snapshot.endpoints, &Endpoint.http_port/1)]
+    Enum.find(4001..4999, &(&1 not in taken))
+  end
+end

@@ -1,0 +1,27 @@
+defmodule ExServiceMeshRouter.Doctor.Checks.ForceSsl do
+  @moduledoc false
+  # Endpoints are spoken to without TLS, so one that forces it has to go by what the gateway says
+  # about the client's connection. Without that it redirects every request, for ever.
+
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+
+  def findings(snapshot) do
+    for %{settings: settings} = it <- snapshot.endpoints,
+        options = settings[:force_ssl],
+        Keyword.keyword?(options),
+        rewrite = List.wrap(options[:rewrite_on]),
+        :x_forwarded_proto not in rewrite,
+        do: finding(it, rewrite)
+  end
+
+  defp finding(it, rewrite) do
+    %{
+      problem: "#{Endpoint.name(it)} forces TLS and does not look at what the client speaks",
+      why:
+        "Behind the gateway every request comes without TLS: each is redirected to https, and again.",
+      # Phoenix reads it when it compiles the endpoint.
+      file: "config/prod.exs",
+      fix: Fix.endpoint(it, force_ssl: [rewrite_on: rewrite ++ [:x_forwarded_proto]])
+    }
+  end
+end

@@ -1,0 +1,41 @@
+defmodule ExServiceMeshRouter.Doctor.Checks.RootDependency do
+  @moduledoc false
+  # Dependencies in the root of an umbrella are compiled, and started by nobody.
+
+  def findings(%{umbrella: %{dependency: dependency, dependents: [], apps: [app | _]}}) do
+    [
+      %{
+        problem: "ex_service_mesh_router is a dependency of the umbrella's root only",
+        why: "Nobody starts those: no application of the umbrella depends on it.",
+        file: "#{app.path}/mix.exs, among the `deps`",
+        fix: dependency |> moved(app.path) |> written()
+      }
+    ]
+  end
+
+  def findings(_snapshot), do: []
+
+  # `{:name, path: "..."}`, as one writes it.
+  defp written(dependency), do: dependency |> inspect() |> String.replace(~r/\[(.*)\]}\z/, "\\1}")
+
+  # A relative path is relative to the project that says it.
+  defp moved({name, options}, path) when is_list(options), do: {name, moved_path(options, path)}
+
+  defp moved({name, version, options}, path), do: {name, version, moved_path(options, path)}
+  defp moved(dependency, _path), do: dependency
+
+  defp moved_path(options, path) do
+    case options[:path] do
+      nil ->
+        options
+
+      given ->
+        if Path.type(given) == :absolute do
+          options
+        else
+          up = path |> Path.split() |> Enum.map(fn _ -> ".." end)
+          Keyword.put(options, :path, Path.join(up ++ [given]))
+        end
+    end
+  end
+end

@@ -1,0 +1,40 @@
+defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
+  @moduledoc false
+  # Links that an endpoint writes itself (`url(~p"/")`, redirects to other hosts, mails) lead where
+  # its `url:` says; without a port there, to where it listens.
+
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+
+  def findings(snapshot) do
+    for it <- snapshot.endpoints, finding = check(it, snapshot), do: finding
+  end
+
+  defp check(it, %{port: gateway} = snapshot) do
+    {scheme, host, port, explicit?} = Endpoint.url(it)
+
+    cond do
+      port == gateway or gateway == 0 ->
+        nil
+
+      port in [Endpoint.http_port(it), Endpoint.https_port(it)] ->
+        finding(it, host, port, snapshot)
+
+      # Nothing in front changes the port on a developer's machine.
+      snapshot.development? and not explicit? and scheme == "http" ->
+        finding(it, host, port, snapshot)
+
+      true ->
+        nil
+    end
+  end
+
+  defp finding(it, host, port, snapshot) do
+    %{
+      problem: "#{Endpoint.name(it)} writes links that bypass the gateway",
+      why:
+        "They lead to http://#{host}:#{port}, and the gateway listens on port #{snapshot.port}.",
+      file: Fix.file(snapshot),
+      fix: Fix.endpoint(it, url: [port: snapshot.port])
+    }
+  end
+end

@@ -1,0 +1,329 @@
+defmodule ExServiceMeshRouter.DoctorTest do
+  # Not async: whether Phoenix serves, and what a release is, are the VM's.
+  use ExServiceMeshRouter.GatewayCase
+
+  import ExServiceMeshRouter.EndpointStandIn
+  import ExUnit.CaptureLog
+
+  alias ExServiceMeshRouter.Doctor
+  alias ExServiceMeshRouter.Doctor.{Port, Snapshot, Watch}
+
+  setup do
+    Application.put_env(:phoenix, :serve_endpoints, true)
+    on_exit(fn -> Application.delete_env(:phoenix, :serve_endpoints) end)
+    number = System.unique_integer([:positive])
+    application = :"doc#{number}_web"
+    endpoint = Module.concat(["Doc#{number}Web", "Endpoint"])
+    %{application: application, endpoint: endpoint, label: "doc#{number}"}
+  end
+
+  defp endpoint(context, settings),
+    do: define(context.application, context.endpoint, settings)
+
+  # Settings of an endpoint with which nothing is wrong.
+  defp sound(context, more \\ []) do
+    Config.Reader.merge([a: settings(context)], a: more)[:a]
+  end
+
+  defp settings(context),
+    do: [url: [host: context.label <> ".localhost", port: 4000], http: [port: 4001], server: true]
+
+  defp options(context, more \\ []),
+    do: [port: 4000, discover: [only: List.wrap(context.application)]] ++ more
+
+  # What is found in a system that is configured so, and does not run.
+  defp configured(options, more \\ []) do
+    {:ok, snapshot} = Snapshot.configured(options, [development?: true] ++ more)
+    Doctor.examine(snapshot)
+  end
+
+  # Puts the printed line where it says it belongs: into the configuration. Returns the gateway's.
+  defp apply_fix(finding, options) do
+    written = Config.Reader.eval!("fix.exs", "import Config\n" <> finding.fix)
+    {gateway, endpoints} = Keyword.pop(written, :ex_service_mesh_router, [])
+
+    for {application, settings} <- endpoints do
+      Application.put_all_env(
+        Config.Reader.merge([{application, Application.get_all_env(application)}], [
+          {application, settings}
+        ])
+      )
+    end
+
+    Config.Reader.merge([a: options], a: gateway)[:a]
+  end
+
+  defp assert_cured(options, more \\ []) do
+    assert [finding] = configured(options, more)
+    assert configured(apply_fix(finding, options), more) == []
+    finding
+  end
+
+  test "says nothing where nothing is wrong", context do
+    endpoint(context, sound(context))
+    assert configured(options(context)) == []
+    assert configured(options(context), release?: true, development?: false) == []
+    assert configured(options(context), os: :darwin) == []
+  end
+
+  describe "url_port" do
+    test "an endpoint that writes its own port into links", context do
+      endpoint(context, sound(context, url: [port: 4001]))
+      finding = assert_cured(options(context))
+      assert finding.check == :url_port
+
+      assert finding.problem =~
+               "#{inspect(context.endpoint)} writes links that bypass the gateway"
+
+      assert finding.why =~ "http://#{context.label}.localhost:4001"
+
+      assert finding.fix ==
+               "config #{inspect(context.application)}, #{inspect(context.endpoint)}, url: [port: 4000]"
+    end
+
+    test "without a port in url: it is that of http:, or in development 80", context do
+      endpoint(context, sound(context, url: [host: "doc.localhost", port: nil]))
+      assert assert_cured(options(context)).check == :url_port
+      endpoint = %{context | application: :"#{context.application}x"}
+      url = [host: context.label <> ".localhost"]
+      define(endpoint.application, Module.concat(context.endpoint, X), url: url)
+      assert assert_cured(options(endpoint)).why =~ ".localhost:80,"
+    end
+
+    test "another port is somebody's in front", context do
+      endpoint(context, sound(context, url: [port: 8080]))
+      assert configured(options(context)) == []
+    end
+  end
+
+  describe "check_origin" do
+    test "names in development that an endpoint does not let in", context do
+      endpoint(context, sound(context, url: [host: "doc.test"]))
+      options = options(context, dev_domain: "localhost")
+      finding = assert_cured(options)
+      assert finding.check == :check_origin
+      assert finding.problem =~ "refuses the sockets of pages at #{context.label}.localhost"
+      assert finding.fix =~ ~s|check_origin: ["//doc.test", "//#{context.label}.localhost"]|
+    end
+
+    test "tenants, where the application resolves some", context do
+      endpoint(context, sound(context))
+      assert configured(options(context)) == []
+      uses_tenants(context.application)
+      finding = assert_cured(options(context))
+      assert finding.problem =~ "pages at tenant.#{context.label}.localhost"
+    end
+
+    test "a list that is there is added to; what lets everybody in is let be", context do
+      uses_tenants(context.application)
+      origins = ["https://elsewhere.test"]
+      endpoint(context, sound(context, check_origin: origins))
+
+      assert assert_cured(options(context)).fix =~
+               ~s|check_origin: ["https://elsewhere.test", "//|
+
+      for value <- [false, :conn, {M, :f, []}, ["//*.#{context.label}.localhost"]] do
+        Application.put_env(
+          context.application,
+          context.endpoint,
+          sound(context, check_origin: value)
+        )
+
+        assert configured(options(context)) == []
+      end
+    end
+
+    # An application whose only module names the plug, as `plug ...TenantPlug` compiles to.
+    defp uses_tenants(application) do
+      root = Path.join(System.tmp_dir!(), "#{application}")
+      ebin = Path.join(root, "ebin")
+      File.mkdir_p!(ebin)
+      on_exit(fn -> File.rm_rf(root) end)
+      module = Module.concat(["Uses#{application}"])
+
+      {:module, ^module, beam, _} =
+        Module.create(
+          module,
+          quote(do: def(call(conn), do: ExServiceMeshRouter.TenantPlug.call(conn, []))),
+          Macro.Env.location(__ENV__)
+        )
+
+      File.write!(Path.join(ebin, "#{module}.beam"), beam)
+      Code.prepend_path(ebin)
+      on_exit(fn -> Code.delete_path(ebin) end)
+    end
+  end
+
+  test "force_ssl without rewrite_on", context do
+    endpoint(context, sound(context, force_ssl: [hsts: true, rewrite_on: [:x_forwarded_host]]))
+    finding = assert_cured(options(context, trusted_proxies: ["127.0.0.1"]))
+    assert finding.check == :force_ssl
+    assert finding.file == "config/prod.exs"
+    assert finding.fix =~ "force_ssl: [rewrite_on: [:x_forwarded_host, :x_forwarded_proto]]"
+  end
+
+  test "a TLS proxy that nobody trusts", context do
+    endpoint(context, sound(context, url: [scheme: "https", port: 443]))
+    finding = assert_cured(options(context))
+    assert finding.check == :trusted_proxies
+
+    assert finding.fix ==
+             ~s|config :ex_service_mesh_router, trusted_proxies: ["127.0.0.1", "::1"]|
+
+    assert [%{fix: fix}] = configured(options(context, ip: :any))
+    assert fix =~ ~s|"10.0.0.0/8"|
+  end
+
+  test "names below .local on macOS, and nowhere else", context do
+    endpoint(context, sound(context, url: [host: "doc.local"]))
+    assert configured(options(context), os: :linux) == []
+    finding = assert_cured(options(context), os: :darwin)
+    assert finding.check == :local_names
+    assert finding.fix =~ ~s|url: [host: "#{context.label}.localhost"]|
+  end
+
+  test "two endpoints with one host", context do
+    endpoint(context, sound(context))
+    other = %{context | application: :"b#{context.application}", label: "b" <> context.label}
+    other = %{other | endpoint: Module.concat(["B" <> inspect(context.endpoint)])}
+    settings = sound(context, http: [port: 4002])
+    define(other.application, other.endpoint, settings)
+    applications = %{context | application: [context.application, other.application]}
+    finding = assert_cured(options(applications))
+    assert finding.check == :host_conflict
+    assert finding.problem =~ "#{context.label}.localhost is the host of both"
+  end
+
+  describe "server_missing" do
+    test "a release whose gateway nobody told to listen", context do
+      Application.delete_env(:phoenix, :serve_endpoints)
+      endpoint(context, sound(context))
+      finding = assert_cured(options(context), release?: true)
+      assert finding.check == :server_missing
+      assert finding.fix == "config :ex_service_mesh_router, server: true"
+      log = capture_log(fn -> Watch.unserved(options(context), release?: true) end)
+      assert log =~ "config :ex_service_mesh_router, server: true"
+      assert capture_log(fn -> Watch.unserved(options(context), release?: false) end) == ""
+    end
+
+    test "a release with an endpoint that nobody told to listen; a `false` is respected",
+         context do
+      Application.delete_env(:phoenix, :serve_endpoints)
+      endpoint(context, Keyword.delete(sound(context), :server))
+      options = options(context, server: true)
+      assert assert_cured(options, release?: true).fix =~ "server: true"
+      Application.put_env(context.application, context.endpoint, sound(context, server: false))
+      assert configured(options, release?: true) == []
+    end
+
+    test "a release that is only evaluated has nothing to say", context do
+      Application.delete_env(:phoenix, :serve_endpoints)
+      endpoint(context, Keyword.delete(sound(context), :server))
+      assert configured(options(context), release?: true) == []
+    end
+  end
+
+  describe "ports" do
+    test "an endpoint that is told to listen on the gateway's", context do
+      endpoint(context, sound(context, http: [port: 4000]))
+      finding = assert_cured(options(context))
+      assert finding.check == :endpoint_port
+      assert finding.fix =~ "http: [port: 4001]"
+    end
+
+    test "one that somebody else has, and who", context do
+      {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+      {:ok, port} = :inet.port(socket)
+      {:ok, config} = ExServiceMeshRouter.Config.new(port: port)
+      refute Port.free?(config, port)
+      assert %{pid: pid, command: "beam" <> _} = holder = Port.holder(port)
+      assert pid == String.to_integer(System.pid())
+
+      endpoint(context, sound(context, url: [port: 4000]))
+      options = Keyword.put(options(context), :port, port)
+      assert [finding] = configured(options, holder: holder, development?: false)
+      assert finding.check == :port_taken
+      assert finding.problem =~ "port #{port} is taken by process #{pid} (beam"
+
+      fixed = apply_fix(finding, options)
+      {:ok, config} = ExServiceMeshRouter.Config.new(fixed)
+      assert Port.free?(config, fixed[:port])
+      :gen_tcp.close(socket)
+      assert Port.free?(config, port)
+      assert Port.holder(port) == %{pid: nil, command: nil}
+    end
+  end
+
+  describe "in a running system" do
+    test "an endpoint that is not running, and is", context do
+      endpoint(context, sound(context))
+      gateway = start_gateway(discover: [only: [context.application]])
+      started = %{more(gateway) | started: [context.application]}
+      eventually(1, fn -> gateway |> ExServiceMeshRouter.services() |> length() end)
+      assert [finding] = running(gateway, started)
+      assert finding.check == :endpoint_down
+      assert finding.problem == "#{inspect(context.endpoint)} is not running"
+      assert finding.fix == inspect(context.endpoint)
+
+      # What the fix says: one more child.
+      {child, _} = Code.eval_string(finding.fix)
+      start_supervised!(child)
+      eventually([], fn -> running(gateway, started) end)
+    end
+
+    test "an endpoint that has no listener", context do
+      endpoint(context, Keyword.delete(sound(context), :http))
+      gateway = start_gateway(discover: [only: [context.application]])
+      start_supervised!(context.endpoint)
+      eventually(:listening, fn -> state(gateway) end)
+      assert running(gateway, more(gateway)) == []
+    end
+
+    defp state(gateway),
+      do:
+        gateway |> ExServiceMeshRouter.services() |> List.first(%{state: nil}) |> Map.get(:state)
+
+    defp more(_gateway), do: %{started: []}
+
+    defp running(gateway, more) do
+      snapshot = Snapshot.running(gateway, development?: false)
+
+      endpoints =
+        for it <- snapshot.endpoints, do: %{it | started?: it.application in more.started}
+
+      Doctor.examine(%{snapshot | endpoints: endpoints})
+      |> Enum.reject(&(&1.check == :url_port))
+    end
+
+    test "is looked at once, when it has come to rest", context do
+      endpoint(context, sound(context, force_ssl: [hsts: true]))
+      gateway = start_gateway(discover: [only: [context.application]])
+
+      log =
+        capture_log(fn ->
+          pid = start_supervised!({Watch, name: gateway, pause: 10})
+
+          eventually({:current_function, {:erlang, :hibernate, 3}}, fn ->
+            Process.info(pid, :current_function)
+          end)
+        end)
+
+      assert log =~ "mesh doctor: #{inspect(context.endpoint)} forces TLS"
+
+      assert log =~
+               "    config #{inspect(context.application)}, #{inspect(context.endpoint)}, force_ssl:"
+    end
+  end
+
+  test "checks can be left out", context do
+    endpoint(context, sound(context, url: [port: 4001]))
+    assert [_] = configured(options(context))
+    assert configured(options(context, doctor: [except: [:url_port]])) == []
+    assert configured(options(context, doctor: false)) == []
+
+    assert {:error, error} = ExServiceMeshRouter.Config.new(doctor: [except: [:url]])
+
+    assert Exception.message(error) =~
+             "doctor.except: got :url, expected some of [:root_dependency"
+  end
+end
