@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::socket::{Socket, linger};
 use super::{MAX_ABANDONED, settings, stream};
 use crate::buffer::Buf;
+use crate::observe::Notice;
 use crate::peer::Peer;
 use crate::stall::Stall;
 use crate::timer::{Timer, deadline};
@@ -231,6 +232,7 @@ impl Drop for Running {
         let session = &self.session;
         if std::thread::panicking() {
             session.worker.counters.panics.add(1);
+            session.worker.shared.observer.notice(Notice::Panic, String::new);
         }
         session.streams.set(session.streams.get() - 1);
         if self.is_tunnel.get() {
