@@ -1,3 +1,8 @@
+# examples/umbrella has a formatter of its own: it needs Phoenix's rules.
 [
-  inputs: ["{mix,.formatter}.exs", "{config,lib,test,examples}/**/*.{ex,exs}"]
+  inputs: [
+    "{mix,.formatter}.exs",
+    "{config,lib,test}/**/*.{ex,exs}",
+    "examples/demo/**/*.{ex,exs}"
+  ]
 ]

@@ -1,0 +1,30 @@
+defmodule Api.MixProject do
+  use Mix.Project
+
+  def project do
+    [
+      app: :api,
+      version: "0.1.0",
+      build_path: "../../_build",
+      config_path: "../../config/config.exs",
+      deps_path: "../../deps",
+      lockfile: "../../mix.lock",
+      elixir: "~> 1.14",
+      start_permanent: Mix.env() == :prod,
+      deps: deps()
+    ]
+  end
+
+  def application do
+    [mod: {Api.Application, []}, extra_applications: [:logger, :runtime_tools, :crypto]]
+  end
+
+  defp deps do
+    [
+      {:shared, in_umbrella: true},
+      {:phoenix, "~> 1.7"},
+      {:jason, "~> 1.2"},
+      {:bandit, "~> 1.5"}
+    ]
+  end
+end

@@ -1,0 +1,48 @@
+defmodule BillingWeb.Endpoint do
+  use Phoenix.Endpoint, otp_app: :billing_web
+
+  # No domain: the cookie stays with the host that set it, so tenants do not share sessions.
+  @session_options [
+    store: :cookie,
+    key: "_billing_web_key",
+    signing_salt: "Xw5uH0ce",
+    same_site: "Lax"
+  ]
+
+  # The page's host (:uri) tells the tenant, :peer_data and :x_headers the client's address.
+  @connect_info [:peer_data, :uri, :x_headers, session: @session_options]
+
+  socket "/live", Phoenix.LiveView.Socket,
+    websocket: [connect_info: @connect_info],
+    longpoll: [connect_info: @connect_info]
+
+  plug Plug.Static, at: "/assets", from: {:shared, "priv/static"}
+
+  # The packages bring their JavaScript ready to be served.
+  plug Plug.Static, at: "/vendor/phoenix", from: {:phoenix, "priv/static"}
+
+  plug Plug.Static,
+    at: "/vendor/phoenix_live_view",
+    from: {:phoenix_live_view, "priv/static"}
+
+  if code_reloading? do
+    socket "/phoenix/live_reload/socket", Phoenix.LiveReloader.Socket
+    plug Phoenix.LiveReloader
+    plug Phoenix.CodeReloader
+  end
+
+  # Before anything that looks at the client's address, the scheme or the port.
+  plug ExServiceMeshRouter.RemoteIp
+  plug Plug.RequestId
+  plug Plug.Telemetry, event_prefix: [:phoenix, :endpoint]
+
+  plug Plug.Parsers,
+    parsers: [:urlencoded, :multipart, :json],
+    pass: ["*/*"],
+    json_decoder: Phoenix.json_library()
+
+  plug Plug.MethodOverride
+  plug Plug.Head
+  plug Plug.Session, @session_options
+  plug BillingWeb.Router
+end
