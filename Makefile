@@ -3,11 +3,12 @@
 # Elixir reads and writes UTF-8, and complains where the locale has none.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test setup fmt
+.PHONY: help demo test bench setup fmt
 
 help:
 	@echo "make demo   start two services behind the gateway (PORT=4000), Ctrl-C stops it"
 	@echo "make test   run all tests and checks"
+	@echo "make bench  measure the gateway beside other proxies (bench/README.md; ARGS=...)"
 	@echo "make setup  install what is missing, and nothing else"
 	@echo "make fmt    format all sources"
 
@@ -16,6 +17,9 @@ demo:
 
 test:
 	@scripts/setup --checks scripts/test
+
+bench:
+	@scripts/setup bench/bench $(ARGS)
 
 setup:
 	@scripts/setup --checks

@@ -19,8 +19,6 @@ pub fn run(args: &Args) -> io::Result<()> {
     let gateway = Arc::new(gateway);
     let set = move |gateway: &Gateway| gateway.set_routes(services(&upstream, routes), None);
     set(&gateway).map_err(io::Error::other)?;
-    #[cfg(feature = "count-allocations")]
-    crate::allocations::report_each_second();
     let swaps: f64 = args.number("swaps", 0.0);
     if swaps > 0.0 {
         let gateway = Arc::clone(&gateway);
