@@ -179,6 +179,9 @@ fn gather(parts: &Parts, trusted: bool) -> Result<Gathered<'_>, Error> {
     let mut said = Gathered::default();
     for (name, value) in &parts.headers {
         let bytes = value.as_bytes();
+        if !fields::is_token(name.as_str()) {
+            return Err(Error::BadRequest("a field name is malformed"));
+        }
         if bytes.trim_ascii().len() != bytes.len() {
             // RFC 9113 section 8.2.1.
             return Err(Error::BadRequest("a field value begins or ends with white space"));

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use crate::config::Timeouts;
 use crate::error::Error;
 use crate::exchange::State;
-use crate::http1::fields::forbidden_in_trailer;
+use crate::http1::fields::{forbidden_in_trailer, is_token};
 use crate::http1::request::{BodyLength, field};
 use crate::io::Stream;
 use crate::stats::ServiceCounters;
@@ -167,7 +167,8 @@ fn chunk(data: &[u8], out: &mut Vec<u8>) {
 fn last_chunk(trailers: Option<HeaderMap>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     let trailers = trailers.iter().flatten();
-    for (name, value) in trailers.filter(|(name, _)| !forbidden_in_trailer(name.as_str())) {
+    let goes_on = |name: &str| is_token(name) && !forbidden_in_trailer(name);
+    for (name, value) in trailers.filter(|(name, _)| goes_on(name.as_str())) {
         field(out, name.as_str().as_bytes(), value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");

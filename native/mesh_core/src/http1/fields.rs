@@ -141,6 +141,11 @@ pub fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Whether a name is one. What has been read from HTTP/2 may have a quotation mark in it.
+pub fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(is_token_char)
+}
+
 /// `Content-Length = 1*DIGIT` (RFC 9110 section 8.6): digits only, no sign, no list.
 pub fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
@@ -165,6 +170,14 @@ mod tests {
         assert_eq!(Field::of("Close"), Field::Close);
         assert_eq!(Field::of("Hose"), Field::Other);
         assert_eq!(Field::of(""), Field::Other);
+    }
+
+    #[test]
+    fn a_name_is_a_token() {
+        assert!(is_token("x-sum") && is_token("!#$%&'*+-.^_`|~09az"));
+        for bad in ["", "a\"b", "a b", "a:b", "a\r\nb", "\u{e9}"] {
+            assert!(!is_token(bad), "{bad:?}");
+        }
     }
 
     #[test]

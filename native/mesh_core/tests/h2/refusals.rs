@@ -53,6 +53,7 @@ fn malformed_requests_do_not_reach_the_endpoint() {
     }
     let told = [
         replaced(2, (":path", "*")),
+        with(("quo\"ted", "c")),
         with(("x", " padded")),
         with(("x", "padded\t")),
         // RFC 9112 section 7.2 and RFC 3986: no user information, no port that is none.
