@@ -10,6 +10,8 @@ mod reader;
 mod second;
 
 #[cfg(test)]
+mod downgrade;
+#[cfg(test)]
 mod mutate;
 #[cfg(test)]
 mod replay;
@@ -275,6 +277,72 @@ fn over_sockets(data: &[u8], stage: &sockets::Stage) {
     let expected = read_stream(data);
     for cuts in [Cuts::Whole, Cuts::Seeded(gateway::hash(data))] {
         assert_same_requests(&stage.serve(data, cuts), &expected.requests, stage.hop());
+    }
+}
+
+/// A request of HTTP/2 is refused, or the endpoint sees it and no other: one request, with method,
+/// path, body and fields as they were sent, less those that a gateway must drop or writes itself.
+#[cfg(test)]
+fn downgraded(data: &[u8], stage: &sockets::Stage) {
+    const SPECIAL: [&[u8]; 17] = [
+        b"host",
+        b"cookie",
+        b"te",
+        b"close",
+        b"connection",
+        b"transfer-encoding",
+        b"content-length",
+        b"max-forwards",
+        b"via",
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"sec-websocket-key",
+        b"http2-settings",
+        b":protocol",
+    ];
+    let Some(sent) = downgrade::translate(data) else { return };
+    let seen = stage.serve_h2(&sent);
+    assert!(seen.len() <= 1, "one stream, and {} requests", seen.len());
+    let Some(forwarded) = seen.first() else { return };
+    let Read::Whole(head) = reader::request_head(&forwarded.head, MOST_FIELDS + 16) else {
+        panic!("the endpoint gets no head")
+    };
+    assert_eq!(head.method.as_bytes(), sent.method);
+    // A fragment is no part of what is asked for; h2 takes it away.
+    let path = sent.path.split(|b| *b == b'#').next().unwrap_or_default();
+    assert_eq!(head.target.as_bytes(), path);
+    let hop_by_hop =
+        ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+    for (name, value) in &sent.fields {
+        assert!(!hop_by_hop.iter().any(|h| h.as_bytes() == name), "it should be refused");
+        assert!(!value.iter().any(|b| b"\r\n\0".contains(b)), "it should be refused");
+    }
+    let plain = |name: &[u8]| !SPECIAL.contains(&name);
+    let mut got: Vec<(Vec<u8>, Vec<u8>)> = head
+        .fields
+        .iter()
+        .map(|f| (f.name.to_ascii_lowercase().into_bytes(), f.value.clone()))
+        .filter(|(name, _)| plain(name))
+        .collect();
+    let mut wanted: Vec<_> = sent.fields.iter().filter(|(name, _)| plain(name)).cloned().collect();
+    got.sort();
+    wanted.sort();
+    assert_eq!(got, wanted);
+    let count = |name: &str| head.fields.iter().filter(|f| f.is(name)).count();
+    for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"] {
+        assert_eq!(count(name), 1, "{name}");
+    }
+    assert_eq!(count("forwarded"), 0, "a stranger's chain");
+    let request = model::request(head).expect("the endpoint refuses it");
+    match request.framing {
+        Framing::Chunked => {
+            let Read::Whole(body) = reader::chunked(&forwarded.body) else { panic!("no body") };
+            assert_eq!(body.data, sent.body);
+        }
+        _ => assert_eq!(forwarded.body, sent.body),
     }
 }
 

@@ -47,6 +47,15 @@ fn sockets() {
     run_from("differential", runs, |data| crate::over_sockets(data, &stage));
 }
 
+/// And as requests of HTTP/2.
+#[test]
+fn downgrade() {
+    let stage = Stage::new();
+    let runs = from_env("FUZZ_RUNS", RUNS) / 20;
+    run_from("differential", runs, |data| crate::downgraded(data, &stage));
+    run_from("request_head", runs, |data| crate::downgraded(data, &stage));
+}
+
 fn run(name: &str, target: fn(&[u8])) {
     run_from(name, from_env("FUZZ_RUNS", RUNS), target);
 }

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr};
 
+use crate::downgrade::{self, Sent};
 use crate::gateway::{self, Cuts, DEFAULT_HOST, Forwarded};
 use crate::model::{self, Framing, Hop};
 use crate::reader::{self, Read};
 
 /// Nothing here takes long, and what does has lost its way.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// A gateway with one endpoint, which writes down what it is asked.
 pub struct Stage {
@@ -60,11 +63,7 @@ impl Stage {
 
     /// Sends all of it on one connection, and says which requests arrived whole.
     pub fn serve(&self, data: &[u8], cuts: Cuts) -> Vec<Forwarded> {
-        self.seen.lock().expect("no panic").clear();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let mut client = TcpStream::connect(address).expect("a connection");
-        client.set_nodelay(true).expect("a socket");
-        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let mut client = self.connect();
         let mut from = 0;
         for end in cuts.ends(data.len()) {
             // Refused already, maybe.
@@ -74,7 +73,26 @@ impl Stage {
             from = end;
         }
         let _ = client.shutdown(std::net::Shutdown::Write);
-        if let Err(error) = client.read_to_end(&mut Vec::new()) {
+        self.seen_after(client.read_to_end(&mut Vec::new()))
+    }
+
+    /// Sends one request of HTTP/2, and says what arrived of it.
+    pub fn serve_h2(&self, sent: &Sent) -> Vec<Forwarded> {
+        let mut client = self.connect();
+        self.seen_after(downgrade::send(sent, &mut client))
+    }
+
+    fn connect(&self) -> TcpStream {
+        self.seen.lock().expect("no panic").clear();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let client = TcpStream::connect(address).expect("a connection");
+        client.set_nodelay(true).expect("a socket");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        client
+    }
+
+    fn seen_after<T>(&self, result: std::io::Result<T>) -> Vec<Forwarded> {
+        if let Err(error) = result {
             let gave_up = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
             assert!(!gave_up, "the gateway neither answers nor closes");
         }
@@ -86,7 +104,12 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.gateway.stop(Some(Duration::ZERO));
         if let Some(worker) = self.worker.take() {
-            worker.join().expect("no panic in the worker");
+            let ended = worker.join();
+            // A failure under way says more than what comes of it.
+            if !thread::panicking() {
+                ended.expect("no panic in the worker");
+                assert_eq!(self.gateway.stats().gateway.panics, 0, "connections that panicked");
+            }
         }
     }
 }
@@ -97,8 +120,9 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<Forwarded>>) {
     let mut piece = [0; 16 * 1024];
     loop {
         while let Some(request) = take(&mut received) {
+            let is_request = !request.head.is_empty();
             log.lock().expect("no panic").push(request);
-            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_err() {
+            if !is_request || stream.write_all(ANSWER).is_err() {
                 return;
             }
         }
@@ -109,11 +133,15 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<Forwarded>>) {
     }
 }
 
+/// The request at the front, if it is whole. One without a head is no request at all.
 fn take(received: &mut Vec<u8>) -> Option<Forwarded> {
-    let Read::Whole(head) = reader::request_head(received, gateway::MOST_FIELDS + 16) else {
-        return None;
+    let nonsense = || Some(Forwarded { head: Vec::new(), body: Vec::new() });
+    let head = match reader::request_head(received, gateway::MOST_FIELDS + 16) {
+        Read::Whole(head) => head,
+        Read::Partial => return None,
+        Read::Wrong(_) => return nonsense(),
     };
-    let request = model::request(head).expect("a request that is none");
+    let Ok(request) = model::request(head) else { return nonsense() };
     let head = request.head.size;
     let rest = &received[head..];
     let body = match request.framing {
@@ -121,7 +149,8 @@ fn take(received: &mut Vec<u8>) -> Option<Forwarded> {
         Framing::Length(length) => length.try_into().ok().filter(|n| *n <= rest.len())?,
         Framing::Chunked => match reader::chunked(rest) {
             Read::Whole(body) => body.size,
-            _ => return None,
+            Read::Partial => return None,
+            Read::Wrong(_) => return nonsense(),
         },
     };
     let message: Vec<u8> = received.drain(..head + body).collect();
