@@ -86,8 +86,14 @@ defmodule ExServiceMeshRouter.DoctorTest do
       assert assert_cured(options(context)).check == :url_port
       endpoint = %{context | application: :"#{context.application}x"}
       url = [host: context.label <> ".localhost"]
-      define(endpoint.application, Module.concat(context.endpoint, X), url: url)
-      assert assert_cured(options(endpoint)).why =~ ".localhost:80,"
+      define(endpoint.application, Module.concat(context.endpoint, X), url: url, http: false)
+      assert assert_cured(options(endpoint, private_listeners: :never)).why =~ ".localhost:80,"
+    end
+
+    test "who gets a private listener in development is given the gateway's port", context do
+      url = [host: context.label <> ".localhost"]
+      define(context.application, context.endpoint, url: url, http: false)
+      assert configured(options(context)) == []
     end
 
     test "another port is somebody's in front", context do
@@ -226,7 +232,8 @@ defmodule ExServiceMeshRouter.DoctorTest do
   describe "ports" do
     test "an endpoint that is told to listen on the gateway's", context do
       endpoint(context, sound(context, http: [port: 4000]))
-      finding = assert_cured(options(context))
+      assert configured(options(context)) == []
+      finding = assert_cured(options(context, private_listeners: :never))
       assert finding.check == :endpoint_port
       assert finding.fix =~ "http: [port: 4001]"
     end

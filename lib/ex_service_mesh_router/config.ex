@@ -56,6 +56,33 @@ defmodule ExServiceMeshRouter.Config do
   A host that could be a stranger's (`rebound.example.com`) is answered with a link to the page and
   not with the page: otherwise a web site could have its name point to your machine and read it.
 
+  ## Endpoints without a port
+
+  An endpoint behind the gateway needs no port that anybody else could reach, or that somebody would
+  have to think of. With `private_listeners: :auto`, an endpoint that serves by Phoenix's own rule
+  (`server: true`, or `mix phx.server`) and has no `http:` is given a private listener by its own
+  adapter: a Unix socket in a directory that only this user can enter, or, where that cannot be, a
+  free port of the loopback address. It is a child of the endpoint like any other listener. On a
+  Unix socket `conn.remote_ip` is no address (`{:local, ""}`); `ExServiceMeshRouter.RemoteIp` makes
+  it the client's.
+
+  The port in front belongs to the gateway. An endpoint that wants the same one (every generated
+  application says 4000, and on a host with a single `PORT` there is nothing else to say), or that
+  shares its port with another endpoint, could only fail to start; it gets a free port of the
+  loopback address instead, with the other options of its `http:`, and the log says so in one line.
+  This holds in either order: an endpoint that has started before the gateway hands its port over.
+  To keep an endpoint reachable past the gateway, give it a port of its own.
+
+    * `:auto` - as above. `server: false` is respected: in a release with roles it keeps an endpoint
+      off a node
+    * `:all` - the gateway listens for every endpoint, also where it says `server: false` (as in an
+      umbrella that was set up for main_proxy); the ports of the endpoints do not matter any more
+    * a list of endpoints - the same for these, and nothing for the others
+    * `:never` - nobody. Who wants the gateway's port is named in the log or in the error
+
+  What the gateway takes from the settings of an endpoint (`http:`) and adds (the gateway's port in
+  `url:`, unless there is one, so that links lead somewhere) is put back when it stops.
+
   ## Behind a load balancer
 
   `trusted_proxies` names the peers that speak for others: their `X-Forwarded-*` and `Forwarded`
@@ -74,7 +101,8 @@ defmodule ExServiceMeshRouter.Config do
   alias ExServiceMeshRouter.{Config.Options, ConfigError}
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
-  @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :timeouts, :native]
+  @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
+  @enforce_keys @enforce_keys ++ [:timeouts, :native]
   defstruct @enforce_keys
 
   @typedoc "A checked configuration. Its fields are an implementation detail."
@@ -120,6 +148,7 @@ defmodule ExServiceMeshRouter.Config do
       dev_domain: values.dev_domain,
       index: values.index,
       doctor: values.doctor,
+      private_listeners: values.private_listeners,
       timeouts: values.timeouts,
       native: native(values, ips)
     }

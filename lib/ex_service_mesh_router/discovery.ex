@@ -12,8 +12,8 @@ defmodule ExServiceMeshRouter.Discovery do
 
   require Logger
 
-  alias ExServiceMeshRouter.{Routes, Service}
-  alias ExServiceMeshRouter.Discovery.{Candidates, Claim, Events, Probe}
+  alias ExServiceMeshRouter.{PrivateListeners, Routes, Service}
+  alias ExServiceMeshRouter.Discovery.{Candidates, Claim, Events, Probe, Watch}
 
   @rescan 10_000
   @subscribe_again 25
@@ -30,6 +30,7 @@ defmodule ExServiceMeshRouter.Discovery do
       discover: config.discover,
       own_port: config.port,
       dev_domain: config.dev_domain,
+      private: {config.name, config.private_listeners},
       subscribed?: false,
       # endpoint => what is known of it
       endpoints: %{},
@@ -73,7 +74,7 @@ defmodule ExServiceMeshRouter.Discovery do
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
       when is_map_key(state.monitors, monitor) do
     endpoint = state.monitors[monitor]
-    {:noreply, state |> unwatch(endpoint) |> down(endpoint) |> probe(endpoint, @retries)}
+    {:noreply, state |> Watch.drop(endpoint) |> down(endpoint) |> probe(endpoint, @retries)}
   end
 
   def handle_info({:probe_timeout, pid}, state) do
@@ -132,7 +133,8 @@ defmodule ExServiceMeshRouter.Discovery do
       again: nil,
       retries: [],
       watch: [],
-      warned: nil
+      warned: nil,
+      problem: nil
     }
 
     %{state | endpoints: Map.put_new(state.endpoints, endpoint, new)}
@@ -143,7 +145,7 @@ defmodule ExServiceMeshRouter.Discovery do
     if Process.whereis(endpoint) do
       state
     else
-      state = unwatch(state, endpoint)
+      state = Watch.drop(state, endpoint)
       Routes.delete(state.name, {:endpoint, endpoint})
       %{state | endpoints: Map.delete(state.endpoints, endpoint)}
     end
@@ -159,7 +161,7 @@ defmodule ExServiceMeshRouter.Discovery do
   end
 
   defp start_probe(state, endpoint, known, retries) do
-    monitor = Probe.start(endpoint, known.application)
+    monitor = Probe.start(endpoint, known.application, state.private)
     known = %{known | probing: monitor, again: nil, retries: retries}
     %{put_in(state.endpoints[endpoint], known) | probes: Map.put(state.probes, monitor, endpoint)}
   end
@@ -183,7 +185,16 @@ defmodule ExServiceMeshRouter.Discovery do
     known = state.endpoints[endpoint]
     waiting? = result.pid != nil and result.expected? and result.upstreams == []
     upstreams = if waiting? and known.retries == [], do: result.fallback, else: result.upstreams
-    state = state |> watch(endpoint, result) |> publish(endpoint, result.host, upstreams)
+
+    if waiting? and known.retries == [],
+      do: PrivateListeners.complain(endpoint, result.problem, known.problem)
+
+    state = put_in(state.endpoints[endpoint].problem, result.problem)
+
+    state =
+      state
+      |> Watch.put(endpoint, [result.pid | result.watch])
+      |> publish(endpoint, result.host, upstreams)
 
     cond do
       known.again -> probe(state, endpoint, known.again)
@@ -228,25 +239,5 @@ defmodule ExServiceMeshRouter.Discovery do
       Routes.put(state.name, service)
       put_in(state.endpoints[endpoint].service, service)
     end
-  end
-
-  defp watch(state, endpoint, result) do
-    wanted = Enum.reject([result.pid | result.watch], &is_nil/1)
-    known = state.endpoints[endpoint]
-
-    if Enum.map(known.watch, &elem(&1, 0)) == wanted do
-      state
-    else
-      state = unwatch(state, endpoint)
-      watch = for pid <- wanted, do: {pid, Process.monitor(pid)}
-      monitors = for {_pid, monitor} <- watch, into: state.monitors, do: {monitor, endpoint}
-      %{put_in(state.endpoints[endpoint].watch, watch) | monitors: monitors}
-    end
-  end
-
-  defp unwatch(state, endpoint) do
-    monitors = for {_pid, monitor} <- state.endpoints[endpoint].watch, do: monitor
-    Enum.each(monitors, &Process.demonitor(&1, [:flush]))
-    %{put_in(state.endpoints[endpoint].watch, []) | monitors: Map.drop(state.monitors, monitors)}
   end
 end

@@ -8,7 +8,7 @@ defmodule ExServiceMeshRouter.Gateway do
 
   require Logger
 
-  alias ExServiceMeshRouter.{Forwarded, ListenError, Native}
+  alias ExServiceMeshRouter.{Forwarded, ListenError, Native, PrivateListeners}
 
   def start_link(config) do
     GenServer.start_link(__MODULE__, config, name: process_name(config.name))
@@ -50,7 +50,7 @@ defmodule ExServiceMeshRouter.Gateway do
   @impl true
   def init(config) do
     with :ok <- load(),
-         {:ok, gateway} <- open(config, config.ips) do
+         {:ok, gateway} <- open(config) do
       Forwarded.add_trusted_proxies(config.native.trusted_proxies)
       log_listening(Native.addrs(gateway), config)
       {:ok, %{gateway: gateway, config: config, draining: nil}}
@@ -99,6 +99,16 @@ defmodule ExServiceMeshRouter.Gateway do
     case Native.load() do
       :ok -> :ok
       {:error, text} -> {:error, %ListenError{kind: :library, detail: text}}
+    end
+  end
+
+  # An endpoint of this system that has the port may have to hand it over.
+  defp open(config) do
+    with {:error, %ListenError{kind: :eaddrinuse} = error} <- open(config, config.ips) do
+      case PrivateListeners.free(config) do
+        :ok -> open(config, config.ips)
+        {:error, holder} -> {:error, %{error | holder: holder}}
+      end
     end
   end
 

@@ -3,12 +3,23 @@ defmodule ExServiceMeshRouter.ListenError do
   Why the gateway cannot listen: the reason with which the application refuses to start.
 
   `kind` is `:eaddrinuse`, `:eacces`, `:eaddrnotavail`, `:library` (the NIF cannot be loaded),
-  `:config` (the data plane refuses its configuration) or `:other`.
+  `:config` (the data plane refuses its configuration) or `:other`. `holder` is the application and
+  the endpoint of this system that has the port, if one has it.
   """
 
-  defexception [:kind, :address, :port, :detail]
+  defexception [:kind, :address, :port, :detail, :holder]
 
   @impl true
+  def message(%{kind: :eaddrinuse, holder: {application, endpoint}} = error) do
+    """
+    port #{error.port} is in use (#{error.address}): #{inspect(endpoint)} of this system listens \
+    there. Give it another port, \
+    `config #{inspect(application)}, #{inspect(endpoint)}, http: [port: #{error.port + 1}]`, or \
+    none at all, `http: false`, and leave it to \
+    `config :ex_service_mesh_router, private_listeners: :auto`.\
+    """
+  end
+
   def message(%{kind: :eaddrinuse} = error) do
     """
     port #{error.port} is in use (#{error.address}). Another program, or an endpoint of this \

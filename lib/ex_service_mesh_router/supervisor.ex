@@ -19,8 +19,8 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Index, Names, Routes, Shutdown}
-  alias ExServiceMeshRouter.{SocketDirectory, Worker}
+  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Index, Names, PrivateListeners}
+  alias ExServiceMeshRouter.{Routes, Shutdown, SocketDirectory, Worker}
 
   @doc """
   Starts a gateway.
@@ -51,11 +51,13 @@ defmodule ExServiceMeshRouter.Supervisor do
   defp readable(result), do: result
 
   # Whoever depends on the data plane's reference comes after its owner, and goes with it. The
-  # registry has its routes before a worker accepts; discovery ends before the workers drain.
+  # registry has its routes before a worker accepts; discovery ends before the workers drain, and they
+  # have drained before the private listeners end.
   @impl true
   def init(config) do
     children =
-      [{Gateway, config}, {Routes, config}, {Names, config}, workers(config)] ++
+      [{Gateway, config}, {PrivateListeners, config}, {Routes, config}, {Names, config}] ++
+        [workers(config)] ++
         if(config.discover == false, do: [], else: [{Discovery, config}]) ++
         if(config.index, do: [{SocketDirectory, config}, {Index, config}], else: []) ++
         doctor(config) ++

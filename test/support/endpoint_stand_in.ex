@@ -5,12 +5,44 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
 
       define(:some_web, SomeWeb.Endpoint, url: [host: "some.local"])
       start_supervised!(SomeWeb.Endpoint)
+
+  As with Phoenix, it listens with `server: true` and an `http:`, which here is port 0 unless
+  something else is said, and its server is made by its `adapter:`.
   """
 
   alias Demo.HTTP.Server
 
+  defmodule Adapter do
+    @moduledoc "Makes servers as the adapters of Phoenix do, here and on Unix sockets."
+
+    def child_specs(endpoint, config) do
+      if config[:tell], do: send(config[:tell], {:child_specs, endpoint, config})
+
+      for scheme <- [:http], options = config[scheme] do
+        text = Keyword.get(config, :says, inspect(endpoint))
+        suffix = if config[:code_reloader], do: " reloaded", else: ""
+        ip = Keyword.get(options, :ip, {127, 0, 0, 1})
+        handler = &{{200, [], text <> suffix}, &1}
+        server = {Server, handler: handler, ip: ip, port: Keyword.get(options, :port, 0)}
+        Supervisor.child_spec(server, id: {endpoint, scheme})
+      end
+    end
+  end
+
+  defmodule TcpAdapter do
+    @moduledoc "The same without Unix sockets."
+
+    def child_specs(endpoint, config) do
+      if match?([{:ip, {:local, _}} | _], config[:http]),
+        do: raise(ArgumentError, "only TCP here")
+
+      Adapter.child_specs(endpoint, config)
+    end
+  end
+
   @doc "Loads an application with such an endpoint in its configuration."
   def define(application, endpoint, settings) do
+    settings = [adapter: Adapter, http: [port: 0]] |> Keyword.merge(settings)
     :ok = load(application)
     Application.put_env(application, endpoint, settings)
     define_module(application, endpoint)
@@ -46,14 +78,9 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
   @doc false
   def start_link(application, endpoint, _options) do
     settings = Application.get_env(application, endpoint)
-    text = Keyword.get(settings, :says, inspect(endpoint))
-
-    server =
-      {Server,
-       handler: &{{200, [], text}, &1}, ip: get_in(settings, [:http, :ip]) || {127, 0, 0, 1}}
 
     children =
-      if settings[:server], do: [Supervisor.child_spec(server, id: {endpoint, :http})], else: []
+      if settings[:server], do: settings[:adapter].child_specs(endpoint, settings), else: []
 
     with {:ok, pid} <- Supervisor.start_link(children, strategy: :one_for_one, name: endpoint) do
       metadata = %{

@@ -98,6 +98,15 @@ defmodule ExServiceMeshRouter.Config.Check do
     end
   end
 
+  def private_listeners(value) when value in [:auto, :never, :all], do: {value, []}
+
+  def private_listeners(value) do
+    if atoms?(value),
+      do: {value, []},
+      else:
+        mistake("private_listeners", value, ":auto, :never, :all, or a list of endpoint modules")
+  end
+
   defp atoms?(list), do: is_list(list) and Enum.all?(list, &is_atom/1)
 
   def default(value) do

@@ -72,6 +72,8 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:discover,
        "`true`, `false`, or `[only: [...], except: [...]]` with applications or endpoints",
        "`true`", "which Phoenix endpoints get a route"},
+      {:private_listeners, "`:auto`, `:never`, `:all`, or a list of endpoints", "`:auto`",
+       "which endpoints get a private listener instead of one of their own, see below"},
       {:default, "a host, or `nil`", "`nil`",
        "host whose service answers for unknown hosts; without it they get a 404"},
       {:dev_domain, "a domain, or `nil`",
@@ -141,6 +143,8 @@ defmodule ExServiceMeshRouter.Config.Options do
   defp check_key(:services, value), do: Check.services(value)
   defp check_key(:discover, nil), do: {true, []}
   defp check_key(:discover, value), do: Check.discover(value)
+  defp check_key(:private_listeners, nil), do: {:auto, []}
+  defp check_key(:private_listeners, value), do: Check.private_listeners(value)
   defp check_key(:default, nil), do: {nil, []}
   defp check_key(:default, value), do: Check.default(value)
 

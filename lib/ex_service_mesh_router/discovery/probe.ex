@@ -7,9 +7,10 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   # asked (before Phoenix 1.7.10, or an adapter without `server_info/2`), or gives no answer for
   # good although it should serve.
 
-  alias ExServiceMeshRouter.Upstream
+  alias ExServiceMeshRouter.{PrivateListeners, Upstream}
+  alias ExServiceMeshRouter.PrivateListeners.Listener
 
-  defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: []]
+  defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: [], problem: nil]
 
   @timeout 5_000
 
@@ -17,13 +18,13 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   Probes in another process. The caller gets `{:probed, monitor, result}`, or a `:DOWN` of the
   monitor, and has to kill whoever a `{:probe_timeout, pid}` names.
   """
-  def start(endpoint, application) do
+  def start(endpoint, application, private) do
     caller = self()
 
     {pid, monitor} =
       spawn_monitor(fn ->
         receive do
-          {:go, monitor} -> send(caller, {:probed, monitor, run(endpoint, application)})
+          {:go, monitor} -> send(caller, {:probed, monitor, run(endpoint, application, private)})
         end
       end)
 
@@ -32,10 +33,10 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
     monitor
   end
 
-  def run(endpoint, application) do
+  defp run(endpoint, application, private) do
     case Process.whereis(endpoint) do
       nil -> %__MODULE__{host: host(endpoint, application, nil)}
-      pid -> endpoint |> running(application, pid) |> unless_ended(pid)
+      pid -> endpoint |> running(application, pid, private) |> unless_ended(pid)
     end
   end
 
@@ -47,14 +48,15 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   @doc "The host of an endpoint as far as it can be told without asking it."
   def configured_host(endpoint, application), do: host(endpoint, application, nil)
 
-  defp running(endpoint, application, pid) do
-    expected? = serves?(endpoint, application)
+  defp running(endpoint, application, pid, private) do
+    listener = private(endpoint, application, pid, private)
+    expected? = listener != nil or serves?(endpoint, application)
     # Before the question where it is bound: Cowboy remembers the address of a server that is gone
     # until the next one is up. If the answer is that old, so is one of these processes.
     watch = server_processes(endpoint, pid)
 
     {upstreams, fallback} =
-      case bound(endpoint) do
+      case known(listener) || bound(endpoint) do
         {:ok, upstream} -> {[upstream], []}
         :none -> {[], if(expected?, do: configured(endpoint, application), else: [])}
         :unknown -> {if(expected?, do: configured(endpoint, application), else: []), []}
@@ -66,9 +68,25 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
       upstreams: upstreams,
       fallback: fallback,
       expected?: expected?,
-      watch: watch
+      watch: watch,
+      problem: problem(listener)
     }
   end
+
+  # Whoever is to have a private listener gets it here.
+  defp private(endpoint, application, pid, {name, mode}) do
+    http = setting(endpoint, application, :http)
+
+    if supervisor?(pid) and PrivateListeners.wanted?(mode, endpoint, application, http),
+      do: PrivateListeners.ensure(name, endpoint, application)
+  end
+
+  defp known({:ok, _pid, {:unix, _path} = upstream}), do: {:ok, upstream}
+  defp known({:error, _reason}), do: :none
+  defp known(_other), do: nil
+
+  defp problem({:error, reason}) when reason != :restarting, do: reason
+  defp problem(_listener), do: nil
 
   defp bound(endpoint) do
     case endpoint.server_info(:http) do
@@ -167,7 +185,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   defp server_processes(endpoint, pid) do
     if supervisor?(pid) do
       for {id, child, _, _} <- Supervisor.which_children(pid),
-          is_pid(child) and server?(id, endpoint),
+          is_pid(child) and Listener.listener?(id, endpoint),
           do: child
     else
       []
@@ -175,13 +193,6 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   catch
     :exit, _reason -> []
   end
-
-  # Bandit's child is {endpoint, :http}; Cowboy's ends in the name of its listener.
-  defp server?(id, endpoint) when is_tuple(id) and tuple_size(id) > 1 do
-    id == {endpoint, :http} or elem(id, tuple_size(id) - 1) == Module.concat(endpoint, HTTP)
-  end
-
-  defp server?(_id, _endpoint), do: false
 
   # Whatever is no supervisor must not be sent a supervisor's calls.
   defp supervisor?(pid) do

@@ -1,12 +1,15 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.EndpointPort do
   @moduledoc false
-  # Every generated application says 4000, and 4000 is the gateway's.
+  # Every generated application says 4000, and 4000 is the gateway's. Whoever is to have a private
+  # listener then gets one.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+  alias ExServiceMeshRouter.PrivateListeners.Policy
 
   def findings(%{running?: false, server?: true, port: port} = snapshot) when port != 0 do
     snapshot.endpoints
     |> Enum.filter(&(&1.serves? == true and Endpoint.http_port(&1) == port))
+    |> Enum.reject(&Policy.instead?(snapshot.config.private_listeners, &1.endpoint))
     |> Enum.with_index(1)
     |> Enum.map(fn {it, index} ->
       %{

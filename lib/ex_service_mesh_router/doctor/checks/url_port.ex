@@ -4,6 +4,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
   # its `url:` says; without a port there, to where it listens.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+  alias ExServiceMeshRouter.PrivateListeners.Policy
 
   def findings(snapshot) do
     for it <- snapshot.endpoints, finding = check(it, snapshot), do: finding
@@ -14,6 +15,10 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
 
     cond do
       port == gateway or gateway == 0 ->
+        nil
+
+      # Its links are given the gateway's port.
+      snapshot.development? and not explicit? and private?(it, snapshot) ->
         nil
 
       port in [Endpoint.http_port(it), Endpoint.https_port(it)] ->
@@ -27,6 +32,9 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
         nil
     end
   end
+
+  defp private?(it, %{config: %{private_listeners: mode}}),
+    do: Policy.private?(mode, it.endpoint, it.serves? == true, it.settings[:http])
 
   defp finding(it, host, port, snapshot) do
     %{

@@ -1,0 +1,183 @@
+defmodule ExServiceMeshRouter.PrivateListeners.Listener do
+  @moduledoc false
+  # The private listener of one endpoint. It is made by the endpoint's own adapter and becomes a
+  # child of the endpoint's supervisor, where Phoenix would have put one: it is restarted there, ends
+  # with the endpoint, and whoever asks the endpoint where it listens is told.
+
+  alias ExServiceMeshRouter.PrivateListeners.{Settings, SocketDir}
+
+  @loopback [ip: {127, 0, 0, 1}, port: 0]
+
+  @doc """
+  Starts it unless it is there: `{:ok, pid, {:unix, path} | :ask}`, `:ask` where the system has chosen
+  a port. An own listener of the endpoint is stopped before.
+  """
+  def ensure(endpoint, application) do
+    case mine(endpoint) do
+      # Its supervisor is about to restart it, or has not yet heard that it must.
+      [{_id, pid, where} | _] when is_pid(pid) ->
+        if Process.alive?(pid), do: {:ok, pid, where}, else: {:error, :restarting}
+
+      [{_id, :restarting, _where} | _] ->
+        {:error, :restarting}
+
+      children ->
+        start(endpoint, application, children)
+    end
+  end
+
+  defp start(endpoint, application, ended) do
+    for {id, _pid, _where} <- ended, do: stop_child(endpoint, id)
+    stop_own(endpoint)
+
+    # Like for like: code that was written for a TCP listener may take `conn.remote_ip` for an
+    # address, which it is not on a Unix socket.
+    if http(endpoint, application) |> tcp?() do
+      start_at(endpoint, application, :ask, @loopback)
+    else
+      with {:error, _reason} <- start_on_socket(endpoint, application),
+           do: start_at(endpoint, application, :ask, @loopback)
+    end
+  end
+
+  defp tcp?(http) when is_list(http),
+    do: not match?({:local, _}, :proplists.get_value(:ip, http, nil))
+
+  defp tcp?(_none), do: false
+
+  defp start_on_socket(endpoint, application) do
+    with {:ok, path} <- SocketDir.socket(inspect(endpoint)),
+         do: start_at(endpoint, application, {:unix, path}, ip: {:local, path}, port: 0),
+         else: (:error -> {:error, :no_directory})
+  end
+
+  defp start_at(endpoint, application, where, address) do
+    config = config(endpoint, application, address)
+
+    specs =
+      for spec <- config[:adapter].child_specs(endpoint, config),
+          do: Supervisor.child_spec(spec, [])
+
+    case Enum.split_with(specs, &listener?(&1.id, endpoint)) do
+      {[], _} -> {:error, {:no_listener, config[:adapter]}}
+      {[listener], others} -> start_children(endpoint, listener, others, where)
+    end
+  rescue
+    error -> {:error, error}
+  end
+
+  defp start_children(endpoint, listener, others, where) do
+    listener = %{listener | start: {__MODULE__, :start_link, [where, listener.start]}}
+
+    with {:ok, pid} <- start_child(endpoint, listener) do
+      # What an adapter puts beside its listener, as Cowboy its drainer; it may be there for TLS.
+      for spec <- others, do: start_child(endpoint, spec)
+      {:ok, pid, where}
+    end
+  end
+
+  defp start_child(endpoint, spec) do
+    case Supervisor.start_child(endpoint, spec) do
+      {:ok, pid} -> {:ok, pid}
+      {:ok, pid, _info} -> {:ok, pid}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  @doc false
+  # A server that has ended has left its socket behind, which would be an address in use.
+  def start_link(where, {module, function, arguments}) do
+    with {:unix, path} <- where, do: SocketDir.vacate(path)
+    apply(module, function, arguments)
+  end
+
+  # All that the endpoint's own listener would have got, but for the address.
+  defp config(endpoint, application, address) do
+    settings = Settings.get(application, endpoint)
+
+    asked =
+      for key <- [:adapter, :code_reloader, :drainer],
+          value = endpoint.config(key),
+          do: {key, value}
+
+    [adapter: Phoenix.Endpoint.Cowboy2Adapter]
+    |> Keyword.merge(settings)
+    |> Keyword.merge(asked)
+    |> Keyword.merge(
+      otp_app: application,
+      https: false,
+      http: address ++ without_address(http(endpoint, application))
+    )
+  end
+
+  defp http(endpoint, application),
+    do: application |> Settings.get(endpoint) |> Settings.http() || endpoint.config(:http)
+
+  # In whatever depth an adapter takes the options of its socket.
+  defp without_address(options) when is_list(options) do
+    for option <- options, option not in [:inet, :inet6], not address?(option) do
+      case option do
+        {key, value} when is_list(value) -> {key, without_address(value)}
+        option -> option
+      end
+    end
+  end
+
+  defp without_address(_none), do: []
+
+  defp address?({key, _value}), do: key in [:ip, :ifaddr, :port, :net, :ipv6_v6only]
+  defp address?(_option), do: false
+
+  @doc "Stops the private listener, if there is one."
+  def stop(endpoint) do
+    for {id, _pid, where} <- mine(endpoint) do
+      stop_child(endpoint, id)
+      with {:unix, path} <- where, do: File.rm(path)
+    end
+
+    :ok
+  catch
+    # With the endpoint it went already.
+    :exit, _reason -> :ok
+  end
+
+  @doc "Stops the listener that the endpoint has started itself, if there is one."
+  def stop_own(endpoint) do
+    mine = for {id, _, _} <- mine(endpoint), do: id
+
+    for {id, _pid, _, _} <- Supervisor.which_children(endpoint),
+        listener?(id, endpoint) and id not in mine,
+        do: stop_child(endpoint, id)
+
+    :ok
+  end
+
+  defp stop_child(endpoint, id) do
+    Supervisor.terminate_child(endpoint, id)
+    Supervisor.delete_child(endpoint, id)
+    forget(id)
+  end
+
+  # Ranch keeps the options of a listener that was not stopped by itself, and would use them again.
+  defp forget({ranch, ref}) when ranch in [:ranch_listener_sup, :ranch_embedded_sup] do
+    if function_exported?(:ranch_server, :cleanup_listener_opts, 1),
+      do: apply(:ranch_server, :cleanup_listener_opts, [ref])
+  end
+
+  defp forget(_id), do: :ok
+
+  defp mine(endpoint) do
+    for {id, pid, _, _} <- Supervisor.which_children(endpoint),
+        {:ok, %{start: {__MODULE__, :start_link, [where, _]}}} <- [
+          :supervisor.get_childspec(endpoint, id)
+        ],
+        do: {id, pid, where}
+  end
+
+  @doc "Bandit's child is {endpoint, :http}; Cowboy's ends in the name of its listener."
+  def listener?(id, endpoint) when is_tuple(id) and tuple_size(id) > 1 do
+    id == {endpoint, :http} or elem(id, tuple_size(id) - 1) == Module.concat(endpoint, HTTP)
+  end
+
+  def listener?(_id, _endpoint), do: false
+end

@@ -1,0 +1,113 @@
+defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
+  @moduledoc false
+  # A directory for Unix sockets that only this user can enter, one for each VM.
+  #
+  # Its name has a random part and it must not have existed: in a directory that everybody may write
+  # to, somebody else could have made it. What a VM leaves behind that was killed is removed by the
+  # next one.
+
+  require Logger
+
+  @prefix "exmesh-"
+  # A Unix socket's address has 108 bytes, the last of them a zero.
+  @longest 107
+
+  @doc "The path of a socket of this name, or `:error` where there can be none."
+  def socket(name) do
+    with {:ok, directory} <- directory() do
+      path = Path.join(directory, name <> ".sock")
+      short = Path.join(directory, short(name) <> ".sock")
+      Enum.find_value([path, short], :error, &if(byte_size(&1) <= @longest, do: {:ok, &1}))
+    end
+  end
+
+  defp short(name), do: name |> :erlang.md5() |> Base.encode16(case: :lower) |> binary_part(0, 12)
+
+  @doc "The directory of this VM, made when it is first asked for."
+  def directory do
+    # One at a time: endpoints are probed at once.
+    :global.trans({__MODULE__, self()}, fn -> known() || make() end, [node()])
+  end
+
+  defp known do
+    with path when path != nil <- :persistent_term.get(__MODULE__, nil),
+         true <- File.dir?(path),
+         do: {:ok, path},
+         else: (_ -> nil)
+  end
+
+  defp make do
+    Enum.find_value(bases(), :error, fn base ->
+      clean(base)
+      path = Path.join(base, "#{@prefix}#{System.pid()}-#{random()}")
+
+      with :ok <- mkdir(path) do
+        :persistent_term.put(__MODULE__, path)
+        {:ok, path}
+      else
+        _error -> nil
+      end
+    end)
+  end
+
+  # Nobody else can have put anything into it in between: it was made by us.
+  defp mkdir(path), do: with(:ok <- File.mkdir(path), do: File.chmod(path, 0o700))
+
+  @doc "Makes a path free to listen on."
+  def vacate(path) do
+    File.rm(path)
+    # Another gateway of this VM may just have taken leave of it.
+    mkdir(Path.dirname(path))
+  end
+
+  # Room for the name of a socket is needed behind the directory's.
+  defp bases do
+    for base <- [System.get_env("XDG_RUNTIME_DIR"), System.tmp_dir(), "/tmp"],
+        is_binary(base) and byte_size(base) <= @longest - 48,
+        do: base
+  end
+
+  defp random, do: :rand.uniform(0xFFFFFF) |> Integer.to_string(36) |> String.downcase()
+
+  @doc "Removes the directory of this VM if no socket is in it any more."
+  def forget do
+    with path when path != nil <- :persistent_term.get(__MODULE__, nil),
+         :ok <- File.rmdir(path),
+         do: :persistent_term.erase(__MODULE__)
+
+    :ok
+  end
+
+  @doc false
+  def clean(base) do
+    for path <- Path.wildcard(Path.join(base, @prefix <> "*")), abandoned?(path) do
+      Logger.debug("removing #{path}, left behind by a VM that is gone")
+      File.rm_rf(path)
+    end
+  end
+
+  # A process of that number may be another one, or in another container: what answers is alive,
+  # too. What belongs to another user cannot be listed.
+  defp abandoned?(path) do
+    with [pid, _random] <-
+           path |> Path.basename() |> String.replace_prefix(@prefix, "") |> String.split("-"),
+         false <- pid == System.pid(),
+         false <- File.dir?("/proc/#{pid}"),
+         {:ok, files} <- File.ls(path) do
+      not Enum.any?(files, &answers?(Path.join(path, &1)))
+    else
+      _ -> false
+    end
+  end
+
+  defp answers?(path) do
+    case :gen_tcp.connect({:local, path}, 0, [:local], 500) do
+      {:ok, socket} ->
+        :gen_tcp.close(socket)
+        true
+
+      {:error, reason} ->
+        reason not in [:econnrefused, :enoent, :enotsock]
+    end
+  end
+end

@@ -1,0 +1,383 @@
+defmodule ExServiceMeshRouter.PrivateListenersTest do
+  # Not async: ports that were free a moment ago are taken.
+  use ExServiceMeshRouter.GatewayCase
+
+  import Bitwise
+  import ExServiceMeshRouter.EndpointStandIn
+  import ExUnit.CaptureLog
+
+  alias ExServiceMeshRouter.EndpointStandIn.TcpAdapter
+  alias ExServiceMeshRouter.{ListenError, PrivateListeners.SocketDir}
+
+  setup do
+    number = System.unique_integer([:positive])
+    web = web("private#{number}")
+    other = web("other#{number}")
+    %{web: web, other: other}
+  end
+
+  defp web(base) do
+    application = :"#{base}_web"
+    namespace = application |> Atom.to_string() |> Macro.camelize()
+    endpoint = Module.concat(namespace, "Endpoint")
+    %{host: "#{base}.local", says: base, application: application, endpoint: endpoint}
+  end
+
+  defp define_web(web, settings) do
+    defaults = [url: [host: web.host], says: web.says, server: true, http: false]
+    define(web.application, web.endpoint, Keyword.merge(defaults, settings))
+  end
+
+  defp settings(web), do: Application.get_env(web.application, web.endpoint)
+
+  defp discovering(webs, options \\ []) do
+    only = for web <- List.wrap(webs), do: web.application
+    start_gateway(Keyword.merge([discover: [only: only]], options))
+  end
+
+  defp served(gateway, web, text \\ nil),
+    do: eventually({200, text || web.says}, fn -> get(gateway, web.host) end)
+
+  defp upstream(gateway, web) do
+    services = ExServiceMeshRouter.services(gateway)
+    Enum.find_value(services, &(&1.endpoint == web.endpoint && List.first(&1.upstreams)))
+  end
+
+  # Free a moment ago, and soon somebody's: the gateway's or an endpoint's of this test.
+  defp free_port do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(socket)
+    :gen_tcp.close(socket)
+    port
+  end
+
+  describe "an endpoint that serves and has no http:" do
+    test "is given a socket in a directory that only this user can enter", %{web: web} do
+      define_web(web, [])
+      gateway = discovering(web)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+
+      assert "unix:" <> path = upstream(gateway, web)
+      assert byte_size(path) <= 107
+      assert (File.stat!(Path.dirname(path)).mode &&& 0o777) == 0o700
+      assert {:ok, {:local, ^path}} = web.endpoint.server_info(:http)
+    end
+
+    test "is found with it when it has started before the gateway", %{web: web} do
+      define_web(web, [])
+      start_supervised!(web.endpoint)
+      served(discovering(web), web)
+    end
+
+    test "has it for as long as it runs, and again when it is restarted", %{web: web} do
+      define_web(web, [])
+      gateway = discovering(web)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+
+      [{_, listener, _, _}] = Supervisor.which_children(web.endpoint)
+      monitor = Process.monitor(listener)
+      stop_supervised!(web.endpoint)
+      assert_receive {:DOWN, ^monitor, :process, _, _}
+      eventually(503, fn -> gateway |> get(web.host) |> elem(0) end)
+
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+    end
+
+    test "has it restarted on the same socket when the server crashes", %{web: web} do
+      define_web(web, [])
+      gateway = discovering(web)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+      upstream = upstream(gateway, web)
+
+      [{_, listener, _, _}] = Supervisor.which_children(web.endpoint)
+      capture_log(fn -> Process.exit(listener, :kill) end)
+
+      eventually(true, fn ->
+        match?(
+          [{_, pid, _, _}] when is_pid(pid) and pid != listener,
+          Supervisor.which_children(web.endpoint)
+        )
+      end)
+
+      served(gateway, web)
+      assert upstream(gateway, web) == upstream
+    end
+
+    test "gets all that its settings say, but for the address", %{web: web} do
+      http = [
+        ip: {127, 0, 0, 1},
+        port: free_port(),
+        num_acceptors: 3,
+        transport_options: [:inet6, num: 1, socket_opts: [:inet6]]
+      ]
+
+      define_web(web, code_reloader: true, tell: self(), http: http)
+      gateway = discovering(web, private_listeners: :all)
+      start_supervised!(web.endpoint)
+      served(gateway, web, web.says <> " reloaded")
+      endpoint = web.endpoint
+
+      # The first one is the endpoint's own start, which has no listener.
+      assert_received {:child_specs, ^endpoint, [_ | _] = first}
+      assert first[:http] == false
+      assert_received {:child_specs, ^endpoint, config}
+      assert config[:otp_app] == web.application
+      assert config[:code_reloader]
+      assert config[:https] == false
+
+      assert config[:http] == [
+               ip: {127, 0, 0, 1},
+               port: 0,
+               num_acceptors: 3,
+               transport_options: [num: 1, socket_opts: []]
+             ]
+    end
+
+    test "gets a loopback port where its adapter knows no sockets", %{web: web} do
+      define_web(web, adapter: TcpAdapter)
+      gateway = discovering(web)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+      assert "http://127.0.0.1:" <> _ = upstream(gateway, web)
+    end
+
+    test "is a 503 and one line in the log where neither can be", %{web: web} do
+      define_web(web, adapter: NoSuchAdapter)
+
+      # Endpoints that listen themselves would not even start.
+      start = fn -> Supervisor.start_link([], strategy: :one_for_one, name: web.endpoint) end
+
+      log =
+        capture_log(fn ->
+          start_supervised!(%{id: :bare, start: {__MODULE__, :call, [start]}, type: :supervisor})
+          gateway = discovering(web)
+
+          eventually([:not_listening], fn ->
+            for service <- ExServiceMeshRouter.services(gateway), do: service.state
+          end)
+
+          tree = Process.whereis(Module.concat(gateway, Supervisor))
+
+          {_, discovery, _, _} =
+            tree |> Supervisor.which_children() |> List.keyfind(ExServiceMeshRouter.Discovery, 0)
+
+          settled = fn -> :sys.get_state(discovery).endpoints[web.endpoint].problem != nil end
+          eventually(true, settled)
+          send(discovery, :scan)
+          eventually(true, settled)
+          assert {503, _} = get(gateway, web.host)
+        end)
+
+      assert [_, _] =
+               String.split(
+                 log,
+                 "#{inspect(web.endpoint)} has no private listener, it cannot be started"
+               )
+    end
+  end
+
+  @doc false
+  def call(fun), do: fun.()
+
+  describe "private_listeners:" do
+    test ":auto respects server: false, :all does not", %{web: web} do
+      define_web(web, server: false)
+      start_supervised!(web.endpoint)
+      auto = discovering(web)
+
+      eventually([:not_listening], fn ->
+        for service <- ExServiceMeshRouter.services(auto), do: service.state
+      end)
+
+      assert {503, _} = get(auto, web.host)
+
+      served(discovering(web, private_listeners: :all), web)
+    end
+
+    test ":all takes over from an endpoint that listens itself", %{web: web} do
+      define_web(web, http: [port: 0])
+      start_supervised!(web.endpoint)
+      {:ok, {_ip, own}} = web.endpoint.server_info(:http)
+      gateway = discovering(web, private_listeners: :all)
+      served(gateway, web)
+      assert upstream(gateway, web) != "http://127.0.0.1:#{own}"
+      assert {:error, :econnrefused} = :gen_tcp.connect({127, 0, 0, 1}, own, [])
+    end
+
+    test "a list names those that it takes over, and nobody else", %{web: web, other: other} do
+      define_web(web, server: false)
+      define_web(other, [])
+      start_supervised!(web.endpoint)
+      start_supervised!(other.endpoint)
+      gateway = discovering([web, other], private_listeners: [web.endpoint])
+      served(gateway, web)
+      assert {503, _} = get(gateway, other.host)
+    end
+
+    test ":never starts none", %{web: web, other: other} do
+      define_web(web, [])
+      define_web(other, http: [port: 0])
+      start_supervised!(web.endpoint)
+      start_supervised!(other.endpoint)
+      gateway = discovering([web, other], private_listeners: :never)
+      served(gateway, other)
+      assert {503, _} = get(gateway, web.host)
+      assert Supervisor.which_children(web.endpoint) == []
+    end
+  end
+
+  describe "the port of the gateway" do
+    test "is not the endpoint's, which starts after it", %{web: web} do
+      port = free_port()
+      define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
+
+      log =
+        capture_log(fn ->
+          gateway = discovering(web, port: port)
+          start_supervised!(web.endpoint)
+          served(gateway, web)
+          assert "http://127.0.0.1:" <> _ = upstream(gateway, web)
+          # Links that took their port from http: lead where they led.
+          assert settings(web)[:url][:port] == port
+        end)
+
+      assert log =~ "#{inspect(web.endpoint)} cannot have port #{port} to itself"
+      assert log =~ "`config #{inspect(web.application)}, #{inspect(web.endpoint)}, http: false`"
+      assert length(String.split(log, "#{inspect(web.endpoint)} cannot have port")) == 2
+    end
+
+    test "is handed over by the endpoint that has started before it", %{web: web} do
+      define_web(web, http: [port: 0])
+      start_supervised!(web.endpoint)
+      {:ok, {_ip, port}} = web.endpoint.server_info(:http)
+      gateway = discovering(web, port: port)
+      assert ExServiceMeshRouter.port(gateway) == port
+      served(gateway, web)
+
+      # Nor does it take it back.
+      stop_supervised!(web.endpoint)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+    end
+
+    test "with :never, is named with who has it, and what ends it", %{web: web} do
+      define_web(web, http: [port: 0])
+      start_supervised!(web.endpoint)
+      {:ok, {_ip, port}} = web.endpoint.server_info(:http)
+      Process.flag(:trap_exit, true)
+
+      assert {:error, %ListenError{holder: holder} = error} =
+               ExServiceMeshRouter.Supervisor.start_link(
+                 name: NeverPort,
+                 port: port,
+                 ip: {127, 0, 0, 1},
+                 private_listeners: :never
+               )
+
+      assert holder == {web.application, web.endpoint}
+      message = Exception.message(error)
+
+      assert message =~
+               "port #{port} is in use (127.0.0.1:#{port}): #{inspect(web.endpoint)} of this"
+
+      assert message =~
+               "`config #{inspect(web.application)}, #{inspect(web.endpoint)}, http: [port: #{port + 1}]`"
+    end
+
+    test "with :never, is named before the endpoint fails to start", %{web: web} do
+      port = free_port()
+      define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
+      log = capture_log(fn -> discovering(web, port: port, private_listeners: :never) end)
+
+      assert log =~
+               "port #{port} is wanted by both ExServiceMeshRouter and #{inspect(web.endpoint)}"
+
+      assert log =~ "#{inspect(web.endpoint)}, http: [port: #{port + 1}]`"
+      assert settings(web)[:http] == [ip: {127, 0, 0, 1}, port: port]
+    end
+  end
+
+  test "two endpoints that want one port both get another", %{web: web, other: other} do
+    port = free_port()
+    define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
+    define_web(other, http: [ip: {127, 0, 0, 1}, port: "#{port}"])
+    gateway = discovering([web, other])
+    start_supervised!(web.endpoint)
+    start_supervised!(other.endpoint)
+    served(gateway, web)
+    served(gateway, other)
+  end
+
+  test "an endpoint with a port of its own keeps it", %{web: web} do
+    define_web(web, http: [ip: {127, 0, 0, 1}, port: free_port()])
+    before = settings(web)
+    gateway = discovering(web)
+    start_supervised!(web.endpoint)
+    served(gateway, web)
+    assert settings(web) == before
+    assert upstream(gateway, web) == "http://127.0.0.1:#{before[:http][:port]}"
+  end
+
+  test "what was started and changed is gone when the gateway stops", %{web: web, other: other} do
+    port = free_port()
+    define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
+    define_web(other, [])
+    before = Enum.sort(settings(web))
+    gateway = discovering([web, other], port: port)
+    start_supervised!(web.endpoint)
+    start_supervised!(other.endpoint)
+    served(gateway, web)
+    served(gateway, other)
+    "unix:" <> path = upstream(gateway, other)
+
+    stop_supervised!(gateway)
+    assert Enum.sort(settings(web)) == before
+    assert Supervisor.which_children(web.endpoint) == []
+    assert Supervisor.which_children(other.endpoint) == []
+    refute File.exists?(path)
+  end
+
+  describe "sockets" do
+    # Unix sockets have short paths, and a test's own directory is deep.
+    setup do
+      base = Path.join(System.tmp_dir!(), "mesh#{System.unique_integer([:positive])}")
+      File.mkdir_p!(base)
+      on_exit(fn -> File.rm_rf(base) end)
+      %{base: base}
+    end
+
+    defp listen(path) do
+      File.mkdir_p!(Path.dirname(path))
+      {:ok, socket} = :gen_tcp.listen(0, ip: {:local, path})
+      socket
+    end
+
+    # One that cannot be: the largest number that Linux gives is 4194304.
+    @dead "99999999"
+
+    test "of a VM that is gone are removed, and those that answer are not", %{base: base} do
+      gone = Path.join([base, "exmesh-#{@dead}-a", "A.sock"])
+      alive = Path.join([base, "exmesh-#{@dead}-b", "B.sock"])
+      running = Path.join([base, "exmesh-#{System.pid()}-c", "C.sock"])
+      for path <- [gone, running], do: path |> listen() |> :gen_tcp.close()
+      socket = listen(alive)
+      SocketDir.clean(base)
+      refute File.exists?(Path.dirname(gone))
+      assert File.exists?(alive)
+      assert File.exists?(running)
+      :gen_tcp.close(socket)
+    end
+
+    test "have names that fit into an address" do
+      assert {:ok, path} = SocketDir.socket(String.duplicate("Long.", 30))
+      assert byte_size(path) <= 107
+      assert {:ok, ^path} = SocketDir.socket(String.duplicate("Long.", 30))
+      assert {:ok, other} = SocketDir.socket(String.duplicate("Long.", 31))
+      assert path != other
+    end
+  end
+end
