@@ -76,6 +76,13 @@ impl Case {
         self
     }
 
+    /// HTTP/1.0 that does not ask for more: the server closes and need not say so.
+    fn closes_silently(&self) -> bool {
+        let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|w| w == part);
+        let Some(Act::Send(bytes)) = self.acts.first() else { return false };
+        has(bytes, b" HTTP/1.0\r\n") && (!has(bytes, b"keep-alive") || has(bytes, b"close"))
+    }
+
     /// Waits for this many final responses.
     pub fn answers(self, n: usize) -> Case {
         self.then(Act::Answers(n))
@@ -190,7 +197,7 @@ impl<'a> Bench<'a> {
         // Whatever else the server has to say, it says before it closes; one that closes by itself
         // is seen to have done so because our side is still open.
         let mut closed = heard.end.is_some();
-        if heard.end.is_none() && heard.announced_close() {
+        if heard.end.is_none() && (heard.announced_close() || case.closes_silently()) {
             let end = client.read_to_end();
             closed = end != End::Silent;
             heard.end = closed.then_some(end);
@@ -268,7 +275,12 @@ impl Heard {
     }
 
     fn announced_close(&self) -> bool {
-        let last = self.responses.last();
-        last.is_some_and(|r| r.fields.all("connection").iter().any(|v| v.contains("close")))
+        let Some(last) = self.responses.last() else { return false };
+        let said = last.fields.all("connection").iter().any(|v| v.contains("close"));
+        // A body without a length ends with the connection.
+        let has = |name| !last.fields.all(name).is_empty();
+        let open_ended =
+            !last.body.is_empty() && !has("content-length") && !has("transfer-encoding");
+        said || open_ended
     }
 }

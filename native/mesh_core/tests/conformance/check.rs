@@ -14,6 +14,8 @@ pub enum Look {
     Lines(&'static str, &'static [&'static str]),
     /// At least one line of this name.
     Has(&'static str),
+    /// Some line of this name has this in its value, in any case.
+    In(&'static str, &'static str),
     /// No line of this name has this in its value.
     NotIn(&'static str, &'static str),
     /// No line of this name.
@@ -42,6 +44,11 @@ fn look(
             wrong(format!("{:?}", fields.all(name)))
         }
         Lines(name, want) if fields.all(name) != *want => wrong(format!("{:?}", fields.all(name))),
+        In(name, part)
+            if !fields.all(name).iter().any(|v| v.to_ascii_lowercase().contains(part)) =>
+        {
+            wrong(format!("{:?}", fields.all(name)))
+        }
         NotIn(name, part)
             if fields.all(name).iter().any(|v| v.to_ascii_lowercase().contains(part)) =>
         {
@@ -169,7 +176,8 @@ pub fn not_believed() -> Check {
 /// What came of the response so far breaks off visibly.
 pub fn torn() -> Check {
     Box::new(|t| {
-        if t.closed && t.finals().iter().all(|r| r.status >= 500) {
+        let finals = t.finals();
+        if finals.iter().all(|r| r.status >= 500) && (t.closed || !finals.is_empty()) {
             return Ok(());
         }
         Err(format!("it looks whole; {}", t.describe()))
@@ -236,6 +244,29 @@ pub fn one_of(checks: Vec<Check>) -> Check {
             }
         }
         Err(why.join(" / "))
+    })
+}
+
+/// This for our own gateway, that for others.
+pub fn if_own(own: Check, other: Check) -> Check {
+    Box::new(move |t| if t.own { own(t) } else { other(t) })
+}
+
+pub fn anything() -> Check {
+    Box::new(|_| Ok(()))
+}
+
+/// A byte that must not stand in a field value: the request is refused, or what the endpoint gets
+/// has no such byte (RFC 9110 section 5.5: replaced; a recipient may also drop the line).
+pub fn refused_or_without(byte: u8) -> Check {
+    let refuse = refused(&[400]);
+    Box::new(move |t| {
+        let bytes = t.seen.concat();
+        let raw = bytes.iter().enumerate().any(|(i, b)| match *b {
+            b'\r' if byte == b'\r' => bytes.get(i + 1) != Some(&b'\n'),
+            b => b == byte && byte != b'\r',
+        });
+        if t.own || raw || t.requests.is_empty() { refuse(t) } else { Ok(()) }
     })
 }
 

@@ -8,6 +8,7 @@ mod support;
 mod case;
 mod cases;
 mod check;
+mod trusted;
 
 use case::{Bench, Case};
 use mesh_core::Config;
@@ -16,8 +17,12 @@ use support::mesh::Mesh;
 
 /// Runs a topic against a gateway and an endpoint of its own.
 fn run(cases: Vec<Case>) {
+    run_with(Config::default(), cases);
+}
+
+fn run_with(config: Config, cases: Vec<Case>) {
     let endpoint = Endpoint::start();
-    let mut mesh = Mesh::to(Config::default(), &endpoint.address);
+    let mut mesh = Mesh::to(config, &endpoint.address);
     let bench = Bench::new(mesh.address(), &endpoint, true);
     let count = cases.len();
     let failures: Vec<String> = cases

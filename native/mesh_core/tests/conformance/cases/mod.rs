@@ -28,7 +28,7 @@ topics!(
 use super::case::Case;
 
 /// What every table needs.
-mod prelude {
+pub mod prelude {
     pub use crate::case::Level::*;
     pub use crate::case::{Act, Case, Check, case};
     pub use crate::check::Look::*;

@@ -29,13 +29,15 @@ fn never_hidden() -> Check {
     })
 }
 
+// Others may go by Transfer-Encoding alone where both are given, if they close afterwards
+// (RFC 9112 section 6.1); what counts for them is that nothing hidden gets through.
 fn attacks() -> Vec<Case> {
     let attack = |name: &str, level, fields: &str, before: &str| {
         let bytes = post(&format!("{fields}\r\n"), before) + HIDDEN;
-        case(name, "RFC 9112 11.2", level, bytes, all_of(vec![never_hidden(), refused(&[400, 501])]))
+        case(name, "RFC 9112 11.2", level, bytes, all_of(vec![never_hidden(), if_own(refused(&[400, 501]), anything())]))
     };
     let lines = |name: &str, level, bytes: String| {
-        case(name, "RFC 9112 11.2", level, bytes, all_of(vec![never_hidden(), refused(&[400, 501])]))
+        case(name, "RFC 9112 11.2", level, bytes, all_of(vec![never_hidden(), if_own(refused(&[400, 501]), anything())]))
     };
     let length = HIDDEN.len();
     vec![
@@ -55,7 +57,7 @@ fn attacks() -> Vec<Case> {
         attack("TE with a space before its colon", Must,
             "Transfer-Encoding : chunked\r\nContent-Length: 5", "0\r\n\r\n"),
         attack("TE behind a bare CR", Must,
-            "X: y\rTransfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"),
+            "X: y\rTransfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n").ours(),
         attack("TE behind a bare LF", Must,
             "X: y\nTransfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"),
         attack("TE in quotes", Must,
@@ -82,15 +84,15 @@ fn attacks() -> Vec<Case> {
         lines("CR LF LF ends the head for some", Strict,
             format!("GET / HTTP/1.1\r\nHost: a.test\r\nX: y\r\n\n{HIDDEN}")),
         lines("a NUL ends the value for some", Must,
-            format!("GET / HTTP/1.1\r\nHost: a.test\r\nX: y\0\r\n\r\n{HIDDEN}")),
+            format!("GET / HTTP/1.1\r\nHost: a.test\r\nX: y\0\r\n\r\n{HIDDEN}")).ours(),
         lines("HTTP/1.0 with TE", Must,
             format!("POST / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\
                      Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}")),
         lines("HTTP/1.0 with both", Must,
             format!("POST / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\
                      Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{HIDDEN}")),
-        lines("HTTP/0.9 in front", Must, format!("GET /\r\n\r\n{HIDDEN}")),
-        lines("a CONNECT in front", Must, format!("CONNECT a.test HTTP/1.1\r\n\r\n{HIDDEN}")),
+        lines("HTTP/0.9 in front", Must, format!("GET /\r\n\r\n{HIDDEN}")).ours(),
+        lines("a CONNECT in front", Must, format!("CONNECT a.test HTTP/1.1\r\n\r\n{HIDDEN}")).ours(),
     ]
 }
 
@@ -112,7 +114,7 @@ fn honest() -> Vec<Case> {
             get_body.to_string() + &get_target("/2"),
             all_of(vec![in_step(&[(200, "/1"), (200, "/2")]), targets(&["/1", "/2"])])).answers(2),
         case("after a refusal nothing is read on", "RFC 9112 11.2", Must,
-            get_target("/1") + "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + HIDDEN,
+            get_target("/1") + "GET / HTTP/1.1\r\nHost: a.test\r\nContent-Length: x\r\n\r\n" + HIDDEN,
             all_of(vec![in_step(&[(200, "/1"), (400, "")]), targets(&["/1"])])).answers(2),
         case("a 404 with a body takes its body along", "RFC 9112 9.3", Must,
             format!("POST /x HTTP/1.1\r\nHost: b.test\r\nContent-Length: {}\r\n\r\n{HIDDEN}",
@@ -135,9 +137,10 @@ fn honest() -> Vec<Case> {
             all_of(vec![never_hidden(), gets(417, vec![])]))
             .script(vec![send("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"), Do::UntilClosed])
             .answers(1)
-            .then(Act::Send(HIDDEN.as_bytes().to_vec())),
-        case("an upgrade that is refused leaves HTTP behind it", "RFC 9110 7.8", Must,
-            get("Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\n\
+            .then(Act::Send(HIDDEN.as_bytes().to_vec()))
+            .ours(),
+        case("an upgrade that is refused leaves HTTP behind it", "RFC 9110 7.8", Should,
+            get("Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                  Sec-WebSocket-Version: 13\r\n") + &get_target("/2"),
             all_of(vec![in_step(&[(200, "/"), (200, "/2")]), targets(&["/", "/2"])])).answers(2),
     ]
