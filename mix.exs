@@ -46,7 +46,7 @@ defmodule ExServiceMeshRouter.MixProject do
       links: %{},
       # Everything a build from the package needs: the Rust sources and the lock file with them.
       files:
-        ~w(lib native/mesh_*/src native/mesh_*/Cargo.toml native/mesh_*/build.rs Cargo.toml Cargo.lock mix.exs .formatter.exs
+        ~w(lib priv/grafana native/mesh_*/src native/mesh_*/Cargo.toml native/mesh_*/build.rs Cargo.toml Cargo.lock mix.exs .formatter.exs
                 README.md ARCHITECTURE.md CHANGELOG.md LICENSE)
     ]
   end

@@ -140,7 +140,26 @@ defmodule ExServiceMeshRouter do
   end
 
   @doc """
-  Counters since the start: `:gateway` for all requests, `:services` by the name of the service.
+  What has been counted since the start, as plain maps.
+
+    * `:gateway` - connections of clients, and requests that were refused before they had a service
+    * `:services` - by the name of the service: requests by method (`:methods`) and responses by
+      status class, requests in flight, bytes of bodies, tunnels, connections to the endpoint,
+      failures by side (`:upstream_errors`, ...) and by kind (`:errors`), and `:latency`
+    * `:total` - the same over all services, those included that are gone
+    * `:latency_buckets` - upper ends of the `:buckets` of every histogram
+
+  In `:latency` are three histograms: `:total` from the request head to the end of the response,
+  `:first_byte` the endpoint's share of it until its response head, `:gateway` the gateway's own.
+  Each has `:count`, `:sum`, `:max`, `:p50`, `:p90`, `:p99`, `:p999`, and `:buckets`, which count up
+  to each of `:latency_buckets`. Times are in nanoseconds. Quantiles are read from fine buckets and
+  are off by at most 1/16 of themselves (and never more than 128 ns below 2 µs); the others are exact.
+
+  Sizes are in bytes. What ends in `_open`, and `:in_flight`, goes up and down; all else only up.
+  Counting costs next to nothing and is always on. Where no gateway runs, the maps are empty.
+
+      iex> ExServiceMeshRouter.stats().services["AuthWeb.Endpoint"].latency.total.p99
+      1_835_008
   """
   @spec stats(module()) :: map()
   def stats(name \\ __MODULE__) do

@@ -184,4 +184,51 @@ defmodule ExServiceMeshRouter.ConfigTest do
     refute Config.server?(server: false)
     refute Config.server?([])
   end
+
+  describe "what the gateway tells of itself" do
+    test "is off, but for request ids" do
+      assert {:ok, config} = Config.new([])
+      assert %{request_id: true, start_trace: false, server_timing: false} = config.native
+      assert config.observe == %{access_log: nil, sample: 0.0}
+      assert config.metrics == nil
+    end
+
+    test "is checked like everything else" do
+      assert {:ok, config} =
+               Config.new(
+                 request_id: false,
+                 trace: :start,
+                 server_timing: true,
+                 telemetry: [sample: 0.01],
+                 access_log: [format: :json, to: "/tmp/log", query: true],
+                 metrics: [host: "Metrics.Internal"]
+               )
+
+      assert %{request_id: false, start_trace: true, server_timing: true} = config.native
+      assert config.observe.sample == 0.01
+      assert config.observe.access_log == %{format: "json", path: "/tmp/log", query: true}
+      assert config.metrics.host == "metrics.internal"
+
+      text =
+        mistakes(
+          request_id: 1,
+          trace: true,
+          telemetry: [sample: 2, sampel: 1],
+          access_log: [format: :xml, to: 1],
+          metrics: [port: 1, host: "a"]
+        )
+
+      for line <- [
+            "request_id: got 1, expected true or false",
+            "trace: got true, expected :start or nil",
+            "telemetry.sample: got 2, expected a share of the requests from 0.0 to 1.0, or false",
+            "telemetry.sampel: unknown key, did you mean sample?",
+            "access_log.format: got :xml, expected one of :common, :combined, :json, :logfmt",
+            "access_log.to: got 1, expected :logger or the path of a file",
+            "metrics: got [port: 1, host: \"a\"], expected either a port or a host"
+          ] do
+        assert text =~ line
+      end
+    end
+  end
 end

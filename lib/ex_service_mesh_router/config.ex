@@ -102,7 +102,7 @@ defmodule ExServiceMeshRouter.Config do
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
-  @enforce_keys @enforce_keys ++ [:timeouts, :native]
+  @enforce_keys @enforce_keys ++ [:timeouts, :native, :observe, :metrics]
   defstruct @enforce_keys
 
   @typedoc "A checked configuration. Its fields are an implementation detail."
@@ -150,7 +150,9 @@ defmodule ExServiceMeshRouter.Config do
       doctor: values.doctor,
       private_listeners: values.private_listeners,
       timeouts: values.timeouts,
-      native: native(values, ips)
+      native: native(values, ips),
+      observe: observe(values),
+      metrics: values.metrics
     }
   end
 
@@ -166,9 +168,23 @@ defmodule ExServiceMeshRouter.Config do
       workers: values.workers,
       trusted_proxies: values.trusted_proxies,
       proxy_protocol: values.proxy_protocol && Atom.to_string(values.proxy_protocol),
+      request_id: values.request_id,
+      start_trace: values.trace == :start,
+      server_timing: values.server_timing,
       timeouts: finite(drainless),
       limits: finite(values.limits)
     }
+  end
+
+  # The argument of Native.observe/3.
+  defp observe(values) do
+    log =
+      with %{} = log <- values.access_log do
+        path = if log.to != :logger, do: log.to
+        %{format: Atom.to_string(log.format), query: log.query, path: path}
+      end
+
+    %{access_log: log, sample: values.telemetry.sample}
   end
 
   defp finite(map), do: Map.new(map, fn {k, v} -> {k, if(v == :infinity, do: nil, else: v)} end)

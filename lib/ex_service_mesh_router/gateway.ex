@@ -8,7 +8,7 @@ defmodule ExServiceMeshRouter.Gateway do
 
   require Logger
 
-  alias ExServiceMeshRouter.{Forwarded, ListenError, Native, PrivateListeners}
+  alias ExServiceMeshRouter.{Forwarded, ListenError, Native, PrivateListeners, Telemetry}
 
   def start_link(config) do
     GenServer.start_link(__MODULE__, config, name: process_name(config.name))
@@ -53,6 +53,7 @@ defmodule ExServiceMeshRouter.Gateway do
          {:ok, gateway} <- open(config) do
       Forwarded.add_trusted_proxies(config.native.trusted_proxies)
       log_listening(Native.addrs(gateway), config)
+      started(gateway, config)
       {:ok, %{gateway: gateway, config: config, draining: nil}}
     else
       {:error, error} -> {:stop, {:shutdown, error}}
@@ -84,6 +85,22 @@ defmodule ExServiceMeshRouter.Gateway do
   def handle_cast({:stopped, worker}, %{draining: draining} = state) do
     workers = MapSet.delete(draining.workers, worker)
     {:noreply, drained(%{state | draining: %{draining | workers: workers}})}
+  end
+
+  @impl true
+  def terminate(reason, state) do
+    Telemetry.now([:gateway, :stop], %{gateway: state.config.name, reason: reason})
+  end
+
+  # Traps exits, so that its end can be told.
+  defp started(gateway, config) do
+    Process.flag(:trap_exit, true)
+
+    Telemetry.now([:gateway, :start], %{
+      gateway: config.name,
+      addresses: Native.addrs(gateway),
+      workers: config.native.workers
+    })
   end
 
   defp drained(%{draining: %{workers: workers, waiting: waiting}} = state) do

@@ -61,6 +61,12 @@ defmodule ExServiceMeshRouter.Native do
   def own_connection(_ip, _port), do: not_loaded()
   @doc false
   def stats(_gateway), do: not_loaded()
+  @doc false
+  def observe(_gateway, _wanted, _pid), do: not_loaded()
+  @doc false
+  def taken(_gateway), do: not_loaded()
+  @doc false
+  def reopen_log(_gateway), do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -7,8 +7,8 @@ defmodule ExServiceMeshRouter.Routes do
 
   require Logger
 
-  alias ExServiceMeshRouter.{DevNames, Gateway, Index, Native, Service, Upstream}
-  alias ExServiceMeshRouter.Routes.{Changes, Table}
+  alias ExServiceMeshRouter.{DevNames, Gateway, Index, Native, Reporter, Service, Upstream}
+  alias ExServiceMeshRouter.Routes.{Changes, Events, Table}
 
   def start_link(config),
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
@@ -55,6 +55,7 @@ defmodule ExServiceMeshRouter.Routes do
       end)
 
     state = %{
+      name: config.name,
       gateway: Gateway.ref(config.name),
       default: config.default,
       shared: DevNames.shared(config.dev_domain),
@@ -123,8 +124,13 @@ defmodule ExServiceMeshRouter.Routes do
     table = Table.build(state.services, state.addresses, state.shared)
     result = if table.rows == state.table.rows, do: :ok, else: push(table, state)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
-    if result == :ok, do: Changes.log(state.table, table)
+    if result == :ok, do: tell(state, table)
     %{state | table: table, waiting: [], flushing: false}
+  end
+
+  defp tell(state, table) do
+    Changes.log(state.table, table)
+    Reporter.routes(state.name, Events.between(state.table, table))
   end
 
   defp push(table, state) do

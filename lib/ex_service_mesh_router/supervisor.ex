@@ -19,7 +19,8 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Index, Names, PrivateListeners}
+  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Index, Metrics, Names}
+  alias ExServiceMeshRouter.{PrivateListeners, Reporter}
   alias ExServiceMeshRouter.{Routes, Shutdown, SocketDirectory, Worker}
 
   @doc """
@@ -48,6 +49,14 @@ defmodule ExServiceMeshRouter.Supervisor do
   defp readable({:error, {:shutdown, {:failed_to_start_child, Gateway, {:shutdown, reason}}}}),
     do: {:error, reason}
 
+  defp readable({:error, {:shutdown, {:failed_to_start_child, child, {:shutdown, reason}}}})
+       when child in [Reports, Pages],
+       do: readable({:error, {:shutdown, reason}})
+
+  defp readable({:error, {:shutdown, {:failed_to_start_child, _child, {:shutdown, error}}}})
+       when is_exception(error),
+       do: {:error, error}
+
   defp readable(result), do: result
 
   # Whoever depends on the data plane's reference comes after its owner, and goes with it. The
@@ -56,14 +65,26 @@ defmodule ExServiceMeshRouter.Supervisor do
   @impl true
   def init(config) do
     children =
-      [{Gateway, config}, {PrivateListeners, config}, {Routes, config}, {Names, config}] ++
-        [workers(config)] ++
+      [{Gateway, config}, reports(config), {PrivateListeners, config}, {Routes, config}] ++
+        [{Names, config}, workers(config)] ++
         if(config.discover == false, do: [], else: [{Discovery, config}]) ++
-        if(config.index, do: [{SocketDirectory, config}, {Index, config}], else: []) ++
+        if(config.index || config.metrics, do: [{SocketDirectory, config}], else: []) ++
+        if(config.index, do: [{Index, config}], else: []) ++
+        if(config.metrics, do: [pages(config)], else: []) ++
         doctor(config) ++
         shutdown(config)
 
     Supervisor.init(children, strategy: :rest_for_one)
+  end
+
+  # A supervisor of its own: whatever fails there, requests go on.
+  defp reports(config), do: apart(config, Reports, [{Reporter, config}])
+
+  defp pages(config), do: apart(config, Pages, [{Metrics, config}])
+
+  defp apart(config, name, children) do
+    options = [strategy: :one_for_one, max_restarts: 10, name: Module.concat(config.name, name)]
+    %{id: name, type: :supervisor, start: {Supervisor, :start_link, [children, options]}}
   end
 
   # Only the application's own gateway is drained first when the node stops: whoever starts another

@@ -16,7 +16,7 @@ defmodule ExServiceMeshRouter.Worker do
 
   require Logger
 
-  alias ExServiceMeshRouter.{Gateway, Native}
+  alias ExServiceMeshRouter.{Gateway, Native, Telemetry}
 
   @pause 1_000
   @look_again 200
@@ -40,7 +40,10 @@ defmodule ExServiceMeshRouter.Worker do
   @impl true
   def init({config, index}) do
     Process.flag(:trap_exit, true)
-    {:ok, run(%{config: config, gateway: Gateway.ref(config.name), index: index})}
+    Telemetry.now([:worker, :start], %{gateway: config.name, worker: index})
+    started = System.monotonic_time()
+    gateway = Gateway.ref(config.name)
+    {:ok, run(%{config: config, gateway: gateway, index: index, started: started})}
   end
 
   defp run(%{gateway: gateway, index: index} = state) do
@@ -80,10 +83,17 @@ defmodule ExServiceMeshRouter.Worker do
 
   defp failed(why, state) do
     Logger.error("gateway worker #{state.index} failed and is restarted: #{describe(why)}")
+    ended(:exception, state, %{reason: why})
 
     if now() - state.since < @pause,
       do: {:noreply, later(state, {:failed, why}, @pause)},
       else: {:stop, {:shutdown, {:failed, why}}, state}
+  end
+
+  defp ended(how, state, metadata) do
+    metadata = Map.merge(metadata, %{gateway: state.config.name, worker: state.index})
+    duration = System.monotonic_time() - state.started
+    Telemetry.execute([:worker, how], %{duration: duration}, metadata)
   end
 
   defp later(state, message, time) do
@@ -96,6 +106,7 @@ defmodule ExServiceMeshRouter.Worker do
   def terminate(:shutdown, state) do
     Gateway.stop(state.gateway, state.config.timeouts.drain)
     await_return(state)
+    ended(:stop, state, %{})
   end
 
   def terminate(_reason, _state), do: :ok

@@ -17,7 +17,8 @@ defmodule ExServiceMeshRouter.GatewayCase do
 
   @doc "Starts a gateway under the test's supervisor; returns its name."
   def start_gateway(options \\ []) do
-    name = Module.concat(__MODULE__, "Gateway#{System.unique_integer([:positive])}")
+    own = Module.concat(__MODULE__, "Gateway#{System.unique_integer([:positive])}")
+    {name, options} = Keyword.pop(options, :name, own)
     defaults = [port: 0, ip: {127, 0, 0, 1}, discover: false, timeouts: [drain: 2_000]]
     options = [name: name] ++ Keyword.merge(defaults, options)
     {restart, options} = Keyword.pop(options, :restart, :permanent)

@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.Config.Options do
   # The catalogue of configuration keys: what each accepts, its default, what it is for. The check,
   # the documentation and the tests read the same list.
 
-  alias ExServiceMeshRouter.Config.Check
+  alias ExServiceMeshRouter.Config.{Check, Observe}
   alias ExServiceMeshRouter.Environment
 
   @timeouts [
@@ -92,7 +92,23 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:timeouts, "keyword list; milliseconds or `:infinity`", defaults(timeouts()),
        meanings(timeouts())},
       {:limits, "keyword list; integers, or `:infinity` where a limit can be done without",
-       defaults(limits()), meanings(limits())}
+       defaults(limits()), meanings(limits())},
+      {:request_id, "`true` or `false`", "`true`",
+       "keep a client's `X-Request-Id` if Plug.RequestId would, else make one"},
+      {:trace, "`:start` or `nil`", "`nil`",
+       "begin a W3C trace (`traceparent`) where a request brings none; others pass untouched"},
+      {:server_timing, "`true` or `false`", "`false`",
+       "tell clients by `Server-Timing` where the time went"},
+      {:telemetry, "`[sample: ...]` with a share from 0.0 to 1.0, or `false`",
+       "`[sample: false]`",
+       "share of the requests that become telemetry events, see `ExServiceMeshRouter.Telemetry`"},
+      {:access_log,
+       "`false`, or a keyword list: `format` (`:common`, `:combined`, `:json`, `:logfmt`), `to` (`:logger` or a path), `query`",
+       "`false`; in the list `format: :combined`, `to: :logger`, `query: false`",
+       "a line for every request, see `ExServiceMeshRouter.AccessLog`"},
+      {:metrics, "`false`, `[port: ...]` (and `ip: ...`), or `[host: ...]`",
+       "`false`; `ip: {127, 0, 0, 1}`",
+       "where `/metrics` is served, see `ExServiceMeshRouter.Prometheus`"}
     ]
   end
 
@@ -160,6 +176,15 @@ defmodule ExServiceMeshRouter.Config.Options do
   defp check_key(:doctor, value), do: Check.doctor(value)
   defp check_key(:trusted_proxies, nil), do: {[], []}
   defp check_key(:trusted_proxies, value), do: Check.trusted_proxies(value)
+
+  defp check_key(:request_id, value),
+    do: Observe.flag(:request_id, if(value == nil, do: true, else: value))
+
+  defp check_key(:server_timing, value), do: Observe.flag(:server_timing, value || false)
+  defp check_key(:trace, value), do: Observe.trace(value)
+  defp check_key(:telemetry, value), do: Observe.telemetry(value || [])
+  defp check_key(:access_log, value), do: Observe.access_log(value || false)
+  defp check_key(:metrics, value), do: Observe.metrics(value || false)
 
   defp check_key(:proxy_protocol, value), do: Check.proxy_protocol(value)
 

@@ -17,6 +17,9 @@ pub struct ConfigTerm {
     trusted_proxies: Vec<String>,
     /// "v1", "v2" or "any".
     proxy_protocol: Option<String>,
+    request_id: bool,
+    start_trace: bool,
+    server_timing: bool,
     timeouts: TimeoutsTerm,
     limits: LimitsTerm,
 }
@@ -58,9 +61,9 @@ impl TryFrom<ConfigTerm> for Config {
             workers,
             trusted_proxies: trusted_proxies.collect::<Result<_, _>>()?,
             proxy_protocol: term.proxy_protocol.as_deref().map(proxy_protocol).transpose()?,
-            request_id: true,
-            start_trace: false,
-            server_timing: false,
+            request_id: term.request_id,
+            start_trace: term.start_trace,
+            server_timing: term.server_timing,
             timeouts: Timeouts {
                 connect: millis(timeouts.connect),
                 head: millis(timeouts.head),

@@ -2,6 +2,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use mesh_core::Gateway;
@@ -14,6 +16,8 @@ const ORPHAN_DRAIN: Duration = Duration::from_secs(30);
 /// No worker can be running when the last reference goes, for each of them holds one.
 pub struct Handle {
     pub gateway: Gateway,
+    /// Batches sent to the process that observes, and not yet taken by it.
+    pub underway: Arc<AtomicUsize>,
 }
 
 #[rustler::resource_impl]

@@ -4,16 +4,21 @@
 
 mod config;
 mod handle;
+mod observe;
 mod terms;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mesh_core::observe::Observe;
 use mesh_core::{Config, Gateway, WorkerError};
-use rustler::{Atom, Encoder, Env, NifResult, ResourceArc, SerdeTerm, Term};
+use rustler::{Atom, Encoder, Env, LocalPid, NifResult, ResourceArc, SerdeTerm, Term};
 
 use config::ConfigTerm;
 use handle::{Handle, contain};
+use observe::ObserveTerm;
 use terms::{Services, atoms};
 
 /// Binds the sockets. What can fail for a reason outside of this program fails here, as a value.
@@ -26,7 +31,7 @@ fn open<'a>(env: Env<'a>, config: Term<'a>) -> Term<'a> {
     };
     match contain(|| Gateway::open(config)) {
         Ok(Ok(gateway)) => {
-            let handle = ResourceArc::new(Handle { gateway });
+            let handle = ResourceArc::new(Handle { gateway, underway: Arc::default() });
             // Whatever becomes of the supervision tree: with its opener, a gateway stops.
             env.monitor(&handle, &env.pid());
             (atoms::ok(), handle).encode(env)
@@ -93,6 +98,45 @@ fn own_connection(ip: &str, port: u16) -> bool {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn stats(env: Env<'_>, handle: ResourceArc<Handle>) -> NifResult<Term<'_>> {
     terms::plain(SerdeTerm(handle.gateway.stats()).encode(env))
+}
+
+/// Sends what is wanted to a process from now on, in batches of which it has to say that it took
+/// them (`taken/1`), and keeps an access log. `nil` ends it; what was waiting is sent before this
+/// returns.
+#[rustler::nif(schedule = "DirtyIo")]
+fn observe<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    wanted: Option<ObserveTerm>,
+    pid: LocalPid,
+) -> Term<'a> {
+    let observe = match wanted.map(|wanted| wanted.with_sink(pid, &handle.underway)).transpose() {
+        Ok(observe) => observe.unwrap_or_else(Observe::default),
+        Err(why) => return (atoms::error(), why).encode(env),
+    };
+    match contain(|| handle.gateway.observe(observe)) {
+        Ok(Ok(())) => {
+            handle.underway.store(0, Ordering::Relaxed);
+            atoms::ok().encode(env)
+        }
+        Ok(Err(error)) => (atoms::error(), error.to_string()).encode(env),
+        Err(panic) => (atoms::error(), panic).encode(env),
+    }
+}
+
+/// One batch of records or lines has been dealt with.
+#[rustler::nif]
+fn taken(handle: ResourceArc<Handle>) -> Atom {
+    // Never below zero, though an earlier process may answer for what was sent to it.
+    let less = |underway: usize| underway.checked_sub(1);
+    let _ = handle.underway.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn reopen_log(handle: ResourceArc<Handle>) -> Atom {
+    handle.gateway.reopen_log();
+    atoms::ok()
 }
 
 rustler::init!("Elixir.ExServiceMeshRouter.Native");

@@ -1,0 +1,164 @@
+defmodule ExServiceMeshRouter.Reporter do
+  @moduledoc false
+  # Hears what the data plane has to say, in batches, from the data plane's own thread: records of
+  # requests for telemetry, lines for Logger, and notices for whoever runs the system. It says when
+  # it has dealt with a batch; without that the data plane soon drops what it would send.
+
+  use GenServer
+
+  require Logger
+
+  alias ExServiceMeshRouter.{AccessLog, ConfigError, Gateway, Native, Telemetry}
+
+  def start_link(config) do
+    GenServer.start_link(__MODULE__, config, name: process_name(config.name))
+  end
+
+  @doc "Executes the events of a change of the routes."
+  def routes(_name, []), do: :ok
+
+  def routes(name, events) do
+    with pid when is_pid(pid) <- Process.whereis(process_name(name)),
+         do: send(pid, {:routes, events})
+
+    :ok
+  end
+
+  defp process_name(name), do: Module.concat(name, Reporter)
+
+  @impl true
+  def init(config) do
+    Process.flag(:trap_exit, true)
+    gateway = Gateway.ref(config.name)
+
+    case Native.observe(gateway, config.observe, self()) do
+      :ok ->
+        file? = config.observe.access_log != nil and config.observe.access_log.path != nil
+        if file?, do: AccessLog.Signal.add(config.name)
+        {:ok, %{name: config.name, gateway: gateway, file?: file?}}
+
+      {:error, why} ->
+        {:stop, {:shutdown, unwritable(config.observe.access_log.path, why)}}
+    end
+  end
+
+  defp unwritable(path, why) do
+    expected = "a file that can be written (#{why})"
+    mistake = %{key: "access_log.to", value: path, expected: expected, unknown: false}
+    %ConfigError{mistakes: [mistake]}
+  end
+
+  @impl true
+  def handle_info({:mesh, :records, records}, state) do
+    Enum.each(records, &request(&1, state))
+    taken(state)
+  end
+
+  def handle_info({:mesh, :lines, lines}, state) do
+    Enum.each(lines, &Logger.info(&1, mesh: :access_log))
+    taken(state)
+  end
+
+  def handle_info({:mesh, :notices, notices}, state) do
+    Enum.each(notices, &notice(&1, state))
+    {:noreply, state}
+  end
+
+  def handle_info({:routes, events}, state) do
+    for {event, metadata} <- events,
+        do: Telemetry.now(event, Map.put(metadata, :gateway, state.name))
+
+    {:noreply, state}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  # What is still on its way arrives before `observe` returns.
+  @impl true
+  def terminate(_reason, state) do
+    if state.file?, do: AccessLog.Signal.remove(state.name)
+
+    try do
+      Native.observe(state.gateway, nil, self())
+    rescue
+      # Lost with its module, see Worker.
+      ArgumentError -> :ok
+    end
+
+    drain(state)
+  end
+
+  defp drain(state) do
+    receive do
+      {:mesh, _, _} = message ->
+        handle_info(message, state)
+        drain(state)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp taken(state) do
+    Native.taken(state.gateway)
+    {:noreply, state}
+  rescue
+    ArgumentError -> {:noreply, state}
+  end
+
+  @durations [:duration, :first_byte_duration, :gateway_duration]
+
+  defp request({measurements, metadata}, state) do
+    measurements =
+      Enum.reduce(@durations, measurements, fn key, measurements ->
+        case measurements do
+          %{^key => nanos} ->
+            %{measurements | key => System.convert_time_unit(nanos, :nanosecond, :native)}
+
+          _ ->
+            measurements
+        end
+      end)
+
+    Telemetry.execute([:request, :stop], measurements, Map.put(metadata, :gateway, state.name))
+  end
+
+  # Whoever is in trouble, a service or the node, is worth a warning; a client that goes too far has
+  # been told so itself.
+  @ours ["connections", "connections_per_client", "held_requests"]
+
+  defp notice({:limit, limit, count}, state) do
+    level = if limit in @ours, do: :warning, else: :info
+    Logger.log(level, "gateway: limits.#{limit} was reached #{times(count)}")
+    Telemetry.execute([:limit, :reached], %{count: count}, %{gateway: state.name, limit: limit})
+  end
+
+  defp notice({:upstream_down, service, count}, state) do
+    Logger.warning("gateway: #{service} cannot be reached")
+
+    Telemetry.execute([:upstream, :down], %{count: count}, %{
+      gateway: state.name,
+      service: service
+    })
+  end
+
+  defp notice({:upstream_up, service, count}, state) do
+    Logger.info("gateway: #{service} can be reached again")
+    Telemetry.execute([:upstream, :up], %{count: count}, %{gateway: state.name, service: service})
+  end
+
+  defp notice({:panic, _, count}, _state),
+    do: Logger.error("gateway: the data plane panicked #{times(count)}, at a connection each")
+
+  defp notice({:accept, why, count}, _state),
+    do: Logger.error("gateway: connections could not be accepted, #{times(count)}: #{why}")
+
+  defp notice({:log_file, why, _count}, _state),
+    do: Logger.error("gateway: the access log cannot be written: #{why}")
+
+  defp notice({:records_lost, _, count}, _state) do
+    Logger.warning("gateway: #{count} requests are missing from log or telemetry: too slow")
+  end
+
+  defp times(1), do: "once"
+  defp times(count), do: "#{count} times"
+end

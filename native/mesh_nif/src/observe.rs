@@ -1,0 +1,196 @@
+//! Records, log lines and notices on their way to a process. They are sent from the collector's own
+//! thread: from a scheduler's thread, or a worker's, which is one, sending from outside is not
+//! possible.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mesh_core::Side;
+use mesh_core::observe::{AccessLog, Field, Format, Notice, Noticed, Observe, Record, Sink};
+use rustler::{
+    Atom, Encoder, Env, LocalPid, NewBinary, NifMap, NifResult, OwnedEnv, Term, types::map::map_new,
+};
+
+use crate::terms::atoms;
+
+/// Batches that may be on their way to a process that has not said it took them. More of them are
+/// dropped: a mailbox has no bound of its own.
+const MOST_UNDERWAY: usize = 8;
+
+#[derive(NifMap)]
+pub struct ObserveTerm {
+    access_log: Option<AccessLogTerm>,
+    /// From 0 to 1.
+    sample: f64,
+}
+
+#[derive(NifMap)]
+struct AccessLogTerm {
+    /// "common", "combined", "json" or "logfmt".
+    format: String,
+    query: bool,
+    path: Option<String>,
+}
+
+impl ObserveTerm {
+    pub fn with_sink(self, pid: LocalPid, underway: &Arc<AtomicUsize>) -> Result<Observe, String> {
+        let access_log = self.access_log.map(|log| {
+            let format = match log.format.as_str() {
+                "common" => Ok(Format::Common),
+                "combined" => Ok(Format::Combined),
+                "json" => Ok(Format::Json),
+                "logfmt" => Ok(Format::Logfmt),
+                other => Err(format!("{other:?} is no format of an access log")),
+            };
+            format.map(|format| AccessLog {
+                format,
+                query: log.query,
+                path: log.path.map(Into::into),
+            })
+        });
+        let sink = ToProcess { pid, env: OwnedEnv::new(), underway: Arc::clone(underway) };
+        Ok(Observe {
+            access_log: access_log.transpose()?,
+            sample: self.sample,
+            sink: Some(Box::new(sink)),
+        })
+    }
+}
+
+struct ToProcess {
+    pid: LocalPid,
+    env: OwnedEnv,
+    underway: Arc<AtomicUsize>,
+}
+
+impl ToProcess {
+    fn send(&mut self, kind: Atom, list: impl FnOnce(Env<'_>) -> Option<Term<'_>>) -> bool {
+        let tag = atoms::mesh();
+        let sent = self.env.send_and_clear(&self.pid, |env| {
+            (tag, kind, list(env).unwrap_or_else(|| Vec::<Term>::new().encode(env)))
+        });
+        // Nobody is there to take it.
+        sent.is_ok()
+    }
+
+    fn send_bounded(&mut self, kind: Atom, list: impl FnOnce(Env<'_>) -> Option<Term<'_>>) -> bool {
+        if self.underway.fetch_add(1, Ordering::Relaxed) < MOST_UNDERWAY && self.send(kind, list) {
+            return true;
+        }
+        self.underway.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+}
+
+impl Sink for ToProcess {
+    fn records(&mut self, records: &[&Record]) -> bool {
+        self.send_bounded(atoms::records(), |env| {
+            let rows: NifResult<Vec<Term>> = records.iter().map(|r| record(env, r)).collect();
+            rows.ok().map(|rows| rows.encode(env))
+        })
+    }
+
+    fn lines(&mut self, lines: &[Vec<u8>]) -> bool {
+        self.send_bounded(atoms::lines(), |env| {
+            let lines: Vec<Term> = lines.iter().map(|line| binary(env, line)).collect();
+            Some(lines.encode(env))
+        })
+    }
+
+    fn notices(&mut self, notices: Vec<Noticed>) {
+        self.send(atoms::notices(), |env| {
+            let rows: Vec<_> =
+                notices.iter().map(|n| (kind(n.notice), &*n.about, n.count)).collect();
+            Some(rows.encode(env))
+        });
+    }
+}
+
+/// `{measurements, metadata}`; durations in nanoseconds, those that are not known are left out.
+fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
+    let mut measurements = map_new(env)
+        .map_put(atoms::duration(), record.took.total)?
+        .map_put(atoms::request_bytes(), record.received)?
+        .map_put(atoms::response_bytes(), record.sent)?;
+    if let Some(nanos) = record.took.first_byte {
+        measurements = measurements.map_put(atoms::first_byte_duration(), nanos)?;
+    }
+    if let Some(nanos) = record.took.gateway {
+        measurements = measurements.map_put(atoms::gateway_duration(), nanos)?;
+    }
+    let nil = || atoms::nil().encode(env);
+    let text = |field| match record.fields.get(field) {
+        b"" => nil(),
+        text => binary(env, text),
+    };
+    let (error, side) = match record.error {
+        None => (nil(), nil()),
+        Some((kind, side)) => {
+            (Atom::from_str(env, kind)?.encode(env), self::side(side).encode(env))
+        }
+    };
+    let status = if record.status == 0 { nil() } else { record.status.encode(env) };
+    let version = match record.minor {
+        0 => "1.0",
+        1 => "1.1",
+        _ => "2",
+    };
+    let metadata = Term::map_from_term_arrays(
+        env,
+        &[
+            atoms::service().encode(env),
+            atoms::host().encode(env),
+            atoms::method().encode(env),
+            atoms::path().encode(env),
+            atoms::status().encode(env),
+            atoms::http_version().encode(env),
+            atoms::client().encode(env),
+            atoms::user_agent().encode(env),
+            atoms::request_id().encode(env),
+            atoms::trace_id().encode(env),
+            atoms::error().encode(env),
+            atoms::side().encode(env),
+        ],
+        &[
+            text(Field::Service),
+            text(Field::Host),
+            text(Field::Method),
+            text(Field::Path),
+            status,
+            version.encode(env),
+            text(Field::Client),
+            text(Field::UserAgent),
+            text(Field::RequestId),
+            text(Field::TraceId),
+            error,
+            side,
+        ],
+    )?;
+    Ok((measurements, metadata).encode(env))
+}
+
+fn binary<'a>(env: Env<'a>, text: &[u8]) -> Term<'a> {
+    let mut binary = NewBinary::new(env, text.len());
+    binary.copy_from_slice(text);
+    binary.into()
+}
+
+fn side(side: Side) -> Atom {
+    match side {
+        Side::Downstream => atoms::downstream(),
+        Side::Upstream => atoms::upstream(),
+        Side::Gateway => atoms::gateway(),
+    }
+}
+
+fn kind(notice: Notice) -> Atom {
+    match notice {
+        Notice::Limit => atoms::limit(),
+        Notice::UpstreamDown => atoms::upstream_down(),
+        Notice::UpstreamUp => atoms::upstream_up(),
+        Notice::Panic => atoms::panic(),
+        Notice::Accept => atoms::accept(),
+        Notice::LogFile => atoms::log_file(),
+        Notice::RecordsLost => atoms::records_lost(),
+    }
+}

@@ -1,0 +1,75 @@
+defmodule ExServiceMeshRouter.AccessLogTest do
+  # Not beside others: it catches the node's log, and its signals.
+  use ExServiceMeshRouter.GatewayCase
+
+  import ExUnit.CaptureLog
+
+  alias ExServiceMeshRouter.{AccessLog, ConfigError}
+
+  setup do
+    directory = Path.join(System.tmp_dir!(), "mesh-log-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(directory)
+    on_exit(fn -> File.rm_rf!(directory) end)
+    %{path: Path.join(directory, "access.log")}
+  end
+
+  defp start(log, options \\ []) do
+    start_gateway([services: %{"a.local" => start_server("hello")}, access_log: log] ++ options)
+  end
+
+  defp lines(path) do
+    case File.read(path) do
+      {:ok, text} -> text |> String.split("\n", trim: true) |> length()
+      _ -> 0
+    end
+  end
+
+  test "goes to Logger" do
+    gateway = start(format: :common)
+
+    log =
+      capture_log(fn ->
+        assert {200, _} = get(gateway, "a.local", "/seen?and=not")
+        stop_supervised!(gateway)
+      end)
+
+    assert log =~ ~r|127.0.0.1 - - \[.*\] "GET /seen HTTP/1.1" 200 5|
+    refute log =~ "and=not"
+  end
+
+  test "goes to a file, which is opened anew when told so, or by a signal", %{path: path} do
+    gateway = start(format: :logfmt, to: path)
+    assert {200, _} = get(gateway, "a.local")
+    eventually(1, fn -> lines(path) end)
+
+    for {reopen, number} <- [
+          {fn -> AccessLog.reopen(gateway) end, 1},
+          {fn -> System.cmd("kill", ["-HUP", System.pid()]) end, 2}
+        ] do
+      File.rename!(path, "#{path}.#{number}")
+      reopen.()
+      eventually(true, fn -> File.exists?(path) end)
+      assert {200, _} = get(gateway, "a.local")
+      eventually({1, 1}, fn -> {lines(path), lines("#{path}.#{number}")} end)
+    end
+  end
+
+  test "has the last request, too, when the gateway stops", %{path: path} do
+    gateway = start(to: path)
+    for _ <- 1..100, do: get(gateway, "a.local")
+    stop_supervised!(gateway)
+    assert lines(path) == 100
+  end
+
+  test "a file that cannot be written is a mistake in the configuration", %{path: path} do
+    Process.flag(:trap_exit, true)
+    options = [name: __MODULE__.Bad, port: 0, discover: false]
+
+    assert {:error, %ConfigError{} = error} =
+             ExServiceMeshRouter.Supervisor.start_link(
+               options ++ [access_log: [to: Path.join(path, "below")]]
+             )
+
+    assert Exception.message(error) =~ "access_log.to: got"
+  end
+end
