@@ -225,12 +225,12 @@ defmodule ExServiceMeshRouter.IndexTest do
 
   test "its socket is in a directory that only this user can enter, and goes with it" do
     gateway = start_gateway(index: true)
-    path = ExServiceMeshRouter.SocketDirectory.path(gateway, "index.sock")
+    {:ok, path} = ExServiceMeshRouter.Index.socket(gateway)
     assert File.exists?(path)
     assert %File.Stat{mode: mode} = File.stat!(Path.dirname(path))
     assert Bitwise.band(mode, 0o777) == 0o700
     stop_supervised!(gateway)
-    refute File.exists?(Path.dirname(path))
+    refute File.exists?(path)
   end
 
   test "a server that dies is back, and takes nothing with it" do
@@ -243,8 +243,12 @@ defmodule ExServiceMeshRouter.IndexTest do
     {_, server, _, _} =
       List.keyfind(Supervisor.which_children(index), ExServiceMeshRouter.Http.Server, 0)
 
+    {:links, links} = Process.info(server, :links)
+    monitors = for pid <- links, pid != index, is_pid(pid), do: Process.monitor(pid)
+
     capture_log(fn ->
       Process.exit(server, :kill)
+      for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, :process, _, _})
       eventually(200, fn -> gateway |> ask("localhost") |> status() end)
     end)
 

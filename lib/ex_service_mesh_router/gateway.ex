@@ -20,6 +20,9 @@ defmodule ExServiceMeshRouter.Gateway do
   @doc "The configuration that it was started with."
   def config(name), do: GenServer.call(process_name(name), :config)
 
+  @doc "Whether it has been told to stop listening."
+  def draining?(name), do: GenServer.call(process_name(name), :draining?)
+
   @doc "`[{ip, port}]` as bound."
   def addresses(name), do: name |> ref() |> Native.addrs()
 
@@ -63,6 +66,7 @@ defmodule ExServiceMeshRouter.Gateway do
   @impl true
   def handle_call(:ref, _from, state), do: {:reply, state.gateway, state}
 
+  def handle_call(:draining?, _from, state), do: {:reply, state.draining != nil, state}
   def handle_call(:config, _from, state), do: {:reply, state.config, state}
 
   def handle_call(:drain, from, %{draining: nil} = state) do

@@ -8,8 +8,11 @@ defmodule ExServiceMeshRouter.Index do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Http, SocketDirectory}
-  alias ExServiceMeshRouter.Index.{Handler, Registration}
+  require Logger
+
+  alias ExServiceMeshRouter.Http
+  alias ExServiceMeshRouter.Index.{Handler, Registration, Sampler}
+  alias ExServiceMeshRouter.PrivateListeners.SocketDir
 
   # Nobody else can have the first: the top-level domain is reserved (RFC 6761, 6.4). The second is
   # for people, and gives way to a service that has it.
@@ -51,14 +54,26 @@ defmodule ExServiceMeshRouter.Index do
 
   @impl true
   def init(config) do
-    path = SocketDirectory.path(config.name, "index.sock")
+    case socket(config.name) do
+      {:ok, path} ->
+        config |> children(path) |> Supervisor.init(strategy: :rest_for_one)
+
+      :error ->
+        Logger.warning("there is no index: no directory for its socket can be made")
+        Supervisor.init([], strategy: :one_for_one)
+    end
+  end
+
+  @doc "Where it listens."
+  def socket(name), do: SocketDir.socket("index-#{inspect(name)}")
+
+  defp children(config, path) do
     handler = &Handler.answer(&1, config)
 
-    children = [
+    [
+      {Sampler, config},
       {Http.Server, listen: {:local, path}, handler: handler},
       {Registration, {config.name, {:unix, path}}}
     ]
-
-    Supervisor.init(children, strategy: :rest_for_one)
   end
 end

@@ -2,7 +2,8 @@ defmodule ExServiceMeshRouter.Metrics do
   @moduledoc false
   # `/metrics`, at a port of its own or behind the gateway.
 
-  alias ExServiceMeshRouter.{Http, ListenError, Prometheus, Routes, Service, SocketDirectory}
+  alias ExServiceMeshRouter.{Http, ListenError, Prometheus, Routes, Service}
+  alias ExServiceMeshRouter.PrivateListeners.SocketDir
 
   def child_spec(config) do
     %{id: __MODULE__, start: {__MODULE__, :start_link, [config]}}
@@ -35,7 +36,11 @@ defmodule ExServiceMeshRouter.Metrics do
   end
 
   defp listen(_name, %{host: nil, ip: ip, port: port}), do: {ip, port}
-  defp listen(name, _host), do: {:local, SocketDirectory.path(name, "metrics.sock")}
+
+  defp listen(name, _host) do
+    {:ok, path} = SocketDir.socket("metrics-#{inspect(name)}")
+    {:local, path}
+  end
 
   defp route(name, host, path),
     do: :ok = Routes.put(name, Service.static(host, [{:unix, path}], :config))

@@ -10,6 +10,9 @@ defmodule ExServiceMeshRouter.Routes do
   alias ExServiceMeshRouter.{DevNames, Gateway, Index, Native, Reporter, Service, Upstream}
   alias ExServiceMeshRouter.Routes.{Changes, Events, Table}
 
+  # Changes that are remembered, for those who look later.
+  @history 50
+
   def start_link(config),
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
 
@@ -41,6 +44,9 @@ defmodule ExServiceMeshRouter.Routes do
   @doc "All services as they were put, the table made of them, and the configured default."
   def claims(name), do: GenServer.call(process_name(name), :claims)
 
+  @doc "The latest changes, the last one first: `{time, line}`."
+  def history(name), do: GenServer.call(process_name(name), :history)
+
   @doc "The service of that name, or `nil`."
   def find(name, service_name), do: name |> all() |> Enum.find(&(&1.name == service_name))
 
@@ -62,6 +68,7 @@ defmodule ExServiceMeshRouter.Routes do
       services: services,
       addresses: %{},
       index: nil,
+      history: [],
       table: Table.empty(),
       waiting: [],
       flushing: true
@@ -73,6 +80,11 @@ defmodule ExServiceMeshRouter.Routes do
   @impl true
   def handle_call({:put, services}, from, state) do
     {:noreply, later(%{state | services: Enum.reduce(services, state.services, &add/2)}, from)}
+  end
+
+  def handle_call(:history, _from, state) do
+    state = flush(state)
+    {:reply, state.history, state}
   end
 
   def handle_call({:put_index, upstream}, _from, state) do
@@ -124,13 +136,22 @@ defmodule ExServiceMeshRouter.Routes do
     table = Table.build(state.services, state.addresses, state.shared)
     result = if table.rows == state.table.rows, do: :ok, else: push(table, state)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
-    if result == :ok, do: tell(state, table)
-    %{state | table: table, waiting: [], flushing: false}
+    lines = if result == :ok, do: tell(state, table), else: []
+    state = %{state | table: table, waiting: [], flushing: false}
+    %{state | history: remember(lines, state.history)}
   end
 
+  defp remember([], history), do: history
+
+  defp remember(lines, history) do
+    now = DateTime.utc_now()
+    lines |> Enum.map(&{now, &1}) |> Enum.reverse(history) |> Enum.take(@history)
+  end
+
+  # Returns what is to be remembered of it.
   defp tell(state, table) do
-    Changes.log(state.table, table)
     Reporter.routes(state.name, Events.between(state.table, table))
+    Changes.log(state.table, table)
   end
 
   defp push(table, state) do

@@ -21,7 +21,7 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Index, Metrics, Names}
   alias ExServiceMeshRouter.{PrivateListeners, Reporter}
-  alias ExServiceMeshRouter.{Routes, Shutdown, SocketDirectory, Worker}
+  alias ExServiceMeshRouter.{Routes, Shutdown, Worker}
 
   @doc """
   Starts a gateway.
@@ -68,7 +68,6 @@ defmodule ExServiceMeshRouter.Supervisor do
       [{Gateway, config}, reports(config), {PrivateListeners, config}, {Routes, config}] ++
         [{Names, config}, workers(config)] ++
         if(config.discover == false, do: [], else: [{Discovery, config}]) ++
-        if(config.index || config.metrics, do: [{SocketDirectory, config}], else: []) ++
         if(config.index, do: [{Index, config}], else: []) ++
         if(config.metrics, do: [pages(config)], else: []) ++
         doctor(config) ++

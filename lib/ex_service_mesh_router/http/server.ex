@@ -12,6 +12,7 @@ defmodule ExServiceMeshRouter.Http.Server do
   use GenServer
 
   alias ExServiceMeshRouter.Http.Connection
+  alias ExServiceMeshRouter.PrivateListeners.SocketDir
 
   @most_connections 128
 
@@ -38,8 +39,8 @@ defmodule ExServiceMeshRouter.Http.Server do
   end
 
   defp listen({:local, path}) do
-    # What a predecessor that was killed has left behind.
-    _ = File.rm(path)
+    # What a predecessor that was killed has left behind is in the way.
+    _ = SocketDir.vacate(path)
     :gen_tcp.listen(0, [{:ifaddr, {:local, path}} | options()])
   end
 

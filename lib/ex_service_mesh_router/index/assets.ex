@@ -3,6 +3,8 @@ defmodule ExServiceMeshRouter.Index.Assets do
   # What the page loads, under `/.mesh/`: its style, its script, its icon. They are part of the
   # module, so that there is nothing to build and nothing to find at run time.
 
+  alias ExServiceMeshRouter.Index.Stream
+
   @folder Path.join(__DIR__, "assets")
 
   @files [
@@ -20,6 +22,8 @@ defmodule ExServiceMeshRouter.Index.Assets do
   defp file(_other), do: nil
 
   @doc "`{status, headers, body}`, or `nil` for what there is not."
+  def answer("live", _request, config), do: Stream.answer(config)
+
   def answer(name, _request, _config) do
     with {type, body} <- file(name), do: {200, [{"content-type", type}], body}
   end

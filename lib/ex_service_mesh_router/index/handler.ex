@@ -61,7 +61,7 @@ defmodule ExServiceMeshRouter.Index.Handler do
 
     case form do
       :html -> respond(status, :html, Page.render(report), @common)
-      :json -> respond(status, :json, [Json.encode(report), "\n"], @common)
+      :json -> respond(status, :json, [report |> Report.plain() |> Json.encode(), "\n"], @common)
       :text -> respond(status, :text, Text.render(report), @common)
     end
   end

@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Index.Page do
 
   import ExServiceMeshRouter.Index.Html, only: [escape: 1]
 
-  alias ExServiceMeshRouter.Index.{Report, Words}
+  alias ExServiceMeshRouter.Index.{Live, Report, Words}
 
   @logo Path.join(__DIR__, "assets/icon.svg")
   @external_resource @logo
@@ -29,11 +29,16 @@ defmodule ExServiceMeshRouter.Index.Page do
       header(report),
       "<main>",
       unknown(report),
-      ~s|<h2 id="services">Services</h2>|,
+      ~s|<section aria-labelledby="services"><h2 id="services">Services</h2><div id="service-list">|,
       services(report.services),
-      ~s|<h2 id="findings">Doctor</h2>|,
+      ~s|</div></section><section aria-labelledby="findings"><h2 id="findings">Doctor</h2><div id="finding-list">|,
       findings(report.findings),
-      "</main>",
+      ~s|</div></section><div class="logs"><section aria-labelledby="errors"><h2 id="errors">Last errors</h2>|,
+      ~s|<div class="card" id="error-list" tabindex="0" role="region" aria-labelledby="errors">|,
+      Live.errors(report.errors),
+      ~s|</div></section><section aria-labelledby="history"><h2 id="history">Routes</h2><div class="card" id="history-list" tabindex="0" role="region" aria-labelledby="history">|,
+      Live.history(report.history),
+      "</div></section></div></main>",
       footer(report),
       "</body></html>\n"
     ]
@@ -52,7 +57,7 @@ defmodule ExServiceMeshRouter.Index.Page do
       "</p></div>",
       ~s|<ul class="chips" id="chips">|,
       chips(report),
-      "</ul></header>"
+      ~s|</ul><span class="chip" id="connection" role="status" hidden></span></header>|
     ]
   end
 
@@ -119,6 +124,8 @@ defmodule ExServiceMeshRouter.Index.Page do
       list(Enum.zip(service.urls, service.hosts), &link/1),
       ~s|</td><td data-label="Listens at">|,
       list(service.upstreams, &"<code>#{escape(&1)}</code>"),
+      ~s|</td></tr><tr class="moving"><td colspan="4">|,
+      Live.traffic(service.name, service.live),
       "</td></tr>"
     ]
   end
@@ -155,7 +162,7 @@ defmodule ExServiceMeshRouter.Index.Page do
 
     [
       ~s|<footer><p>In a terminal: <code>curl #{escape(url)}</code>, <code>mix mesh.routes</code>, |,
-      ~s|<code>mix mesh.doctor</code>. For programs: the same address with |,
+      ~s|<code>mix mesh.doctor</code>, <code>mix mesh.top</code>. For programs: the same address with |,
       ~s|<code>Accept: application/json</code>.</p></footer>|
     ]
   end

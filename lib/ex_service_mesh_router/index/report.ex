@@ -2,7 +2,8 @@ defmodule ExServiceMeshRouter.Index.Report do
   @moduledoc false
   # What the index says, in whichever form: gathered once, from the same functions that users have.
 
-  alias ExServiceMeshRouter.{Doctor, Gateway}
+  alias ExServiceMeshRouter.{Doctor, Gateway, Routes}
+  alias ExServiceMeshRouter.Index.{Live, Sampler}
 
   # By String.jaro_distance/2: a letter wrong, missing, or too many.
   @similar 0.75
@@ -11,6 +12,7 @@ defmodule ExServiceMeshRouter.Index.Report do
   def new(config, asked) do
     services = ExServiceMeshRouter.services(config.name)
     [{_ip, port} | _] = addresses = Gateway.addresses(config.name)
+    %{live: live, errors: errors} = Sampler.now(config.name)
 
     %{
       gateway: %{
@@ -22,9 +24,18 @@ defmodule ExServiceMeshRouter.Index.Report do
       },
       asked: asked,
       nearest: asked && nearest(asked, services),
-      services: Enum.map(services, &service(&1, port)),
-      findings: Doctor.findings(config.name)
+      services: Enum.map(services, &service(&1, port, live)),
+      findings: Doctor.findings(config.name),
+      errors: errors,
+      history: Routes.history(config.name)
     }
+  end
+
+  @doc "The report as JSON has it: of what is drawn, only the latest numbers."
+  def plain(report) do
+    services = for service <- report.services, do: Map.update!(service, :live, &Live.latest/1)
+    history = for {time, line} <- report.history, do: %{time: time, line: line}
+    %{report | services: services, history: history}
   end
 
   defp version do
@@ -34,9 +45,10 @@ defmodule ExServiceMeshRouter.Index.Report do
     end
   end
 
-  defp service(service, port) do
+  defp service(service, port, live) do
     service
     |> Map.take([:name, :hosts, :upstreams, :state, :source, :application, :since])
+    |> Map.put(:live, Map.get(live, service.name, []))
     |> Map.put(:urls, for(host <- service.hosts, do: url(host, port)))
   end
 

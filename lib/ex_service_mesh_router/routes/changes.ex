@@ -7,8 +7,10 @@ defmodule ExServiceMeshRouter.Routes.Changes do
   # A table of tenants may come with thousands of hosts at once; nobody reads that.
   @most 20
 
+  @doc "Logs what has changed, and returns the lines."
   def log(old, new) do
-    {shown, more} = old |> lines(new) |> Enum.split(@most)
+    lines = lines(old, new)
+    {shown, more} = Enum.split(lines, @most)
     Enum.each(shown, &Logger.info/1)
     if more != [], do: Logger.info("routes: #{length(more)} more changes")
 
@@ -17,6 +19,7 @@ defmodule ExServiceMeshRouter.Routes.Changes do
     end
 
     new.conflicts |> MapSet.difference(old.conflicts) |> Enum.sort() |> Enum.each(&warn/1)
+    lines
   end
 
   defp hosts(%{hosts: same}, %{hosts: same}), do: []

@@ -1,0 +1,174 @@
+defmodule ExServiceMeshRouter.IndexLiveTest do
+  use ExServiceMeshRouter.GatewayCase, async: true
+
+  alias ExServiceMeshRouter.{Json, Top}
+  alias ExServiceMeshRouter.Index.{Chart, Sample, Sampler}
+
+  defp page(gateway, accept) do
+    text = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: #{accept}\r\nConnection: close\r\n\r\n"
+    {200, body} = gateway |> url() |> RawClient.exchange(text) |> answer()
+    body
+  end
+
+  defp json(gateway) do
+    {:ok, report} = gateway |> page("application/json") |> Json.decode()
+    report
+  end
+
+  defp closed_port do
+    {:ok, listener} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(listener)
+    :gen_tcp.close(listener)
+    port
+  end
+
+  defp open_stream(gateway) do
+    socket = gateway |> url() |> RawClient.connect()
+    RawClient.send(socket, "GET /.mesh/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    read = until(socket, "event: hello", "")
+    assert read =~ "text/event-stream"
+    socket
+  end
+
+  defp until(socket, text, read) do
+    if read =~ text do
+      read
+    else
+      {:ok, bytes} = :gen_tcp.recv(socket, 0, 5_000)
+      until(socket, text, read <> bytes)
+    end
+  end
+
+  test "the page has what went through, and in words what went wrong" do
+    services = %{
+      "up.localhost" => start_server("up"),
+      "gone.localhost" => "http://127.0.0.1:#{closed_port()}"
+    }
+
+    gateway = start_gateway(index: true, services: services)
+    for _ <- 1..5, do: get(gateway, "up.localhost")
+    get(gateway, "gone.localhost")
+    Sampler.sample(gateway)
+
+    report = json(gateway)
+    live = Map.new(report["services"], &{&1["name"], &1["live"]})
+    assert %{"requests" => 5, "in_flight" => 0, "tunnels" => 0} = live["up.localhost"]
+    assert %{"requests" => 1} = live["gone.localhost"]
+
+    assert [%{"service" => "gone.localhost", "kind" => "connect", "count" => 1}] =
+             report["errors"]
+
+    assert [%{"line" => "route up.localhost -> up.localhost at 127.0.0.1:" <> _} | _] =
+             report["history"]
+
+    html = page(gateway, "text/html")
+    assert html =~ "gone.localhost: it refused the connection"
+    assert html =~ ~s|<div class="live" data-service="up.localhost">|
+
+    text = report |> Top.render(:infinity, false) |> IO.iodata_to_binary()
+    assert text =~ ~r/^up\.localhost +up .* 5$/m
+    assert text =~ "gone.localhost: it refused the connection"
+    assert text =~ "route up.localhost -> up.localhost at"
+  end
+
+  test "those who watch are told of each sample, and of what has changed" do
+    url = start_server("later")
+    gateway = start_gateway(index: true, services: %{"first.localhost" => url})
+    socket = open_stream(gateway)
+    get(gateway, "first.localhost")
+    Sampler.sample(gateway)
+    assert until(socket, "event: sample", "") =~ ~s|"first.localhost":{|
+    ExServiceMeshRouter.put_service(gateway, "later.localhost", url)
+    Sampler.sample(gateway)
+    read = until(socket, "later.localhost at 127.0.0.1", "")
+    assert read =~ "event: parts"
+    assert read =~ ~s|"service-list":|
+    refute read =~ ~s|"finding-list":|
+  end
+
+  test "who watches does not hold up a gateway that ends" do
+    gateway = start_gateway(index: true, timeouts: [drain: 60_000])
+    socket = open_stream(gateway)
+    drain = Task.async(fn -> ExServiceMeshRouter.Gateway.drain(gateway) end)
+    eventually(true, fn -> ExServiceMeshRouter.Gateway.draining?(gateway) end)
+    Sampler.sample(gateway)
+    assert Task.await(drain, 10_000) == :ok
+    assert RawClient.read_to_end(socket) =~ "0\r\n\r\n"
+  end
+
+  test "there are only so many who watch" do
+    gateway = start_gateway(index: true)
+
+    for _ <- 1..32, do: open_stream(gateway)
+    socket = gateway |> url() |> RawClient.connect()
+    RawClient.send(socket, "GET /.mesh/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert until(socket, "0\r\n\r\n", "") =~ "retry: 30000"
+  end
+
+  describe "a sample" do
+    defp counters(buckets, requests, failed \\ 0) do
+      %{
+        requests: requests,
+        responses_5xx: failed,
+        in_flight: 1,
+        tunnels_open: 2,
+        errors: %{connect: failed, client_gone: 0},
+        latency: %{total: %{buckets: buckets, count: requests}}
+      }
+    end
+
+    test "is what came between two readings" do
+      before = counters(List.duplicate(100, 15), 100)
+      # 90 more between 1 and 2.5 ms, 10 between 25 and 50 ms.
+      now =
+        counters(
+          List.duplicate(100, 4) ++ List.duplicate(190, 4) ++ List.duplicate(200, 7),
+          200,
+          10
+        )
+
+      sample = Sample.new(before, now, 2.0)
+      assert %{rate: 50.0, errors: 5.0, in_flight: 1, tunnels: 2, requests: 200} = sample
+      assert sample.p50 >= 1.0 and sample.p50 <= 2.5
+      assert sample.p99 >= 25.0 and sample.p99 <= 50.0
+
+      assert [%{service: "a", kind: :connect, count: 10, words: "it refused the connection"}] =
+               Sample.errors(%{"a" => before}, %{"a" => now}, DateTime.utc_now())
+    end
+
+    test "without requests has no times, and one of a service that is new has all" do
+      idle = counters(List.duplicate(0, 15), 0)
+      assert %{rate: 0.0, p50: nil, p99: nil} = Sample.new(idle, idle, 1.0)
+      slow = counters(List.duplicate(0, 15), 3)
+      assert %{rate: 3.0, p50: 10_000.0} = Sample.new(nil, slow, 1.0)
+    end
+
+    test "every kind of error that the data plane counts has words" do
+      gateway = start_gateway(services: %{"a.local" => "http://127.0.0.1:9"})
+      %{services: %{"a.local" => %{errors: kinds}}} = ExServiceMeshRouter.stats(gateway)
+
+      for {kind, _} <- kinds do
+        assert Sample.words(kind) != kind |> Atom.to_string() |> String.replace("_", " ")
+      end
+    end
+  end
+
+  test "a chart draws what there is, and leaves gaps where there is nothing" do
+    samples = Enum.reverse([%{p50: 1.0}, %{p50: nil}, %{p50: 0.0}, %{p50: 2.0}])
+    svg = samples |> Chart.svg([:p50]) |> IO.iodata_to_binary()
+    assert svg =~ ~s|data-values="1.0 - 0.0 2.0"|
+    assert svg =~ ~s|d="M116,14.0h0M118,27.0h0L119,1.0"|
+  end
+
+  test "a terminal is not told what strangers write" do
+    report = %{
+      "gateway" => %{"port" => 1},
+      "services" => [],
+      "findings" => [],
+      "errors" => [],
+      "history" => [%{"time" => "2026-01-02T03:04:05Z", "line" => "route \e[2J\u009b31m"}]
+    }
+
+    assert report |> Top.render(23, false) |> IO.iodata_to_binary() =~ "route ?[2J?31"
+  end
+end
