@@ -149,7 +149,9 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             Ok((stream, address)) => {
                 if let Some(open) = Open::new(&worker) {
                     worker.counters.connections_accepted.add(1);
-                    spawn_local(connection::serve(open, stream, address));
+                    // Boxed before it is handed on: a task is moved several times until it has a place,
+                    // and this one is three kilobytes.
+                    spawn_local(Box::pin(connection::serve(open, stream, address)));
                 } else {
                     connection::turn_away(&worker, stream);
                 }
