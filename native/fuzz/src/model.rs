@@ -324,7 +324,8 @@ fn is_request_id(value: &[u8]) -> bool {
 /// traceparent = version "-" trace-id "-" parent-id "-" trace-flags (W3C Trace Context), to which
 /// later versions may add.
 fn is_traceparent(value: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(value) else { return false };
+    // Whatever later versions add, be it no text at all.
+    let text = String::from_utf8_lossy(value);
     let parts: Vec<&str> = text.splitn(5, '-').collect();
     let [version, trace, parent, flags, more @ ..] = &parts[..] else { return false };
     let is_hex = |part: &str, len: usize| {
