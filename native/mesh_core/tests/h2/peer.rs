@@ -14,11 +14,11 @@ use tokio::time::timeout;
 
 use crate::support::PATIENCE;
 
-/// Runs a test. Connections move on a thread of their own, so that the test may block.
+/// Runs a test, for a good while where the machine is busy. Connections move on a thread of their own, so that the test may block.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let done = runtime.block_on(async { timeout(PATIENCE * 3, test).await });
+    let done = runtime.block_on(async { timeout(PATIENCE * 12, test).await });
     runtime.shutdown_background();
     done.expect("the test hangs")
 }
