@@ -13,7 +13,7 @@ defmodule ExServiceMeshRouter.Discovery do
   require Logger
 
   alias ExServiceMeshRouter.{PrivateListeners, Routes, Service}
-  alias ExServiceMeshRouter.Discovery.{Candidates, Claim, Events, Probe, Watch}
+  alias ExServiceMeshRouter.Discovery.{Candidates, Claim, Events, Probe, Settled, Watch}
 
   @rescan 10_000
   @subscribe_again 25
@@ -37,11 +37,17 @@ defmodule ExServiceMeshRouter.Discovery do
       # monitor => endpoint, of endpoints and of their servers
       monitors: %{},
       # monitor of a probe => endpoint
-      probes: %{}
+      probes: %{},
+      # who wants to know when all is quiet
+      waiting: []
     }
 
     {:ok, state, {:continue, :scan}}
   end
+
+  @impl true
+  def handle_call(:settled, from, state),
+    do: {:noreply, Settled.tell(%{state | waiting: [from | state.waiting]})}
 
   @impl true
   def handle_continue(:scan, state), do: {:noreply, scan(state)}
@@ -61,14 +67,14 @@ defmodule ExServiceMeshRouter.Discovery do
   def handle_info({:probed, monitor, result}, state) when is_map_key(state.probes, monitor) do
     Process.demonitor(monitor, [:flush])
     {endpoint, state} = probe_done(state, monitor)
-    {:noreply, apply_result(state, endpoint, result)}
+    {:noreply, state |> apply_result(endpoint, result) |> Settled.tell()}
   end
 
   # A probe that failed or hung says nothing: the endpoint is asked again.
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
       when is_map_key(state.probes, monitor) do
     {endpoint, state} = probe_done(state, monitor)
-    {:noreply, retry(state, endpoint)}
+    {:noreply, state |> retry(endpoint) |> Settled.tell()}
   end
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
@@ -132,6 +138,7 @@ defmodule ExServiceMeshRouter.Discovery do
       probing: nil,
       again: nil,
       retries: [],
+      retrying?: false,
       watch: [],
       warned: nil,
       problem: nil
@@ -162,7 +169,7 @@ defmodule ExServiceMeshRouter.Discovery do
 
   defp start_probe(state, endpoint, known, retries) do
     monitor = Probe.start(endpoint, known.application, state.private)
-    known = %{known | probing: monitor, again: nil, retries: retries}
+    known = %{known | probing: monitor, again: nil, retries: retries, retrying?: false}
     %{put_in(state.endpoints[endpoint], known) | probes: Map.put(state.probes, monitor, endpoint)}
   end
 
@@ -205,11 +212,13 @@ defmodule ExServiceMeshRouter.Discovery do
 
   defp retry(state, endpoint) do
     case state.endpoints[endpoint] do
-      %{retries: [pause | rest]} -> Process.send_after(self(), {:probe, endpoint, rest}, pause)
-      _ -> :ok
-    end
+      %{retries: [pause | rest]} ->
+        Process.send_after(self(), {:probe, endpoint, rest}, pause)
+        put_in(state.endpoints[endpoint].retrying?, true)
 
-    state
+      _ ->
+        state
+    end
   end
 
   defp down(state, endpoint) do

@@ -16,7 +16,7 @@ defmodule ExServiceMeshRouter.Explanation do
   `inspect/2` shows it in a few readable lines.
   """
 
-  alias ExServiceMeshRouter.{Host, Service}
+  alias ExServiceMeshRouter.{Host, Index.Report, Service}
 
   @enforce_keys [:asked, :host, :rule]
   defstruct [:asked, :host, :rule, :matched, :service, :status, :nearest, others: []]
@@ -33,8 +33,6 @@ defmodule ExServiceMeshRouter.Explanation do
         }
 
   @most_others 20
-  # By String.jaro_distance/2: a letter wrong, missing or too many.
-  @similar 0.85
 
   @doc false
   # `resolved` is the data plane's own answer, so that this explains what it does and not what it
@@ -121,15 +119,8 @@ defmodule ExServiceMeshRouter.Explanation do
   defp default(host, nil, _table), do: [{"default", "no service has #{host}"}]
   defp default(host, _matched, _table), do: [{"default", "#{host} is for hosts that nobody has"}]
 
-  defp nearest(host, table) do
-    {distance, nearest} =
-      table.hosts
-      |> Map.keys()
-      |> Enum.map(&{String.jaro_distance(&1, host), &1})
-      |> Enum.max(fn -> {0.0, nil} end)
-
-    if distance >= @similar, do: nearest
-  end
+  defp nearest(host, table),
+    do: Report.nearest(host, for({_name, hosts, _upstreams} <- table.rows, do: %{hosts: hosts}))
 
   defimpl Inspect do
     import Inspect.Algebra

@@ -16,6 +16,19 @@ defmodule ExServiceMeshRouter.Doctor.Remote do
       else: config |> address() |> get(port) |> answer(snapshot)
   end
 
+  @doc "What a gateway that runs on this machine with this configuration says of itself, or `:error`."
+  def report(%{port: 0}), do: :error
+
+  def report(config) do
+    with {:ok, 200, body} <- config |> address() |> get(config.port),
+         {:ok, %{"gateway" => %{"software" => "ex_service_mesh_router"}} = report} <-
+           Json.decode(body) do
+      {:ok, report}
+    else
+      _ -> :error
+    end
+  end
+
   @doc "The address at which a gateway of this configuration is asked."
   def address(config) do
     {:ok, ip} = config.ips |> hd() |> to_charlist() |> :inet.parse_address()

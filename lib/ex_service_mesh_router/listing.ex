@@ -1,0 +1,170 @@
+defmodule ExServiceMeshRouter.Listing do
+  @moduledoc false
+  # The routes as `mix mesh.routes` shows them: of a gateway that runs, in this VM or on this
+  # machine, or, where none does, what the configuration comes to.
+
+  alias ExServiceMeshRouter.{DevNames, PrivateListeners.Policy, Upstream}
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Remote, Snapshot}
+  alias ExServiceMeshRouter.Routes.Table
+
+  # Each route has: host, service, application, upstreams, state (of one that runs), since, source,
+  # and whether the host is derived from the name of the application.
+  defstruct [:running?, :port, :routes]
+
+  def new(options) do
+    with {:ok, snapshot} <- Snapshot.configured(options) do
+      config = snapshot.config
+
+      {:ok,
+       here(config.name, snapshot) || there(config, snapshot) || configured(config, snapshot)}
+    end
+  end
+
+  defp here(name, snapshot) do
+    if port = ExServiceMeshRouter.port(name),
+      do: live(port, ExServiceMeshRouter.services(name), snapshot)
+  end
+
+  defp there(config, snapshot) do
+    with {:ok, report} <- Remote.report(config) do
+      services =
+        for service <- report["services"] do
+          keys = ~w(name hosts upstreams state source application since)
+          for key <- keys, into: %{}, do: {String.to_atom(key), service[key]}
+        end
+
+      live(report["gateway"]["port"], services, snapshot)
+    else
+      :error -> nil
+    end
+  end
+
+  defp live(port, services, snapshot) do
+    derived = derived(snapshot)
+
+    routes =
+      for service <- services, host <- service.hosts do
+        service
+        |> Map.take([:application, :upstreams, :state, :since, :source])
+        |> Map.merge(%{host: host, service: service.name, derived: host in derived})
+      end
+
+    %__MODULE__{running?: true, port: port, routes: sort(routes)}
+  end
+
+  defp configured(config, snapshot) do
+    table =
+      snapshot.services
+      |> Map.new(&{&1.key, &1})
+      |> Table.build(%{}, DevNames.shared(config.dev_domain))
+
+    derived = derived(snapshot)
+
+    routes =
+      for {name, hosts, _} <- table.rows,
+          service = Enum.find(snapshot.services, &(&1.name == name)),
+          host <- hosts do
+        %{
+          host: host,
+          service: name,
+          application: service.application,
+          upstreams: upstreams(service, snapshot),
+          state: nil,
+          since: nil,
+          source: service.source,
+          derived: host in derived
+        }
+      end
+
+    %__MODULE__{running?: false, port: config.port, routes: sort(routes)}
+  end
+
+  defp derived(snapshot) do
+    for service <- snapshot.services, host <- service.derived, do: host
+  end
+
+  # Where it will listen, as far as can be known before it does.
+  defp upstreams(%{source: :endpoint} = service, snapshot) do
+    it = Enum.find(snapshot.endpoints, &(&1.endpoint == service.endpoint))
+    mode = snapshot.config.private_listeners
+    http = it.settings[:http]
+
+    cond do
+      Policy.private?(mode, it.endpoint, it.serves? == true, http) -> ["a private listener"]
+      it.serves? != true -> ["none, it does not serve"]
+      its_port?(it, snapshot) and Policy.instead?(mode, it.endpoint) -> ["a private listener"]
+      true -> bound(http, Endpoint.http_port(it))
+    end
+  end
+
+  defp upstreams(service, _snapshot), do: Enum.map(service.upstreams, &Upstream.to_string/1)
+
+  defp its_port?(it, snapshot), do: Endpoint.http_port(it) == snapshot.port
+
+  defp bound(http, port) when is_list(http) do
+    ip = :proplists.get_value(:ip, http, {127, 0, 0, 1})
+
+    case Upstream.from_bound(if(is_tuple(ip) and tuple_size(ip) == 2, do: ip, else: {ip, port})) do
+      {:ok, upstream} -> [Upstream.to_string(upstream)]
+      :error -> ["a port of its own choice"]
+    end
+  end
+
+  defp bound(_none, _port), do: ["none, it has no http:"]
+
+  defp sort(routes), do: Enum.sort_by(routes, &{&1.service, &1.derived, &1.host})
+
+  @doc "As lines, for people."
+  def text(%{routes: []} = listing), do: [headline(listing), "\n"]
+
+  def text(listing) do
+    rows =
+      for route <- listing.routes do
+        host = if route.derived, do: route.host <> " *", else: route.host
+        [host, route.service, Enum.join(route.upstreams, ", "), state(route)]
+      end
+
+    table = [["HOST", "SERVICE", "UPSTREAM", "STATE"] | rows]
+
+    widths =
+      for column <- 0..2, do: table |> Enum.map(&String.length(Enum.at(&1, column))) |> Enum.max()
+
+    notes =
+      if Enum.any?(listing.routes, & &1.derived),
+        do: "\n* from the name of the application (dev_domain)\n",
+        else: ""
+
+    [
+      headline(listing),
+      "\n\n",
+      Enum.map(table, &[&1 |> line(widths) |> String.trim_trailing(), "\n"]),
+      notes
+    ]
+  end
+
+  defp line(row, widths) do
+    row
+    |> Enum.zip(widths ++ [0])
+    |> Enum.map_join("  ", fn {text, width} -> String.pad_trailing(text, width) end)
+  end
+
+  defp headline(%{running?: true, port: port}),
+    do: "The gateway runs on port #{port}. Its routes:"
+
+  defp headline(%{port: port, routes: []}),
+    do:
+      "No gateway answers on port #{port}, and the configuration names no endpoint and no service."
+
+  defp headline(%{port: port}),
+    do: "No gateway answers on port #{port}. What its configuration comes to:"
+
+  defp state(%{state: nil}), do: "configured"
+  defp state(%{state: state, since: since}), do: "#{words(state)} since #{clock(since)}"
+
+  defp words(state), do: state |> to_string() |> String.replace("_", " ")
+
+  defp clock(%DateTime{} = since),
+    do: since |> DateTime.truncate(:second) |> DateTime.to_iso8601()
+
+  defp clock(text), do: String.replace(text, ~r/\.\d+/, "")
+end
