@@ -265,7 +265,7 @@ defmodule ExServiceMeshRouter.DoctorTest do
     test "an endpoint that is not running, and is", context do
       endpoint(context, sound(context))
       gateway = start_gateway(discover: [only: [context.application]])
-      started = %{more(gateway) | started: [context.application]}
+      started = %{started: [context.application]}
       eventually(1, fn -> gateway |> ExServiceMeshRouter.services() |> length() end)
       assert [finding] = running(gateway, started)
       assert finding.check == :endpoint_down
@@ -278,19 +278,32 @@ defmodule ExServiceMeshRouter.DoctorTest do
       eventually([], fn -> running(gateway, started) end)
     end
 
-    test "an endpoint that has no listener", context do
-      endpoint(context, Keyword.delete(sound(context), :http))
-      gateway = start_gateway(discover: [only: [context.application]])
+    test "an endpoint that runs, and has no listener", context do
+      # Told to serve only after its start: as an endpoint whose only listener speaks TLS.
+      endpoint(context, sound(context) |> Keyword.delete(:http) |> Keyword.put(:server, false))
+      options = [discover: [only: [context.application]], private_listeners: :never]
+      gateway = start_gateway(options)
+      start_supervised!(context.endpoint)
+      eventually(:not_listening, fn -> state(gateway) end)
+      settings = Application.get_env(context.application, context.endpoint)
+      serving = Keyword.put(settings, :server, true)
+      Application.put_env(context.application, context.endpoint, serving)
+
+      started = %{started: [context.application]}
+      assert [%{check: :endpoint_down} = finding] = running(gateway, started)
+      assert finding.problem =~ "runs, and listens nowhere"
+      assert finding.fix =~ "http: [ip: {127, 0, 0, 1}, port: 4001]"
+
+      apply_fix(finding, [])
+      stop_supervised!(context.endpoint)
       start_supervised!(context.endpoint)
       eventually(:listening, fn -> state(gateway) end)
-      assert running(gateway, more(gateway)) == []
+      assert running(gateway, started) == []
     end
 
     defp state(gateway),
       do:
         gateway |> ExServiceMeshRouter.services() |> List.first(%{state: nil}) |> Map.get(:state)
-
-    defp more(_gateway), do: %{started: []}
 
     defp running(gateway, more) do
       snapshot = Snapshot.running(gateway, development?: false)

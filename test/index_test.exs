@@ -213,6 +213,21 @@ defmodule ExServiceMeshRouter.IndexTest do
     end
   end
 
+  test "a client of whom the gateway says nothing is nobody" do
+    {:ok, %{index: networks}} = ExServiceMeshRouter.Config.new(index: true)
+    allowed? = &ExServiceMeshRouter.Index.Access.allowed?(&1, networks)
+    assert allowed?.([{"x-forwarded-for", "127.0.0.1"}])
+    assert allowed?.([{"x-forwarded-for", "::ffff:127.0.0.1"}])
+    refute allowed?.([])
+    refute allowed?.([{"x-forwarded-for", "localhost"}])
+    refute allowed?.([{"x-forwarded-for", "127.0.0.1"}, {"x-forwarded-for", "127.0.0.1"}])
+  end
+
+  test "a terminal is not told what strangers write" do
+    gateway = indexed(services: %{"x.local" => "unix:/tmp/\e[2J"})
+    assert ask(gateway, "localhost") =~ "unix:/tmp/?[2J"
+  end
+
   test "what strangers write stays text" do
     gateway = indexed(services: %{"x.local" => "unix:/tmp/<script>alert(1)</script>&\"'"})
     html = ask(gateway, "localhost", [{"Accept", "text/html"}])

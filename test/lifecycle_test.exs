@@ -58,6 +58,8 @@ defmodule ExServiceMeshRouter.LifecycleTest do
 
       message = Exception.message(error)
       assert message =~ "port #{port} is in use (127.0.0.1:#{port})"
+      # Linux says who has it.
+      if File.dir?("/proc/self/fd"), do: assert(message =~ " by process #{System.pid()} (beam")
       assert message =~ "config :ex_service_mesh_router, port: "
     end
 

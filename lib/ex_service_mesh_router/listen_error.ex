@@ -7,6 +7,8 @@ defmodule ExServiceMeshRouter.ListenError do
   the endpoint of this system that has the port, if one has it.
   """
 
+  alias ExServiceMeshRouter.Doctor.Port
+
   defexception [:kind, :address, :port, :detail, :holder]
 
   @impl true
@@ -22,11 +24,9 @@ defmodule ExServiceMeshRouter.ListenError do
 
   def message(%{kind: :eaddrinuse} = error) do
     """
-    port #{error.port} is in use (#{error.address}). Another program, or an endpoint of this \
-    umbrella, listens there. Stop it, give that endpoint another port \
-    (`config :my_app, MyAppWeb.Endpoint, http: [port: 4001]`), or let the gateway listen \
-    elsewhere: `config :ex_service_mesh_router, port: 4080`. `ss -ltnp 'sport = :#{error.port}'` \
-    names who has it.\
+    port #{error.port} is in use (#{error.address})#{by(error.port)}. Stop that, or let the gateway \
+    listen elsewhere: `config :ex_service_mesh_router, port: 4080`. An endpoint of this umbrella \
+    takes another port with `config :my_app, MyAppWeb.Endpoint, http: [port: 4001]`.\
     """
   end
 
@@ -57,4 +57,12 @@ defmodule ExServiceMeshRouter.ListenError do
     do: "the data plane refuses its settings: #{error.detail}"
 
   def message(error), do: "cannot listen on #{error.address}: #{error.detail}"
+
+  # Where the system does not say it, there is a command that may be allowed to ask.
+  defp by(port) do
+    case Port.holder(port) do
+      %{pid: nil} -> "; `ss -ltnp 'sport = :#{port}'` names who has it"
+      %{pid: pid, command: command} -> " by process #{pid} (#{command})"
+    end
+  end
 end
