@@ -47,7 +47,7 @@ defmodule ExServiceMeshRouter.MixProject do
       # Everything a build from the package needs: the Rust sources and the lock file with them.
       files:
         ~w(lib priv/grafana native/mesh_*/src native/mesh_*/Cargo.toml native/mesh_*/build.rs Cargo.toml Cargo.lock mix.exs .formatter.exs
-                README.md ARCHITECTURE.md CHANGELOG.md LICENSE)
+                guides README.md ARCHITECTURE.md CHANGELOG.md LICENSE)
     ]
   end
 
@@ -56,7 +56,37 @@ defmodule ExServiceMeshRouter.MixProject do
     [
       main: "readme",
       source_ref: "v#{@version}",
-      extras: ~w(README.md ARCHITECTURE.md CHANGELOG.md)
+      extras: [
+        "README.md",
+        "guides/getting-started.md",
+        "guides/tenants.md",
+        "guides/websockets-and-liveview.md",
+        "guides/deployment.md",
+        "guides/migrating.md",
+        "guides/troubleshooting.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        {:LICENSE, title: "License"}
+      ],
+      groups_for_extras: [Guides: ~r"^guides/"],
+      groups_for_modules: [
+        Gateway: [
+          ExServiceMeshRouter,
+          ExServiceMeshRouter.Config,
+          ExServiceMeshRouter.Supervisor,
+          ExServiceMeshRouter.Explanation
+        ],
+        "In applications": [
+          ExServiceMeshRouter.RemoteIp,
+          ExServiceMeshRouter.TenantPlug,
+          ExServiceMeshRouter.TenantHook,
+          Router.Shared.TenantResolver
+        ],
+        Doctor: ~r"^ExServiceMeshRouter\.Doctor",
+        Errors: ~r"Error$"
+      ],
+      # What the architecture is about, and nobody calls.
+      skip_code_autolink_to: ["ExServiceMeshRouter.Native"]
     ]
   end
 end

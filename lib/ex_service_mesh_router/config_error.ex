@@ -8,6 +8,8 @@ defmodule ExServiceMeshRouter.ConfigError do
 
   defexception mistakes: []
 
+  @type t :: %__MODULE__{mistakes: [map()]}
+
   @impl true
   def message(%{mistakes: mistakes}) do
     lines = Enum.map_join(mistakes, "\n", &("  * " <> line(&1)))

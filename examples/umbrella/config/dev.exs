@@ -1,8 +1,7 @@
 import Config
 
-# Port 0 lets each endpoint take any free one: the gateway asks the running server where it is.
+# No `http:`, so no ports to keep: the gateway gives each endpoint a private listener.
 config :auth_web, AuthWeb.Endpoint,
-  http: [ip: {127, 0, 0, 1}, port: 0],
   check_origin: false,
   code_reloader: true,
   debug_errors: true,
@@ -17,7 +16,6 @@ config :auth_web, AuthWeb.Endpoint,
   ]
 
 config :billing_web, BillingWeb.Endpoint,
-  http: [ip: {127, 0, 0, 1}, port: 0],
   check_origin: false,
   code_reloader: true,
   debug_errors: true,
@@ -32,7 +30,6 @@ config :billing_web, BillingWeb.Endpoint,
   ]
 
 config :api, Api.Endpoint,
-  http: [ip: {127, 0, 0, 1}, port: 0],
   code_reloader: true,
   debug_errors: true,
   secret_key_base: "api-dev-api-dev-api-dev-api-dev-api-dev-api-dev-api-dev-api-dev-api"

@@ -32,6 +32,7 @@ if config_env() == :prod do
     port: port,
     trusted_proxies: String.split(System.get_env("TRUSTED_PROXIES") || "", ",", trim: true)
 
+  # No `http:`: the endpoints listen on Unix sockets of the gateway's, which is the only way in.
   for {app, endpoint, name} <- [
         {:auth_web, AuthWeb.Endpoint, "auth"},
         {:billing_web, BillingWeb.Endpoint, "billing"},
@@ -41,8 +42,6 @@ if config_env() == :prod do
 
     config app, endpoint,
       url: [scheme: public.scheme, host: host, port: public.port],
-      # On loopback only, on any free port: the way in is the gateway.
-      http: [ip: {127, 0, 0, 1}, port: 0],
       # Pages of the service itself, and those of its tenants.
       check_origin: ["//#{host}", "//*.#{host}"],
       secret_key_base: secret_key_base

@@ -2,17 +2,14 @@ import Config
 
 # Nothing listens in tests, the gateway included: it follows the same rule as the endpoints.
 config :auth_web, AuthWeb.Endpoint,
-  http: [ip: {127, 0, 0, 1}, port: 0],
   server: false,
   secret_key_base: "auth-test-auth-test-auth-test-auth-test-auth-test-auth-test-auth-te"
 
 config :billing_web, BillingWeb.Endpoint,
-  http: [ip: {127, 0, 0, 1}, port: 0],
   server: false,
   secret_key_base: "billing-test-billing-test-billing-test-billing-test-billing-test-bi"
 
 config :api, Api.Endpoint,
-  http: [ip: {127, 0, 0, 1}, port: 0],
   server: false,
   secret_key_base: "api-test-api-test-api-test-api-test-api-test-api-test-api-test-api-"
 
