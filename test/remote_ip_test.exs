@@ -92,12 +92,14 @@ defmodule ExServiceMeshRouter.RemoteIpTest do
       assert RemoteIp.from_connect_info(info) == {127, 0, 0, 1}
     end
 
-    test "reads the field on a Unix socket" do
-      peer = %{address: {:local, ""}, port: 0, ssl_cert: nil}
-      info = %{peer_data: peer, x_headers: [{"x-forwarded-for", "2001:db8::7"}]}
+    for {server, address, port} <- [{"Bandit", {:local, ""}, 0}, {"Cowboy", :local, ""}] do
+      test "reads the field on a Unix socket of #{server}" do
+        peer = %{address: unquote(address), port: unquote(port), ssl_cert: nil}
+        info = %{peer_data: peer, x_headers: [{"x-forwarded-for", "2001:db8::7"}]}
 
-      assert RemoteIp.from_connect_info(info) == {0x2001, 0xDB8, 0, 0, 0, 0, 0, 7}
-      assert RemoteIp.from_connect_info(%{info | x_headers: []}) == nil
+        assert RemoteIp.from_connect_info(info) == {0x2001, 0xDB8, 0, 0, 0, 0, 0, 7}
+        assert RemoteIp.from_connect_info(%{info | x_headers: []}) == nil
+      end
     end
   end
 

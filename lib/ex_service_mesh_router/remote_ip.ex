@@ -81,10 +81,12 @@ defmodule ExServiceMeshRouter.RemoteIp do
           :inet.ip_address() | nil
   def from_connect_info(%{peer_data: peer, x_headers: headers}) do
     forwarded = if own?(peer), do: Forwarded.client(headers)
-    forwarded || with {:local, _path} <- peer.address, do: nil
+    forwarded || if(:inet.is_ip_address(peer.address), do: peer.address)
   end
 
+  # Bandit says `address: {:local, path}`, Cowboy `address: :local, port: path`.
   defp own?(%{address: {:local, _path}}), do: true
+  defp own?(%{address: :local}), do: true
 
   defp own?(%{address: address, port: port}) do
     Native.loaded?() and Native.own_connection(address |> :inet.ntoa() |> to_string(), port)

@@ -154,14 +154,21 @@ defmodule ExServiceMeshRouter.Telemetry do
   @doc false
   # Nothing here is compiled against telemetry: the application may not have it.
   def execute(event, measurements, metadata) do
-    if Code.ensure_loaded?(:telemetry) do
+    if started?() do
       apply(:telemetry, :execute, [[:ex_service_mesh_router | event], measurements, metadata])
     end
 
     :ok
   rescue
-    # Its application has not started, or has stopped.
+    # It stops at this moment.
     ArgumentError -> :ok
+  end
+
+  # Mix may start the gateway before telemetry. Nobody can be listening then, and telemetry would
+  # log a warning that nobody can do anything about.
+  defp started? do
+    Process.whereis(:telemetry_sup) != nil or
+      (Code.ensure_loaded?(:telemetry) and not Code.ensure_loaded?(:telemetry_app))
   end
 
   @doc false
