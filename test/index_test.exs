@@ -263,7 +263,7 @@ defmodule ExServiceMeshRouter.IndexTest do
 
     capture_log(fn ->
       Process.exit(server, :kill)
-      for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, :process, _, _})
+      for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, :process, _, _}, 5_000)
       eventually(200, fn -> gateway |> ask("localhost") |> status() end)
     end)
 
