@@ -299,6 +299,8 @@ impl Connection {
         if size > limits.head_bytes {
             return Err(self.too_long().into());
         }
+        #[cfg(test)]
+        assert_ne!(request.method(), "PANIC", "a test asks for it");
         let head_read = Instant::now();
         let mut info = request.info;
         // The last one that this connection may bring is told so in its response.

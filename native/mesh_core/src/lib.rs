@@ -18,6 +18,8 @@ mod account;
 mod buffer;
 mod clients;
 mod connection;
+#[cfg(test)]
+mod crash_tests;
 mod error;
 mod exchange;
 mod forwarded;

@@ -147,6 +147,8 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
+                #[cfg(test)]
+                crate::crash_tests::crash_if_told(worker.shared.port);
                 if let Some(open) = Open::new(&worker) {
                     worker.counters.connections_accepted.add(1);
                     // Boxed before it is handed on: a task is moved several times until it has a place,
