@@ -27,6 +27,8 @@ pub enum Do {
     Answer,
     /// Wait until the test opens the gate of this name.
     Gate(&'static str),
+    /// Let the test know, by this name, that the steps before are done.
+    Reach(&'static str),
     /// Read and record until the other side closes.
     UntilClosed,
     /// Send back what comes, until the other side closes.
@@ -69,6 +71,7 @@ pub struct State {
     scripts: VecDeque<Script>,
     on_accept: VecDeque<Script>,
     gates: HashSet<&'static str>,
+    reached: HashSet<&'static str>,
     sockets: Vec<Option<Socket>>,
     /// Counts how often everything was forgotten.
     era: usize,
@@ -185,6 +188,7 @@ impl Endpoint {
             state.scripts.clear();
             state.on_accept.clear();
             state.gates.clear();
+            state.reached.clear();
         });
     }
 
@@ -198,6 +202,11 @@ impl Endpoint {
 
     pub fn wait_for_requests(&self, n: usize) {
         self.wait(&format!("{n} requests"), |state| state.requests.len() >= n);
+    }
+
+    /// Waits for a script to come to its [`Do::Reach`].
+    pub fn wait_for_step(&self, name: &'static str) {
+        self.wait(name, |state| state.reached.contains(name));
     }
 
     pub fn wait_for_bytes(&self, bytes: &[u8]) {
@@ -417,6 +426,9 @@ impl Line {
                     // Longer than any test waits: an endpoint that goes on by itself hides a failure.
                     self.shared.wait(10 * PATIENCE, open);
                 }
+                Do::Reach(name) => self.shared.change(|state| {
+                    state.reached.insert(name);
+                }),
                 Do::UntilClosed => {
                     while self.fill().is_ok() {}
                     self.update(current)?;
