@@ -20,6 +20,8 @@ fn host() -> impl Strategy<Value = String> {
         9 => prop::collection::vec("[ab]{1,2}", 1..5).prop_map(|labels| labels.join(".")),
         1 => Just("127.0.0.1".to_string()),
         1 => Just("[::1]".to_string()),
+        // What an address would end in, were it a name.
+        1 => prop_oneof![Just("1"), Just("0.1"), Just("0.0.1")].prop_map(String::from),
     ]
 }
 

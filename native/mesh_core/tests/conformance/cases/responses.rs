@@ -176,6 +176,10 @@ fn malformed() -> Vec<Case> {
         wrong("a giant head", Strict, &giant),
         wrong("fields without end", Strict, many.as_bytes()),
         fields("length and chunks", Strict, "Content-Length: 5\r\nTransfer-Encoding: chunked"),
+        case("length and chunks, and both could be right", "RFC 9112 6.3", Strict, get(""),
+            not_believed())
+            .script(reply("HTTP/1.1 200 OK\r\nContent-Length: 15\r\nTransfer-Encoding: chunked\r\n\r\n\
+                           5\r\nhello\r\n0\r\n\r\n")),
         fields("two lengths", Must, "Content-Length: 5\r\nContent-Length: 6"),
         fields("a list of lengths", Must, "Content-Length: 5, 6"),
         fields("two equal lengths", Strict, "Content-Length: 5\r\nContent-Length: 5"),
