@@ -80,9 +80,16 @@ defmodule ExServiceMeshRouter.MixProject do
           ExServiceMeshRouter.RemoteIp,
           ExServiceMeshRouter.TenantPlug,
           ExServiceMeshRouter.TenantHook,
-          Router.Shared.TenantResolver
+          Router.Shared.TenantResolver,
+          ExServiceMeshRouter.Test
         ],
-        Doctor: ~r"^ExServiceMeshRouter\.Doctor",
+        "Seeing and asking": [
+          ExServiceMeshRouter.Telemetry,
+          ExServiceMeshRouter.Prometheus,
+          ExServiceMeshRouter.AccessLog,
+          ExServiceMeshRouter.Doctor,
+          ExServiceMeshRouter.Doctor.Finding
+        ],
         Errors: ~r"Error$"
       ],
       # What the architecture is about, and nobody calls.
