@@ -1,10 +1,17 @@
 defmodule ExServiceMeshRouter.TenantPlugTest do
-  use ExUnit.Case, async: true
+  # Not async: one test sets a key of the application.
+  use ExUnit.Case
 
   alias ExServiceMeshRouter.{TenantNotFoundError, TenantPlug}
 
   defmodule Endpoint do
     def host, do: "auth.example.com"
+  end
+
+  # As Phoenix generates it.
+  defmodule GeneratedEndpoint do
+    def host, do: "localhost"
+    def config(:otp_app), do: :auth_web
   end
 
   # The fields of a Plug.Conn that matter here; the package itself is not needed to run this.
@@ -52,6 +59,16 @@ defmodule ExServiceMeshRouter.TenantPlugTest do
 
       assert call("t.auth.example.com", [base: :endpoint], private).assigns.tenant == "t"
       assert call("auth.example.com", [base: :endpoint], private).assigns.tenant == nil
+    end
+
+    test "that is the endpoint's has the names that the gateway derives, too" do
+      Application.put_env(:ex_service_mesh_router, :dev_domain, "localhost")
+      on_exit(fn -> Application.delete_env(:ex_service_mesh_router, :dev_domain) end)
+      private = %{phoenix_endpoint: GeneratedEndpoint}
+
+      assert call("auth.localhost", [base: :endpoint], private).assigns.tenant == nil
+      assert call("t.auth.localhost", [base: :endpoint], private).assigns.tenant == "t"
+      assert call("t.localhost", [base: :endpoint], private).assigns.tenant == "t"
     end
 
     test "that is the endpoint's says what is missing where there is no endpoint" do

@@ -4,6 +4,8 @@ defmodule ExServiceMeshRouter.DevNames do
   # endpoint answers to the name of its application. RFC 6761 sends everything below localhost to
   # this machine, and browsers and curl do so without asking anybody.
 
+  alias ExServiceMeshRouter.Environment
+
   # What Phoenix takes for the host of an endpoint that says nothing, and what it generates.
   @unset "localhost"
 
@@ -13,6 +15,20 @@ defmodule ExServiceMeshRouter.DevNames do
   def hosts(application, endpoint, domain) do
     host = label(application, endpoint) <> "." <> domain
     if byte_size(host) <= 253, do: [host], else: []
+  end
+
+  @doc "The derived hosts of a Phoenix endpoint, by the configuration of the application's gateway."
+  def of_endpoint(endpoint) do
+    if function_exported?(endpoint, :config, 1),
+      do: hosts(endpoint.config(:otp_app), endpoint, configured_domain()),
+      else: []
+  end
+
+  defp configured_domain do
+    case Application.fetch_env(:ex_service_mesh_router, :dev_domain) do
+      {:ok, domain} -> domain || nil
+      :error -> if Environment.development?(), do: "localhost"
+    end
   end
 
   @doc """

@@ -3,6 +3,7 @@ defmodule ExServiceMeshRouter.TenantOptions do
   # What TenantPlug and TenantHook have in common: the same options, checked in the same words, and
   # the same way from a host to a tenant. Knows neither Plug nor LiveView.
 
+  alias ExServiceMeshRouter.DevNames
   alias Router.Shared.TenantResolver
 
   defstruct key: :tenant, base: nil, on_missing: :continue
@@ -25,7 +26,7 @@ defmodule ExServiceMeshRouter.TenantOptions do
     result =
       case base do
         nil -> TenantResolver.resolve(host)
-        :endpoint -> TenantResolver.resolve(host, base: endpoint_host!(endpoint))
+        :endpoint -> TenantResolver.resolve(host, base: endpoint_hosts!(endpoint))
         {module, fun, args} -> TenantResolver.resolve(host, base: apply(module, fun, args))
         base -> TenantResolver.resolve(host, base: base)
       end
@@ -33,11 +34,12 @@ defmodule ExServiceMeshRouter.TenantOptions do
     with {:ok, tenant} <- result, do: tenant, else: (:error -> nil)
   end
 
-  defp endpoint_host!(nil) do
+  defp endpoint_hosts!(nil) do
     raise ArgumentError, "base: :endpoint needs a Phoenix endpoint, and this request came by none"
   end
 
-  defp endpoint_host!(endpoint), do: endpoint.host()
+  # Without its derived name, `auth.localhost` would be the tenant "auth" of Phoenix's default host.
+  defp endpoint_hosts!(endpoint), do: [endpoint.host() | DevNames.of_endpoint(endpoint)]
 
   defp problem({key, _value}) when key not in @known do
     ["unknown option #{inspect(key)}; known are #{Enum.map_join(@known, ", ", &inspect/1)}"]
