@@ -2,6 +2,8 @@ defmodule ExServiceMeshRouter.ApplicationTest do
   # Not async: there is one application, and its configuration.
   use ExServiceMeshRouter.GatewayCase
 
+  alias ExServiceMeshRouter.EndpointStandIn
+
   @application :ex_service_mesh_router
 
   setup do
@@ -58,6 +60,24 @@ defmodule ExServiceMeshRouter.ApplicationTest do
       Application.delete_env(@application, :prot)
       Application.delete_env(@application, :workers)
     end
+  end
+
+  test "gives endpoints their settings back when it is stopped" do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(socket)
+    :gen_tcp.close(socket)
+    http = [ip: {127, 0, 0, 1}, port: port]
+    endpoints = [GivenBackWeb.Endpoint, GivenBackWeb.Other.Endpoint]
+
+    for endpoint <- endpoints,
+        do: EndpointStandIn.define(:given_back_web, endpoint, http: http, server: true)
+
+    listeners = fn -> for it <- endpoints, do: Application.get_env(:given_back_web, it)[:http] end
+    assert {:ok, _} = start(port: port, server: true, discover: [only: endpoints])
+    assert listeners.() == [false, false]
+    Application.stop(@application)
+    # By a process that outlives the application.
+    eventually([http, http], listeners)
   end
 
   test "does not start on a port in use, and says what to do" do

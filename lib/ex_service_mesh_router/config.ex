@@ -18,7 +18,11 @@ defmodule ExServiceMeshRouter.Config do
   `server: true`, which is what a release sets, usually as
 
       # config/runtime.exs
-      config :ex_service_mesh_router, server: System.get_env("PHX_SERVER") != nil
+      if System.get_env("PHX_SERVER") do
+        config :ex_service_mesh_router, server: true
+      end
+
+  (not `server: false` otherwise, which would hold under `mix phx.server`, too).
 
   Otherwise (`mix test`, `mix ecto.migrate`, `iex -S mix`) nothing is started, and the NIF is not
   even loaded.

@@ -122,10 +122,15 @@ defmodule ExServiceMeshRouter.PrivateListeners do
   end
 
   # By another process, which nobody waits for long: where this is the end of the application, its
-  # controller, which keeps the settings, is itself waiting for us.
+  # controller, which keeps the settings, is itself waiting for us. At the end of an application all
+  # processes of its group are killed, so that one must be of another group.
   defp restore(taken) do
     unless taken == [] or match?({:stopping, _}, :init.get_status()) do
-      {_pid, monitor} = spawn_monitor(fn -> Enum.each(taken, &Settings.restore/1) end)
+      {_pid, monitor} =
+        spawn_monitor(fn ->
+          Process.group_leader(self(), Process.whereis(:init))
+          Enum.each(taken, &Settings.restore/1)
+        end)
 
       receive do
         {:DOWN, ^monitor, :process, _, _} -> :ok
