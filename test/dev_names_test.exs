@@ -126,8 +126,9 @@ defmodule ExServiceMeshRouter.DevNamesTest do
         start(one, url: [host: host])
         start(two, url: [host: host])
         gateway = discovering([one, two])
-        eventually({200, two.name}, fn -> get(gateway, "#{two.name}.localhost") end)
-        eventually({200, one.name}, fn -> get(gateway, host) end)
+        settle(gateway)
+        assert get(gateway, "#{two.name}.localhost") == {200, two.name}
+        assert get(gateway, host) == {200, one.name}
       end)
 
     assert log =~
@@ -141,7 +142,7 @@ defmodule ExServiceMeshRouter.DevNamesTest do
         start(two)
         gateway = discovering([one, two], dev_domain: nil)
         eventually({200, one.name}, fn -> get(gateway, "localhost") end)
-        eventually(2, fn -> length(ExServiceMeshRouter.services(gateway)) end)
+        settle(gateway)
         assert {200, _} = get(gateway, "#{one.name}.localhost")
         assert hosts(gateway) |> Enum.flat_map(&elem(&1, 1)) == ["localhost"]
       end)

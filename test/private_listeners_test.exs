@@ -7,7 +7,7 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
   import ExUnit.CaptureLog
 
   alias ExServiceMeshRouter.EndpointStandIn.TcpAdapter
-  alias ExServiceMeshRouter.{Discovery, ListenError, PrivateListeners.SocketDir}
+  alias ExServiceMeshRouter.{ListenError, PrivateListeners.SocketDir}
 
   setup do
     number = System.unique_integer([:positive])
@@ -37,13 +37,6 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
 
   defp served(gateway, web, text \\ nil),
     do: eventually({200, text || web.says}, fn -> get(gateway, web.host) end)
-
-  # What has not happened by now does not happen.
-  defp settle(gateway) do
-    tree = Process.whereis(Module.concat(gateway, Supervisor))
-    [discovery] = for {Discovery, pid, _, _} <- Supervisor.which_children(tree), do: pid
-    :ok = Discovery.Settled.await(discovery, 5_000)
-  end
 
   defp upstream(gateway, web) do
     services = ExServiceMeshRouter.services(gateway)

@@ -6,7 +6,7 @@ defmodule ExServiceMeshRouter.GatewayCase do
   use ExUnit.CaseTemplate
 
   alias Demo.HTTP.Server
-  alias ExServiceMeshRouter.RawClient
+  alias ExServiceMeshRouter.{Discovery, RawClient}
 
   using do
     quote do
@@ -25,6 +25,13 @@ defmodule ExServiceMeshRouter.GatewayCase do
     spec = Supervisor.child_spec({ExServiceMeshRouter.Supervisor, options}, restart: restart)
     ExUnit.Callbacks.start_supervised!(spec)
     name
+  end
+
+  @doc "Returns when discovery has asked all endpoints. What has not happened then does not happen."
+  def settle(gateway) do
+    tree = Process.whereis(Module.concat(gateway, Supervisor))
+    [discovery] = for {Discovery, pid, _, _} <- Supervisor.which_children(tree), do: pid
+    :ok = Discovery.Settled.await(discovery, 5_000)
   end
 
   @doc "An HTTP server that answers with `text`; returns its URL."
