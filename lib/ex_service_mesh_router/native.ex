@@ -64,7 +64,7 @@ defmodule ExServiceMeshRouter.Native do
   @doc false
   def observe(_gateway, _wanted, _pid), do: not_loaded()
   @doc false
-  def taken(_gateway), do: not_loaded()
+  def taken(_gateway, _count), do: not_loaded()
   @doc false
   def reopen_log(_gateway), do: not_loaded()
 

@@ -51,12 +51,12 @@ defmodule ExServiceMeshRouter.Reporter do
   @impl true
   def handle_info({:mesh, :records, records}, state) do
     Enum.each(records, &request(&1, state))
-    taken(state)
+    taken(state, length(records))
   end
 
   def handle_info({:mesh, :lines, lines}, state) do
     Enum.each(lines, &Logger.info(&1, mesh: :access_log))
-    taken(state)
+    taken(state, length(lines))
   end
 
   def handle_info({:mesh, :notices, notices}, state) do
@@ -98,8 +98,8 @@ defmodule ExServiceMeshRouter.Reporter do
     end
   end
 
-  defp taken(state) do
-    Native.taken(state.gateway)
+  defp taken(state, count) do
+    Native.taken(state.gateway, count)
     {:noreply, state}
   rescue
     ArgumentError -> {:noreply, state}

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_core::observe::{AccessLog, Format, Noticed, Observe, Record, Sink};
 use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr};
 
 use crate::args::Args;
@@ -15,8 +16,16 @@ pub fn run(args: &Args) -> io::Result<()> {
         None => UpstreamAddr::Tcp(args.word(1).parse().map_err(io::Error::other)?),
     };
     let routes = args.number("routes", 1);
-    let gateway = Gateway::open(Config { port, ..Config::default() }).map_err(io::Error::other)?;
-    let gateway = Arc::new(gateway);
+    let all = args.has("observe");
+    let config = Config {
+        port,
+        request_id: !args.has("nameless"),
+        start_trace: all,
+        server_timing: all,
+        ..Config::default()
+    };
+    let gateway = Arc::new(Gateway::open(config).map_err(io::Error::other)?);
+    gateway.observe(observe(args))?;
     let set = move |gateway: &Gateway| gateway.set_routes(services(&upstream, routes), None);
     set(&gateway).map_err(io::Error::other)?;
     let swaps: f64 = args.number("swaps", 0.0);
@@ -33,6 +42,32 @@ pub fn run(args: &Args) -> io::Result<()> {
     }
     // On the only thread where it can be: as nginx and the relay, which lock nothing either.
     gateway.run_worker(0).map_err(io::Error::other)
+}
+
+/// `--sample SHARE` records requests for a sink that takes them and does nothing; `--log PATH` keeps
+/// an access log.
+fn observe(args: &Args) -> Observe {
+    let path = args.text("log", "");
+    let log = AccessLog { format: Format::Combined, query: false, path: Some(path.into()) };
+    Observe {
+        access_log: (!path.is_empty()).then_some(log),
+        sample: args.number("sample", 0.0),
+        sink: args.has("observe").then(|| Box::new(Nowhere) as Box<dyn Sink>),
+    }
+}
+
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn records(&mut self, _: &[&Record]) -> bool {
+        true
+    }
+
+    fn lines(&mut self, _: &[Vec<u8>]) -> bool {
+        true
+    }
+
+    fn notices(&mut self, _: Vec<Noticed>) {}
 }
 
 /// `bench.local` among as many others as are asked for.

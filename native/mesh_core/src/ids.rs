@@ -5,22 +5,30 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
+use crate::digits::hex;
+
 /// Lengths that Plug.RequestId takes for an id.
 const REQUEST_ID: std::ops::RangeInclusive<usize> = 20..=200;
 
-/// Makes ids: a counter under a keyed hash whose key came from the operating system, so that they
-/// repeat never and tell nothing. One for each worker.
-#[derive(Default)]
-pub struct Maker {
-    key: RandomState,
-    count: Cell<u64>,
+/// Makes ids: xoroshiro128++ (Blackman and Vigna), begun with what the operating system has for
+/// hash tables. Nobody can hit upon one by chance, and they are no secrets. One for each worker.
+pub struct Maker(Cell<[u64; 2]>);
+
+impl Default for Maker {
+    fn default() -> Maker {
+        let system = RandomState::new();
+        // All zeros would stay all zeros.
+        Maker(Cell::new([system.hash_one(0), system.hash_one(1) | 1]))
+    }
 }
 
 impl Maker {
     pub fn random(&self) -> u64 {
-        let count = self.count.get();
-        self.count.set(count.wrapping_add(1));
-        self.key.hash_one(count)
+        let [a, b] = self.0.get();
+        let result = a.wrapping_add(b).rotate_left(17).wrapping_add(a);
+        let b = a ^ b;
+        self.0.set([a.rotate_left(49) ^ b ^ (b << 21), b.rotate_left(28)]);
+        result
     }
 
     pub fn id(&self) -> u128 {
@@ -105,15 +113,6 @@ pub fn traceparent(maker: &Maker) -> [u8; 55] {
     text
 }
 
-pub fn hex(number: u128) -> [u8; 32] {
-    let mut text = [0; 32];
-    for (at, digit) in text.iter_mut().enumerate() {
-        let nibble = (number >> (124 - 4 * at)) as usize & 15;
-        *digit = b"0123456789abcdef"[nibble];
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +126,6 @@ mod tests {
         RequestId::Made(maker.id()).write(&mut text);
         assert_eq!(text.len(), 32);
         assert!(is_request_id(&text));
-        assert_eq!(&hex(0xabc)[28..], b"0abc");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod clients;
 mod connection;
 #[cfg(test)]
 mod crash_tests;
+mod digits;
 mod error;
 mod exchange;
 mod forwarded;

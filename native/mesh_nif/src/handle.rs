@@ -16,7 +16,7 @@ const ORPHAN_DRAIN: Duration = Duration::from_secs(30);
 /// No worker can be running when the last reference goes, for each of them holds one.
 pub struct Handle {
     pub gateway: Gateway,
-    /// Batches sent to the process that observes, and not yet taken by it.
+    /// Records and lines sent to the process that observes, and not yet taken by it.
     pub underway: Arc<AtomicUsize>,
 }
 

@@ -101,7 +101,7 @@ fn stats(env: Env<'_>, handle: ResourceArc<Handle>) -> NifResult<Term<'_>> {
 }
 
 /// Sends what is wanted to a process from now on, in batches of which it has to say that it took
-/// them (`taken/1`), and keeps an access log. `nil` ends it; what was waiting is sent before this
+/// them (`taken/2`), and keeps an access log. `nil` ends it; what was waiting is sent before this
 /// returns.
 #[rustler::nif(schedule = "DirtyIo")]
 fn observe<'a>(
@@ -124,11 +124,11 @@ fn observe<'a>(
     }
 }
 
-/// One batch of records or lines has been dealt with.
+/// So many records or lines, a batch of them, have been dealt with.
 #[rustler::nif]
-fn taken(handle: ResourceArc<Handle>) -> Atom {
+fn taken(handle: ResourceArc<Handle>, count: usize) -> Atom {
     // Never below zero, though an earlier process may answer for what was sent to it.
-    let less = |underway: usize| underway.checked_sub(1);
+    let less = |underway: usize| Some(underway.saturating_sub(count));
     let _ = handle.underway.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     atoms::ok()
 }

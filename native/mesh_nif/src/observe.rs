@@ -13,9 +13,9 @@ use rustler::{
 
 use crate::terms::atoms;
 
-/// Batches that may be on their way to a process that has not said it took them. More of them are
-/// dropped: a mailbox has no bound of its own.
-const MOST_UNDERWAY: usize = 8;
+/// Records and lines that may be on their way to a process that has not said it took them. More of
+/// them are dropped: a mailbox has no bound of its own. These take some 30 MB.
+const MOST_UNDERWAY: usize = 32 * 1024;
 
 #[derive(NifMap)]
 pub struct ObserveTerm {
@@ -73,25 +73,31 @@ impl ToProcess {
         sent.is_ok()
     }
 
-    fn send_bounded(&mut self, kind: Atom, list: impl FnOnce(Env<'_>) -> Option<Term<'_>>) -> bool {
-        if self.underway.fetch_add(1, Ordering::Relaxed) < MOST_UNDERWAY && self.send(kind, list) {
+    fn send_bounded(
+        &mut self,
+        kind: Atom,
+        count: usize,
+        list: impl FnOnce(Env<'_>) -> Option<Term<'_>>,
+    ) -> bool {
+        let before = self.underway.fetch_add(count, Ordering::Relaxed);
+        if before < MOST_UNDERWAY && self.send(kind, list) {
             return true;
         }
-        self.underway.fetch_sub(1, Ordering::Relaxed);
+        self.underway.fetch_sub(count, Ordering::Relaxed);
         false
     }
 }
 
 impl Sink for ToProcess {
     fn records(&mut self, records: &[&Record]) -> bool {
-        self.send_bounded(atoms::records(), |env| {
+        self.send_bounded(atoms::records(), records.len(), |env| {
             let rows: NifResult<Vec<Term>> = records.iter().map(|r| record(env, r)).collect();
             rows.ok().map(|rows| rows.encode(env))
         })
     }
 
     fn lines(&mut self, lines: &[Vec<u8>]) -> bool {
-        self.send_bounded(atoms::lines(), |env| {
+        self.send_bounded(atoms::lines(), lines.len(), |env| {
             let lines: Vec<Term> = lines.iter().map(|line| binary(env, line)).collect();
             Some(lines.encode(env))
         })

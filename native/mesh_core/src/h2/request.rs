@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use super::connection::Session;
 use super::names::new_trace;
 use super::websocket::Key;
+use crate::digits;
 use crate::error::Error;
 use crate::forwarded::{self, Received};
 use crate::host::Host;
 use crate::http1::fields::{self, Field};
 use crate::http1::request::{BodyLength, Method, count_passes, field};
-use crate::ids::{self, RequestId};
+use crate::ids::RequestId;
 use crate::upstream::LocalService;
 
 /// A request that may go on.
@@ -123,7 +124,7 @@ pub fn accept(
     let port = host.port.unwrap_or(80);
     forwarded::write(&mut out, &session.peer, host_text, port, &said.received);
     if let RequestId::Made(id) = request_id {
-        field(&mut out, b"X-Request-Id", &ids::hex(*id));
+        field(&mut out, b"X-Request-Id", &digits::hex(*id));
     }
     if let Some(traceparent) = &traceparent {
         field(&mut out, b"Traceparent", traceparent);

@@ -23,7 +23,9 @@ pub fn head(head: &ResponseHead<'_, '_>, timing: Option<Timing>) -> Result<Respo
         fields.insert(header::DATE, now());
     }
     if let Some(timing) = timing.filter(|_| head.info.status >= 200) {
-        append(&mut fields, b"server-timing", timing.text().as_bytes());
+        let mut text = Vec::new();
+        timing.write(&mut text);
+        append(&mut fields, b"server-timing", &text);
     }
     let status = StatusCode::from_u16(head.info.status)
         .map_err(|_| Error::BadResponse("the status is none"))?;

@@ -6,6 +6,7 @@ use httparse::{Header, ParserConfig};
 use super::fields::{self, Field};
 use super::head::{self, MAX_FIELDS, Storage, offset_in};
 use crate::config::Limits;
+use crate::digits;
 use crate::error::Error;
 use crate::forwarded::{self, Received};
 use crate::host::Host;
@@ -415,7 +416,7 @@ impl RequestHead<'_, '_> {
         let port = self.host.map_or(forwarding.listener_port, |h| h.port.unwrap_or(80));
         forwarded::write(out, forwarding.peer, host, port, &received);
         if let RequestId::Made(id) = forwarding.request_id {
-            field(out, b"X-Request-Id", &ids::hex(*id));
+            field(out, b"X-Request-Id", &digits::hex(*id));
         }
         if let Some(traceparent) = &forwarding.traceparent {
             field(out, b"Traceparent", traceparent);

@@ -7,7 +7,8 @@ use httparse::{Header, ParserConfig};
 
 use super::fields::{self, Field};
 use super::head::{self, MAX_FIELDS, Storage, offset_in};
-use super::request::{Method, field};
+use super::request::Method;
+use crate::digits;
 use crate::error::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +63,11 @@ pub struct Timing {
 
 impl Timing {
     /// The value of `Server-Timing`.
-    pub fn text(&self) -> String {
-        let millis = |nanos: u64| nanos as f64 / 1e6;
-        let (gateway, upstream) = (millis(self.gateway), millis(self.upstream));
-        format!("mesh;dur={gateway:.3}, upstream;dur={upstream:.3}")
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"mesh;dur=");
+        digits::millis(self.gateway, out);
+        out.extend_from_slice(b", upstream;dur=");
+        digits::millis(self.upstream, out);
     }
 }
 
@@ -237,7 +239,9 @@ impl ResponseHead<'_, '_> {
                 out.extend_from_slice(b"\r\n");
             }
             if let Some(timing) = to.timing {
-                field(out, b"Server-Timing", timing.text().as_bytes());
+                out.extend_from_slice(b"Server-Timing: ");
+                timing.write(out);
+                out.extend_from_slice(b"\r\n");
             }
             if to.chunked {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

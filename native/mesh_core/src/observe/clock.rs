@@ -32,8 +32,8 @@ impl Clock {
         self.now = (Instant::now(), SystemTime::now());
     }
 
-    /// The text of the second, and the milliseconds in it.
-    pub fn tell(&mut self, at: Instant) -> (&str, u32) {
+    /// The text of the second, and the milliseconds in it, with the point before them.
+    pub fn tell(&mut self, at: Instant) -> (&str, [u8; 4]) {
         let ago = self.now.0.saturating_duration_since(at);
         let time = self.now.1.checked_sub(ago).unwrap_or(UNIX_EPOCH);
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -41,7 +41,9 @@ impl Clock {
             self.second = since.as_secs();
             self.text = text(self.second, self.style);
         }
-        (&self.text, since.subsec_millis())
+        let millis = since.subsec_millis();
+        let digit = |n: u32| b'0' + (n % 10) as u8;
+        (&self.text, [b'.', digit(millis / 100), digit(millis / 10), digit(millis)])
     }
 }
 
@@ -91,7 +93,7 @@ mod tests {
         clock.now.1 = UNIX_EPOCH + Duration::from_secs(86_400);
         let at = clock.now.0.checked_sub(Duration::from_millis(1500));
         if let Some(at) = at {
-            assert_eq!(clock.tell(at), ("1970-01-01T23:59:58", 500));
+            assert_eq!(clock.tell(at), ("1970-01-01T23:59:58", *b".500"));
         }
     }
 }

@@ -1,12 +1,11 @@
 //! Lines of an access log.
 
-use std::io::Write;
-
 use serde::Deserialize;
 
 use super::clock::{Clock, Style};
 use super::escape;
 use super::record::{Field, Record};
+use crate::digits;
 use crate::error::Side;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -79,10 +78,10 @@ impl Formatter {
         if record.status == 0 {
             out.push(b'-');
         } else {
-            number(record.status.into(), out);
+            digits::number(record.status.into(), out);
         }
         out.push(b' ');
-        number(record.sent, out);
+        digits::number(record.sent, out);
     }
 
     fn pairs<S: Pairs>(&mut self, record: &Record, out: &mut Vec<u8>) {
@@ -90,8 +89,9 @@ impl Formatter {
         let (second, millis) = self.clock.tell(record.began);
         S::name("time", out);
         let from = out.len();
-        // Cannot fail: a vector takes everything.
-        let _ = write!(out, "{second}.{millis:03}Z");
+        out.extend_from_slice(second.as_bytes());
+        out.extend_from_slice(&millis);
+        out.push(b'Z');
         S::quote_from(from, out);
         for (name, field) in [
             ("service", Field::Service),
@@ -155,10 +155,6 @@ fn or_dash(record: &Record, field: Field, out: &mut Vec<u8>) {
     }
 }
 
-fn number(number: u64, out: &mut Vec<u8>) {
-    let _ = write!(out, "{number}");
-}
-
 /// Names and values, in one style or another.
 trait Pairs {
     const OPEN: &'static [u8];
@@ -178,12 +174,12 @@ trait Pairs {
 
     fn number(name: &str, value: u64, out: &mut Vec<u8>) {
         Self::name(name, out);
-        number(value, out);
+        digits::number(value, out);
     }
 
     fn millis(name: &str, nanos: u64, out: &mut Vec<u8>) {
         Self::name(name, out);
-        let _ = write!(out, "{}.{:03}", nanos / 1_000_000, nanos / 1000 % 1000);
+        digits::millis(nanos, out);
     }
 }
 
