@@ -23,7 +23,7 @@ def closed(connections, *more):
 SCENARIOS = [
     Scenario("keepalive-64", "1 KiB answers, 64 connections, keep-alive", closed(64)),
     Scenario("keepalive-1", "1 KiB answers, 1 connection, keep-alive", closed(1)),
-    Scenario("keepalive-2000", "1 KiB answers, 2,000 connections, keep-alive", closed(2000)),
+    Scenario("keepalive-2000", "1 KiB answers, 2,000 connections, keep-alive", closed(2000, "--warmup", 1.5)),
     Scenario("unix-64", "1 KiB answers, 64 connections, Unix socket to the endpoint", closed(64), upstream="unix"),
     Scenario("body-64k", "64 KiB answers, 64 connections", closed(64, "--answer", 65536)),
     Scenario("body-1m", "1 MiB answers, 16 connections", closed(16, "--answer", 1 << 20), unit="MiB"),

@@ -133,9 +133,12 @@ impl Run<'_> {
                 waiting.push_back(due(next));
                 next += 1;
             }
-            while let (Some(due), Some(token)) = (waiting.front().copied(), self.free.pop_front()) {
-                waiting.pop_front();
-                self.begin(token, due);
+            while !self.free.is_empty()
+                && let Some(due) = waiting.pop_front()
+            {
+                if let Some(token) = self.free.pop_front() {
+                    self.begin(token, due);
+                }
             }
             let pause = due(next).saturating_duration_since(Instant::now());
             let pause = pause.max(Duration::from_nanos(1));
