@@ -29,6 +29,8 @@ defmodule ExServiceMeshRouter.Reporter do
   @impl true
   def init(config) do
     Process.flag(:trap_exit, true)
+    # Batches are large, and those that wait are not to be collected over and over.
+    Process.flag(:message_queue_data, :off_heap)
     gateway = Gateway.ref(config.name)
 
     case Native.observe(gateway, config.observe, self()) do
@@ -50,7 +52,7 @@ defmodule ExServiceMeshRouter.Reporter do
 
   @impl true
   def handle_info({:mesh, :records, records}, state) do
-    Enum.each(records, &request(&1, state))
+    if Telemetry.started?(), do: Enum.each(records, &request(&1, state))
     taken(state, length(records))
   end
 
@@ -119,7 +121,7 @@ defmodule ExServiceMeshRouter.Reporter do
         end
       end)
 
-    Telemetry.execute([:request, :stop], measurements, Map.put(metadata, :gateway, state.name))
+    Telemetry.deliver([:request, :stop], measurements, Map.put(metadata, :gateway, state.name))
   end
 
   # Whoever is in trouble, a service or the node, is worth a warning; a client that goes too far has

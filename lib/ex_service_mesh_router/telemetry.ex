@@ -154,19 +154,23 @@ defmodule ExServiceMeshRouter.Telemetry do
   @doc false
   # Nothing here is compiled against telemetry: the application may not have it.
   def execute(event, measurements, metadata) do
-    if started?() do
-      apply(:telemetry, :execute, [[:ex_service_mesh_router | event], measurements, metadata])
-    end
+    if started?(), do: deliver(event, measurements, metadata), else: :ok
+  end
 
+  @doc false
+  # For many events at once, when it has started: asking costs more than an event.
+  def deliver(event, measurements, metadata) do
+    apply(:telemetry, :execute, [[:ex_service_mesh_router | event], measurements, metadata])
     :ok
   rescue
     # It stops at this moment.
     ArgumentError -> :ok
   end
 
+  @doc false
   # Mix may start the gateway before telemetry. Nobody can be listening then, and telemetry would
   # log a warning that nobody can do anything about.
-  defp started? do
+  def started? do
     Process.whereis(:telemetry_sup) != nil or
       (Code.ensure_loaded?(:telemetry) and not Code.ensure_loaded?(:telemetry_app))
   end
