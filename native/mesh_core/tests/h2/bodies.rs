@@ -137,6 +137,8 @@ fn a_slow_endpoint_holds_its_client_back() {
         let mut peer = Peer::connect(mesh.address()).await;
         let (response, mut body) =
             peer.begin(request(Method::POST, "a.test", "/", &[]), false).await;
+        // The script is for whichever request comes first, and that is to be this one.
+        endpoint.wait_for_requests(1);
         let part = Bytes::from(pattern(16 * 1024));
         let mut sent = 0;
         let mut rounds = 0;
