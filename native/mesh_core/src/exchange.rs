@@ -60,7 +60,8 @@ pub struct State {
     pub upstream_write_failed: Cell<bool>,
     /// The endpoint has sent something.
     pub upstream_spoke: Cell<bool>,
-    /// The status of the final response, once the client has been sent something of it.
+    /// The status of the response, once the client has been sent something of it: from then on
+    /// nothing else can be said in its place. Of an interim one only until that is whole.
     pub response_started: Cell<Option<u16>>,
     /// Body bytes, framing included.
     pub received: Cell<u64>,
@@ -207,6 +208,7 @@ impl<'c> Exchange<'c> {
             received,
             client,
             reply: &mut self.reply,
+            status: 0,
         };
         let timer = &mut connection.timer;
         let mut uplink = pin!(uplink.run(&mut self.head));
@@ -288,7 +290,7 @@ impl State {
 
     /// From now on it is the endpoint's turn, unless it has answered already.
     pub fn expect_response(&self, until: Option<Instant>) {
-        if self.response_started.get().is_none() {
+        if !self.marks.has_response() {
             self.response_deadline.set(until);
         }
     }

@@ -12,7 +12,6 @@ use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::{Method, RequestInfo};
 use crate::http1::response::{self, BodyLength, Downstream, ResponseHead, ResponseInfo, Timing};
 use crate::io::{Stream, fill, poll_write};
-use crate::stall::Stall;
 use crate::stats::ServiceCounters;
 use crate::worker::Worker;
 
@@ -28,6 +27,8 @@ pub struct Downlink<'a> {
     pub received: &'a mut Buf,
     pub client: &'a TcpStream,
     pub reply: &'a mut Vec<u8>,
+    /// Of the response that is being passed on.
+    pub status: u16,
 }
 
 /// A response that was passed on whole.
@@ -44,9 +45,9 @@ impl Downlink<'_> {
         loop {
             self.reply.clear();
             let (info, to) = self.read_head().await?;
+            self.status = info.status;
             match info.status {
                 101 => {
-                    self.state.response_started.set(Some(101));
                     self.write_reply().await?;
                     return Ok(Passed {
                         status: 101,
@@ -62,10 +63,10 @@ impl Downlink<'_> {
                     // RFC 9110 section 15.2: an HTTP/1.0 client knows none of them.
                     if self.info.minor > 0 {
                         self.write_reply().await?;
+                        self.state.response_started.set(None);
                     }
                 }
                 status => {
-                    self.state.response_started.set(Some(status));
                     self.pass_body(&info).await?;
                     return Ok(Passed {
                         status,
@@ -183,14 +184,39 @@ impl Downlink<'_> {
         if written <= SMALL {
             self.reply.extend_from_slice(part);
             self.reply.extend_from_slice(after);
-            write_all(self.client, [self.reply, b"", b""], &self.state.down).await?;
+            self.write_all([self.reply, b"", b""]).await?;
         } else {
-            write_all(self.client, [self.reply, part, after], &self.state.down).await?;
+            self.write_all([self.reply, part, after]).await?;
         }
         self.state.marks.wrote();
         self.reply.clear();
         self.received.consume(consumed);
         self.received.give_back(&self.worker.buffers);
+        Ok(())
+    }
+
+    /// Writes several slices, in one system call where the socket takes them.
+    async fn write_all(&self, mut parts: [&[u8]; 3]) -> Result<(), Error> {
+        let stall = &self.state.down;
+        while parts.iter().any(|part| !part.is_empty()) {
+            let n = poll_fn(|cx| {
+                let polled = poll_write(cx, self.client, parts);
+                if polled.is_pending() {
+                    stall.waiting();
+                }
+                polled
+            })
+            .await
+            .map_err(|_| Error::ClientGone)?;
+            stall.moved(n);
+            self.state.response_started.set(Some(self.status));
+            let mut taken = n;
+            for part in &mut parts {
+                let n = taken.min(part.len());
+                *part = &part[n..];
+                taken -= n;
+            }
+        }
         Ok(())
     }
 }
@@ -279,27 +305,4 @@ fn downstream(
             && !worker.draining.get(),
         timing: timing(state, worker),
     }
-}
-
-/// Writes several slices, in one system call where the socket takes them.
-async fn write_all(client: &TcpStream, mut parts: [&[u8]; 3], stall: &Stall) -> Result<(), Error> {
-    while parts.iter().any(|part| !part.is_empty()) {
-        let n = poll_fn(|cx| {
-            let polled = poll_write(cx, client, parts);
-            if polled.is_pending() {
-                stall.waiting();
-            }
-            polled
-        })
-        .await
-        .map_err(|_| Error::ClientGone)?;
-        stall.moved(n);
-        let mut taken = n;
-        for part in &mut parts {
-            let n = taken.min(part.len());
-            *part = &part[n..];
-            taken -= n;
-        }
-    }
-    Ok(())
 }

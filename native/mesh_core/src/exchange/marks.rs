@@ -62,6 +62,11 @@ impl Marks {
         self.now(&self.response_head_read);
     }
 
+    /// The head of a response has come, whether or not the client has been sent any of it.
+    pub fn has_response(&self) -> bool {
+        self.response_head_read.get() != 0
+    }
+
     /// Something has gone to the client.
     pub fn wrote(&self) {
         if self.response_head_sent.get() != 0 {

@@ -25,6 +25,9 @@ pub struct Downlink<'a> {
     pub upstream: &'a Stream,
     pub received: &'a mut Buf,
     pub client: &'a Client,
+    /// The head of the final response, until something is known of what follows it: until it has
+    /// gone the client can still be told that the endpoint failed.
+    pub head: Option<Response<()>>,
 }
 
 /// A response that was passed on whole.
@@ -41,9 +44,8 @@ impl Downlink<'_> {
             let (info, head) = self.read_head().await?;
             match info.status {
                 101 => {
-                    self.state.response_started.set(Some(200));
-                    self.client.head(head, false)?;
-                    self.state.marks.wrote();
+                    self.head = Some(head);
+                    self.send_head(false)?;
                     return Ok(Passed { upstream_keep_alive: false, is_tunnel: true });
                 }
                 100..=199 => {
@@ -53,10 +55,8 @@ impl Downlink<'_> {
                     }
                     self.client.inform(head)?;
                 }
-                status => {
-                    self.state.response_started.set(Some(status));
-                    self.client.head(head, info.body == BodyLength::None)?;
-                    self.state.marks.wrote();
+                _ => {
+                    self.head = Some(head);
                     self.pass_body(&info).await?;
                     let upstream_keep_alive = info.keep_alive;
                     return Ok(Passed { upstream_keep_alive, is_tunnel: false });
@@ -88,7 +88,7 @@ impl Downlink<'_> {
 
     async fn pass_body(&mut self, info: &ResponseInfo) -> Result<(), Error> {
         match info.body {
-            BodyLength::None => Ok(()),
+            BodyLength::None => self.send_head(true),
             BodyLength::Length(length) => self.pass_length(length).await,
             BodyLength::Chunked => self.pass_chunked(info.names_fields).await,
             BodyLength::Close => self.pass_until_close().await,
@@ -142,8 +142,19 @@ impl Downlink<'_> {
         read.map_err(|_| Error::UpstreamClosed)
     }
 
+    /// Sends the head, if that has not been done.
+    fn send_head(&mut self, end: bool) -> Result<(), Error> {
+        let Some(head) = self.head.take() else { return Ok(()) };
+        let status = head.status().as_u16();
+        self.client.head(head, end)?;
+        self.state.response_started.set(Some(status));
+        self.state.marks.wrote();
+        Ok(())
+    }
+
     /// Passes the first `written` received bytes on, and forgets the first `consumed`.
     async fn pass_part(&mut self, consumed: usize, written: usize, end: bool) -> Result<(), Error> {
+        self.send_head(false)?;
         let part = &self.received.filled()[..written];
         if written > 0 || end {
             self.client.data(part, end, &self.state.down).await?;

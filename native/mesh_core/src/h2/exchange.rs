@@ -131,6 +131,7 @@ impl Exchange<'_> {
             upstream: stream,
             received,
             client: self.client,
+            head: None,
         };
         let mut uplink = pin!(uplink.run(&mut accepted.head));
         let mut downlink = pin!(downlink.run());

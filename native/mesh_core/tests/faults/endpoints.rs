@@ -109,6 +109,50 @@ fn a_reset_within_the_body_is_seen_by_the_client() {
     scene.ends_clean();
 }
 
+/// As long as the client has got nothing of the response, it can be told.
+#[test]
+fn a_body_that_is_wrong_from_its_first_byte_costs_a_502() {
+    let scene = Scene::new(|_| {});
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in ["xyz\r\n", "5\r\nhelloX\r\n0\r\n\r\n", "5\nhello\n0\n\n"] {
+        scene.endpoint.forget();
+        scene.endpoint.script(reply(format!("{head}{body}")));
+        let mut client = scene.client();
+        assert_eq!(client.ask(get("")).status, 502, "{body:?}");
+        // Its connection is none the worse for it, that of the endpoint is not used again.
+        scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
+        assert_eq!(client.ask(get("")).status, 200);
+        scene.endpoint.close_connections();
+    }
+    scene.mesh.eventually("each is counted", |stats| {
+        let service = &stats.services["a.test"];
+        (service.responses_2xx, service.responses_5xx) == (3, 3)
+    });
+    let stats = scene.mesh.service_stats();
+    assert_eq!((stats.errors.bad_response, stats.upstream_errors), (3, 3));
+    scene.ends_clean();
+}
+
+#[test]
+fn a_body_that_goes_wrong_later_is_seen_by_the_client() {
+    let scene = Scene::new(|_| {});
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for begun in ["", "5\r\nhello\r\n"] {
+        let begun = format!("{head}{begun}");
+        scene.endpoint.script(vec![Do::Body, send(&begun), Do::Gate("seen"), send("xyz\r\n")]);
+        let mut client = scene.client();
+        client.send(get("")).read_until(b"\r\n\r\n").unwrap();
+        scene.endpoint.open_gate("seen");
+        assert_eq!(client.read_to_end(), End::Reset, "{begun:?}");
+        scene.endpoint.forget();
+    }
+    scene.mesh.eventually("each is counted", |stats| {
+        let service = &stats.services["a.test"];
+        (service.responses_2xx, service.errors.bad_response) == (2, 2)
+    });
+    scene.ends_clean();
+}
+
 #[test]
 fn one_that_resets_as_it_accepts_costs_a_502() {
     let scene = Scene::new(|_| {});

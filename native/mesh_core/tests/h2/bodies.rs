@@ -192,6 +192,27 @@ fn a_truncated_response_is_reset() {
     assert_eq!(mesh.service_stats().upstream_errors, 2);
 }
 
+/// RFC 9110 section 15.6.3: as long as nothing has been said of the response, the client is told.
+#[test]
+fn a_body_that_is_wrong_from_its_first_byte_is_a_502() {
+    let endpoint = Endpoint::start();
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    endpoint.script(reply(format!("{head}xyz\r\n")));
+    endpoint.script(reply(format!("{head}0\r\nX: a\0b\r\n\r\n")));
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        for _ in 0..2 {
+            assert_eq!(peer.get("/").await.status, 502);
+        }
+        assert_eq!(peer.get("/").await.status, 200);
+    });
+    mesh.eventually("each is counted", |_| {
+        let stats = mesh.service_stats();
+        (stats.responses_2xx, stats.responses_5xx, stats.errors.bad_response) == (1, 2, 2)
+    });
+}
+
 /// RFC 9113 section 5.4.2: a stream that the client resets costs the endpoint no more work.
 #[test]
 fn a_reset_stream_is_cancelled_at_the_endpoint() {
