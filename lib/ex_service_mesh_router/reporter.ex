@@ -154,6 +154,9 @@ defmodule ExServiceMeshRouter.Reporter do
   defp notice({:accept, why, count}, _state),
     do: Logger.error("gateway: connections could not be accepted, #{times(count)}: #{why}")
 
+  defp notice({:connect, why, count}, _state),
+    do: Logger.error("gateway: endpoints could not be connected to, #{times(count)}: #{why}")
+
   defp notice({:log_file, why, _count}, _state),
     do: Logger.error("gateway: the access log cannot be written: #{why}")
 

@@ -24,6 +24,7 @@ defmodule ExServiceMeshRouter.Index.Sample do
     held_too_long: "it did not come back in time",
     overloaded: "the gateway had no room for more",
     too_many_connections: "an address had too many connections",
+    out_of_sockets: "the gateway could open no more connections",
     connect: "it refused the connection",
     connect_timeout: "it did not accept the connection in time",
     response_timeout: "it did not answer in time",

@@ -36,6 +36,8 @@ pub enum Error {
     HeldTooLong,
     Overloaded,
     TooManyConnections,
+    /// No connection to the endpoint could even be tried: descriptors or ports have run out here.
+    OutOfSockets(io::Error),
     Connect(io::Error),
     ConnectTimeout,
     /// The endpoint did not answer in time.
@@ -57,6 +59,16 @@ pub struct Answer {
 }
 
 impl Error {
+    /// Of a failed attempt to connect.
+    pub fn connecting(error: io::Error) -> Error {
+        // EADDRNOTAVAIL: no port is left to connect from.
+        const OURS: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::EADDRNOTAVAIL];
+        match error.raw_os_error() {
+            Some(code) if OURS.contains(&code) => Error::OutOfSockets(error),
+            _ => Error::Connect(error),
+        }
+    }
+
     pub fn side(&self) -> Side {
         match self {
             Error::Connect(_)
@@ -66,7 +78,10 @@ impl Error {
             | Error::ResponseTimeout
             | Error::UpstreamClosed
             | Error::BadResponse(_) => Side::Upstream,
-            Error::Loop | Error::Overloaded | Error::TooManyConnections => Side::Gateway,
+            Error::Loop
+            | Error::Overloaded
+            | Error::TooManyConnections
+            | Error::OutOfSockets(_) => Side::Gateway,
             _ => Side::Downstream,
         }
     }
@@ -123,6 +138,9 @@ impl Error {
                 "Service Unavailable",
                 "there are too many connections from this address".into(),
             ),
+            Error::OutOfSockets(_) => {
+                (503, "Service Unavailable", "the gateway can open no more connections".into())
+            }
             Error::Connect(_) => (502, "Bad Gateway", "the service refused the connection".into()),
             Error::ConnectTimeout => {
                 (504, "Gateway Timeout", "the service did not accept the connection in time".into())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::io::Stream;
 use crate::own::Own;
 use crate::stats::ServiceCounters;
@@ -108,7 +108,9 @@ impl LocalService {
                 Err(error) => failed = error,
             }
         }
-        self.counters.connect_errors.add(1);
+        if failed.side() == Side::Upstream {
+            self.counters.connect_errors.add(1);
+        }
         Err(failed)
     }
 
@@ -154,7 +156,7 @@ async fn open(address: &UpstreamAddr, limit: Option<Duration>) -> Result<Stream,
         Some(limit) => timeout(limit, connect(address)).await.map_err(|_| Error::ConnectTimeout)?,
         None => connect(address).await,
     };
-    connected.map_err(Error::Connect)
+    connected.map_err(Error::connecting)
 }
 
 async fn connect(address: &UpstreamAddr) -> io::Result<Stream> {

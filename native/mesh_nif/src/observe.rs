@@ -196,6 +196,7 @@ fn kind(notice: Notice) -> Atom {
         Notice::UpstreamUp => atoms::upstream_up(),
         Notice::Panic => atoms::panic(),
         Notice::Accept => atoms::accept(),
+        Notice::Connect => atoms::connect(),
         Notice::LogFile => atoms::log_file(),
         Notice::RecordsLost => atoms::records_lost(),
     }

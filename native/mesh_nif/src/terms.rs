@@ -52,6 +52,7 @@ pub mod atoms {
         upstream_up,
         panic,
         accept,
+        connect,
         log_file,
         records_lost,
     }

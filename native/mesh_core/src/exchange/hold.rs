@@ -58,6 +58,10 @@ async fn try_lend(worker: &Worker, service: &LocalService, want: Want) -> Result
         Ok(_) => Some(true),
         // That an endpoint does not listen is what the routes say; nobody needs to be told.
         Err(Error::NotListening) => None,
+        Err(Error::OutOfSockets(error)) => {
+            worker.shared.observer.notice(Notice::Connect, || error.to_string());
+            None
+        }
         Err(_) => Some(false),
     };
     if let Some(up) = up

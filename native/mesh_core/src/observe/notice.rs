@@ -17,6 +17,9 @@ pub enum Notice {
     Panic,
     /// `accept(2)` failed; about: in the system's words.
     Accept,
+    /// No connection to an endpoint could be tried, for lack of descriptors or ports; about: in the
+    /// system's words.
+    Connect,
     /// The access log cannot be written or reopened; about: in the system's words.
     LogFile,
     /// Records were dropped, for nobody took them in time.
