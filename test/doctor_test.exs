@@ -102,6 +102,62 @@ defmodule ExServiceMeshRouter.DoctorTest do
     end
   end
 
+  describe "url_host" do
+    # Two endpoints with the host that Phoenix generates.
+    defp two(context, settings) do
+      other = %{context | application: :"b#{context.application}", label: "b" <> context.label}
+      other = %{other | endpoint: Module.concat(["B" <> inspect(context.endpoint)])}
+
+      for {it, index} <- [{context, 1}, {other, 2}] do
+        defaults = [url: [host: "localhost"], http: [port: 4000 + index], server: true]
+        define(it.application, it.endpoint, Keyword.merge(defaults, settings))
+      end
+
+      %{context | application: [context.application, other.application]}
+    end
+
+    test "links to the host that several endpoints have", context do
+      both = two(context, [])
+
+      for application <- both.application do
+        [{endpoint, settings}] = Application.get_all_env(application)
+        Application.put_env(application, endpoint, put_in(settings[:url][:port], 4000))
+      end
+
+      options = options(both, dev_domain: "localhost", doctor: [except: [:check_origin]])
+      assert [other, one] = configured(options)
+      assert {one.check, other.check} == {:url_host, :url_host}
+      assert one.problem =~ "writes links to localhost, which is not its own"
+      assert one.why =~ "It is reached as #{context.label}.localhost."
+
+      assert one.fix ==
+               "config #{inspect(context.application)}, #{inspect(context.endpoint)}, url: [host: \"#{context.label}.localhost\"]"
+
+      # With one of them elsewhere the other has it for itself.
+      apply_fix(one, options)
+      assert configured(options) == []
+      apply_fix(other, options)
+      assert configured(options) == []
+    end
+
+    test "is mended together with the port", context do
+      both = two(context, [])
+      options = options(both, dev_domain: "localhost", doctor: [except: [:check_origin]])
+      assert [other, %{check: :url_port} = one] = configured(options)
+      assert one.fix =~ "url: [host: \"#{context.label}.localhost\", port: 4000]"
+      apply_fix(one, options)
+      apply_fix(other, options)
+      assert configured(options) == []
+    end
+
+    test "says nothing where the gateway gives links a host that answers", context do
+      both = two(context, url: [host: "localhost", port: 4000], http: false)
+      options = options(both, dev_domain: "localhost", doctor: [except: [:check_origin]])
+      assert configured(options) == []
+      assert [%{check: :url_host}, _] = configured(options, development?: false)
+    end
+  end
+
   describe "check_origin" do
     test "names in development that an endpoint does not let in", context do
       endpoint(context, sound(context, url: [host: "doc.test"]))

@@ -300,6 +300,58 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
     end
   end
 
+  describe "links, in development" do
+    setup %{web: web, other: other} do
+      before = Mix.env()
+      Mix.env(:dev)
+      on_exit(fn -> Mix.env(before) end)
+
+      for it <- [web, other],
+          do: define_web(it, url: [host: "localhost"], tell: self())
+
+      %{name: String.replace_suffix("#{web.application}", "_web", "") <> ".localhost"}
+    end
+
+    test "lead to the name of an endpoint that has its host not to itself",
+         %{web: web, other: other, name: name} do
+      gateway = discovering([web, other], dev_domain: "localhost", index: false)
+      start_supervised!(web.endpoint)
+      start_supervised!(other.endpoint)
+      assert settings(web)[:url][:host] == name
+      assert settings(web)[:url][:port] == ExServiceMeshRouter.port(gateway)
+      eventually({200, web.says}, fn -> get(gateway, name) end)
+      # It asks for the same hosts as before, and localhost is nobody's.
+      assert {404, _} = get(gateway, "localhost")
+      stop_supervised!(gateway)
+      eventually([host: "localhost"], fn -> settings(web)[:url] end)
+    end
+
+    test "of an endpoint that has started before the gateway, too", %{
+      web: web,
+      other: other,
+      name: name
+    } do
+      endpoint = start_supervised!(web.endpoint) && web.endpoint
+      gateway = discovering([web, other], dev_domain: "localhost")
+      assert_received {:config_change, settings}
+      assert settings[:url][:host] == name
+      assert settings[:server]
+      assert Process.whereis(endpoint)
+      eventually({200, web.says}, fn -> get(gateway, name) end)
+    end
+
+    test "stay where the host is its own, or somebody else has the port",
+         %{web: web, other: other} do
+      discovering(web, dev_domain: "localhost")
+      assert settings(web)[:url][:host] == "localhost"
+
+      proxied = [host: "localhost", port: 8080]
+      Application.put_env(other.application, other.endpoint, url: proxied, server: true)
+      discovering([web, other], dev_domain: "localhost")
+      assert settings(other)[:url] == proxied
+    end
+  end
+
   test "two endpoints that want one port both get another", %{web: web, other: other} do
     port = free_port()
     define_web(web, http: [ip: {127, 0, 0, 1}, port: port])

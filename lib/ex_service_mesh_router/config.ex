@@ -44,6 +44,11 @@ defmodule ExServiceMeshRouter.Config do
   application without a word. It does not depend on which endpoints are up, either. Two endpoints
   with any other host in common are a conflict, and the log names both.
 
+  Links that such an endpoint writes (`url(~p"/")`, mails, redirects to other hosts) would lead there,
+  too. In development an endpoint that the gateway listens for is therefore given its own name for
+  them: `AuthWeb.Endpoint.url()` is `"http://auth.localhost:4000"`. With a port of its own it keeps
+  its `url:`, and `mix mesh.doctor` has the line to write.
+
   ## The index
 
   A page that says what there is: the services with their hosts, where they listen and since when,

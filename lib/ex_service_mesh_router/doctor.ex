@@ -13,6 +13,8 @@ defmodule ExServiceMeshRouter.Doctor do
     {:endpoint_down, Checks.EndpointDown, "an endpoint that should listen and does not"},
     {:host_conflict, Checks.HostConflict, "two services with one host"},
     {:url_port, Checks.UrlPort, "an endpoint whose generated links bypass the gateway"},
+    {:url_host, Checks.UrlHost,
+     "an endpoint whose generated links lead to `localhost`, which it shares with others"},
     {:check_origin, Checks.CheckOrigin,
      "sockets that an endpoint will refuse, of tenants and of development names"},
     {:force_ssl, Checks.ForceSsl, "`force_ssl` without `rewrite_on`, which redirects for ever"},

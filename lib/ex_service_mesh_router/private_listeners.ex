@@ -13,7 +13,15 @@ defmodule ExServiceMeshRouter.PrivateListeners do
   @restore 200
 
   alias ExServiceMeshRouter.{Discovery.Candidates, Environment, Gateway}
-  alias ExServiceMeshRouter.PrivateListeners.{Address, Listener, Policy, Settings, SocketDir}
+
+  alias ExServiceMeshRouter.PrivateListeners.{
+    Address,
+    Links,
+    Listener,
+    Policy,
+    Settings,
+    SocketDir
+  }
 
   def child_spec(config) do
     # Servers end when their connections have; the workers, which hold these, are stopped before.
@@ -97,7 +105,7 @@ defmodule ExServiceMeshRouter.PrivateListeners do
 
   defp take_over({application, endpoint}, port) do
     log({application, endpoint}, port)
-    Settings.take(application, endpoint, port)
+    Settings.take(application, endpoint, port: port)
     Listener.stop_own(endpoint)
   end
 
@@ -151,7 +159,9 @@ defmodule ExServiceMeshRouter.PrivateListeners do
         %{key: {application, endpoint}, settings: settings, address: address(settings)}
       end
 
-    Enum.filter(endpoints, &prepare(&1, rivals(&1, endpoints, own), port, config))
+    Enum.filter(endpoints, fn it ->
+      prepare(it, rivals(it, endpoints, own), Links.given(it, endpoints, port, config), config)
+    end)
     |> Enum.map(& &1.key)
   end
 
@@ -174,7 +184,7 @@ defmodule ExServiceMeshRouter.PrivateListeners do
   defp prepare(
          %{key: {application, endpoint} = key, settings: settings} = it,
          rivals,
-         port,
+         links,
          config
        ) do
     cond do
@@ -183,16 +193,16 @@ defmodule ExServiceMeshRouter.PrivateListeners do
         false
 
       Policy.always?(config.private_listeners, endpoint) ->
-        Settings.take(application, endpoint, port)
+        Settings.take(application, endpoint, links)
         true
 
       rivals == [:gateway] or (rivals != [] and Process.whereis(endpoint) == nil) ->
         unless Settings.taken?(settings), do: log(key, elem(it.address, 1))
-        Settings.take(application, endpoint, port)
+        Settings.take(application, endpoint, links)
         true
 
       Environment.development?() and Settings.serves?(settings) ->
-        Settings.link(application, endpoint, port)
+        Settings.link(application, endpoint, links)
         true
 
       true ->

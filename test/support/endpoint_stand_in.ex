@@ -68,6 +68,13 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
           do: unquote(__MODULE__).start_link(unquote(application), __MODULE__, options)
 
         def config(key), do: unquote(__MODULE__).config(unquote(application), __MODULE__, key)
+
+        def config_change(changed, []) do
+          settings = changed[__MODULE__]
+          with pid when is_pid(pid) <- settings[:tell], do: send(pid, {:config_change, settings})
+          :ok
+        end
+
         def url, do: raise("the public address is nobody's upstream")
         def server_info(scheme), do: unquote(__MODULE__).server_info(__MODULE__, scheme)
       end

@@ -8,7 +8,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   # good although it should serve.
 
   alias ExServiceMeshRouter.{PrivateListeners, Upstream}
-  alias ExServiceMeshRouter.PrivateListeners.Listener
+  alias ExServiceMeshRouter.PrivateListeners.{Listener, Settings}
 
   defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: [], problem: nil]
 
@@ -152,18 +152,26 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   end
 
   # A running endpoint knows its settings, start options included. Phoenix's default otherwise.
+  # Where the gateway has changed what links say, the host is what was said before.
   defp host(endpoint, application, pid) do
-    url =
-      if pid,
-        do: setting(endpoint, application, :url),
-        else: from_env(endpoint, application, :url)
-
-    case is_list(url) && url[:host] do
+    case if(pid, do: running_host(endpoint, application), else: env_host(endpoint, application)) do
       {:system, variable} -> System.get_env(variable) || "localhost"
       host when is_binary(host) -> host
       _ -> "localhost"
     end
   end
+
+  defp running_host(endpoint, application) do
+    kept = setting(endpoint, application, Settings.key())
+    (is_list(kept) && kept[:url][:host]) || url_host(setting(endpoint, application, :url))
+  end
+
+  defp env_host(endpoint, application) do
+    settings = Settings.get(application, endpoint)
+    url_host(Settings.url(settings))
+  end
+
+  defp url_host(url), do: is_list(url) && url[:host]
 
   defp setting(endpoint, application, key) do
     endpoint.config(key)

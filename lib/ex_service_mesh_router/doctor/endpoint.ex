@@ -11,7 +11,7 @@ defmodule ExServiceMeshRouter.Doctor.Endpoint do
   defstruct [:endpoint, :application, :settings, :running?, :started?, :hosts, :state, :serves?] ++
               [:tenants?, :sockets]
 
-  def new(endpoint, application, service) do
+  def new(endpoint, application, service, shared \\ []) do
     running? = is_pid(Process.whereis(endpoint))
     settings = for key <- @settings, do: {key, setting(endpoint, application, key, running?)}
 
@@ -21,7 +21,7 @@ defmodule ExServiceMeshRouter.Doctor.Endpoint do
       settings: settings,
       running?: running?,
       started?: started?(application),
-      hosts: if(service, do: Enum.uniq(service.hosts ++ service.derived), else: []),
+      hosts: if(service, do: Enum.uniq(service.hosts ++ service.derived) -- shared, else: []),
       state: service && Service.state(service),
       serves?: serves?(settings[:server]),
       tenants?: Tenants.used?(application),

@@ -9,8 +9,9 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
   alias ExServiceMeshRouter.Routes.Table
 
   # config: a checked Config. port: where the gateway listens, or will. server?: whether it does, or
-  # would. conflicts: `{host, winner, loser}`. umbrella, holder: known to `mix mesh.doctor` only.
-  @enforce_keys [:config, :running?, :server?, :port, :endpoints, :services, :conflicts]
+  # would. conflicts: `{host, winner, loser}`. shared: hosts that several have and nobody gets.
+  # umbrella, holder: known to `mix mesh.doctor` only.
+  @enforce_keys [:config, :running?, :server?, :port, :endpoints, :services, :conflicts, :shared]
   defstruct @enforce_keys ++ [:development?, :release?, :os, :umbrella, :holder]
 
   @doc "Of a gateway that runs; `nil` if it does not. `more` stands in for what this machine is."
@@ -40,10 +41,12 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
   end
 
   defp gather(config, given, services, table) do
+    shared = Map.keys(table.shared)
+
     endpoints =
       for {endpoint, application} <- candidates(config.discover) do
         service = Enum.find(services, &(&1.key == {:endpoint, endpoint}))
-        Endpoint.new(endpoint, application, service)
+        Endpoint.new(endpoint, application, service, shared)
       end
 
     struct!(
@@ -55,6 +58,7 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
         endpoints: endpoints,
         services: services,
         conflicts: Enum.sort(table.conflicts),
+        shared: shared,
         development?: Environment.development?(),
         release?: release?(),
         os: :os.type() |> elem(1)

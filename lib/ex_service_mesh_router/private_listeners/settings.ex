@@ -8,6 +8,9 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
 
   @key :ex_service_mesh_router
 
+  @doc "The key under which an endpoint that runs, too, has what was changed."
+  def key, do: @key
+
   def get(application, endpoint) do
     case Application.get_env(application, endpoint) do
       settings when is_list(settings) -> settings
@@ -29,35 +32,34 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
   @doc "`http:` as it was configured."
   def http(settings), do: if(taken?(settings), do: settings[@key][:http], else: settings[:http])
 
-  @doc """
-  Takes `http:` away before the endpoint starts, or starts anew. Links keep a port that answers:
-  Phoenix would take it from `http:`.
-  """
-  def take(application, endpoint, port) do
-    settings = get(application, endpoint)
-
-    unless taken?(settings) do
-      kept = Keyword.take(settings, [:http, :url])
-
-      put(
-        application,
-        endpoint,
-        with_port([{:http, false}, {@key, kept} | Keyword.delete(settings, :http)], port)
-      )
-    end
+  @doc "`url:` as it was configured."
+  def url(settings) do
+    url = if taken?(settings), do: settings[@key][:url], else: settings[:url]
+    if is_list(url), do: url, else: []
   end
 
-  @doc "Gives links the port of the gateway if they have none, and there is no `http:` to tell."
-  def link(application, endpoint, port) do
+  @doc """
+  Takes `http:` away before the endpoint starts, or starts anew. Its links are given what `links`
+  says, see `Links`: Phoenix would take their port from `http:`.
+  """
+  def take(application, endpoint, links) do
     settings = get(application, endpoint)
 
-    unless taken?(settings) or settings[:http] || settings[:https] || settings[:url][:port],
-      do:
-        put(
-          application,
-          endpoint,
-          with_port([{@key, Keyword.take(settings, [:http, :url])} | settings], port)
-        )
+    taken =
+      if taken?(settings),
+        do: settings,
+        else: [{:http, false} | settings |> keep() |> Keyword.delete(:http)]
+
+    change(application, endpoint, settings, Keyword.put(taken, :url, linked(settings, links)))
+  end
+
+  @doc "Only gives links what `links` says, to an endpoint that has no `http:`."
+  def link(application, endpoint, links) do
+    settings = get(application, endpoint)
+    url = linked(settings, links)
+
+    unless settings[:http] || settings[:https] || settings[:url] == url,
+      do: change(application, endpoint, settings, settings |> keep() |> Keyword.put(:url, url))
   end
 
   @doc "Puts back what was there."
@@ -70,9 +72,32 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
     end
   end
 
-  defp with_port(settings, port) do
-    url = settings |> Keyword.get(:url, []) |> Keyword.put_new(:port, port)
-    Keyword.put(settings, :url, url)
+  defp keep(settings) do
+    if taken?(settings),
+      do: settings,
+      else: [{@key, Keyword.take(settings, [:http, :url])} | settings]
+  end
+
+  # A port that somebody has written down is somebody's in front, unless it is ours.
+  defp linked(settings, links) do
+    url = settings |> Keyword.get(:url, []) |> Keyword.put_new(:port, links[:port])
+    ours? = to_string(url[:port]) == to_string(links[:port])
+    if ours?, do: Keyword.merge(url, Keyword.take(links, [:host])), else: url
+  end
+
+  defp change(application, endpoint, before, settings) do
+    put(application, endpoint, settings)
+    if before[:url][:host] != settings[:url][:host], do: tell(endpoint, settings)
+  end
+
+  # Phoenix's way to change the settings of an endpoint that runs. One that has started before the
+  # gateway has computed the beginning of its links already.
+  defp tell(endpoint, settings) do
+    if Process.whereis(endpoint) && function_exported?(endpoint, :config_change, 2),
+      do: endpoint.config_change([{endpoint, settings}], [])
+  catch
+    # It ends just now, or is no Phoenix endpoint. It starts with the new ones.
+    _kind, _reason -> :ok
   end
 
   # Persistent, because an application that is loaded later must not bring the old ones back.

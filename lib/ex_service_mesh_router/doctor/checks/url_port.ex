@@ -3,8 +3,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
   # Links that an endpoint writes itself (`url(~p"/")`, redirects to other hosts, mails) lead where
   # its `url:` says; without a port there, to where it listens.
 
-  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
-  alias ExServiceMeshRouter.PrivateListeners.Policy
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
 
   def findings(snapshot) do
     for it <- snapshot.endpoints, finding = check(it, snapshot), do: finding
@@ -18,7 +17,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
         nil
 
       # Its links are given the gateway's port.
-      snapshot.development? and not explicit? and private?(it, snapshot) ->
+      snapshot.development? and not explicit? and Private.listener?(it, snapshot) ->
         nil
 
       port in [Endpoint.http_port(it), Endpoint.https_port(it)] ->
@@ -33,16 +32,19 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
     end
   end
 
-  defp private?(it, %{config: %{private_listeners: mode}}),
-    do: Policy.private?(mode, it.endpoint, it.serves? == true, it.settings[:http])
-
   defp finding(it, host, port, snapshot) do
     %{
       problem: "#{Endpoint.name(it)} writes links that bypass the gateway",
       why:
         "They lead to http://#{host}:#{port}, and the gateway listens on port #{snapshot.port}.",
       file: Fix.file(snapshot),
-      fix: Fix.endpoint(it, url: [port: snapshot.port])
+      fix: Fix.endpoint(it, url: host(it, host, snapshot) ++ [port: snapshot.port])
     }
   end
+
+  # On the gateway's port a host that several have is nobody's.
+  defp host(%{hosts: [name | _]}, host, %{shared: shared}),
+    do: if(host in shared, do: [host: name], else: [])
+
+  defp host(_it, _host, _snapshot), do: []
 end
