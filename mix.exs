@@ -87,6 +87,7 @@ defmodule ExServiceMeshRouter.MixProject do
           ExServiceMeshRouter.Telemetry,
           ExServiceMeshRouter.Prometheus,
           ExServiceMeshRouter.AccessLog,
+          ExServiceMeshRouter.LiveDashboard,
           ExServiceMeshRouter.Doctor,
           ExServiceMeshRouter.Doctor.Finding
         ],

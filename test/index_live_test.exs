@@ -113,7 +113,7 @@ defmodule ExServiceMeshRouter.IndexLiveTest do
         responses_5xx: failed,
         in_flight: 1,
         tunnels_open: 2,
-        errors: %{connect: failed, client_gone: 0},
+        errors: %{connect: failed, client_gone: 3 * failed},
         latency: %{total: %{buckets: buckets, count: requests}}
       }
     end

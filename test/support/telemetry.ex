@@ -1,22 +1,26 @@
-# The three functions of the real telemetry that are used, for a repository without dependencies.
-defmodule :telemetry do
-  @moduledoc false
+# The three functions of telemetry that are used, for a repository without dependencies. Where the real
+# one is loaded, it is used.
 
-  def attach(id, event, function, config) do
-    :persistent_term.put({__MODULE__, id}, {event, function, config})
-    :ok
-  end
+unless Code.ensure_loaded?(:telemetry) do
+  defmodule :telemetry do
+    @moduledoc false
 
-  def detach(id) do
-    :persistent_term.erase({__MODULE__, id})
-    :ok
-  end
-
-  def execute(event, measurements, metadata) do
-    for {{__MODULE__, _id}, {^event, function, config}} <- :persistent_term.get() do
-      function.(event, measurements, metadata, config)
+    def attach(id, event, function, config) do
+      :persistent_term.put({__MODULE__, id}, {event, function, config})
+      :ok
     end
 
-    :ok
+    def detach(id) do
+      :persistent_term.erase({__MODULE__, id})
+      :ok
+    end
+
+    def execute(event, measurements, metadata) do
+      for {{__MODULE__, _id}, {^event, function, config}} <- :persistent_term.get() do
+        function.(event, measurements, metadata, config)
+      end
+
+      :ok
+    end
   end
 end

@@ -11,7 +11,7 @@ defmodule ExServiceMeshRouter.Index.Report do
   @doc "The report; `asked` is the unknown host it answers for, or `nil`."
   def new(config, asked) do
     services = ExServiceMeshRouter.services(config.name)
-    [{_ip, port} | _] = addresses = Gateway.addresses(config.name)
+    port = ExServiceMeshRouter.port(config.name)
     %{live: live, errors: errors} = Sampler.now(config.name)
 
     %{
@@ -19,7 +19,7 @@ defmodule ExServiceMeshRouter.Index.Report do
         software: "ex_service_mesh_router",
         version: version(),
         port: port,
-        addresses: for({ip, port} <- addresses, do: "#{bracket(ip)}:#{port}"),
+        addresses: addresses(config.name),
         workers: config.native.workers
       },
       asked: asked,
@@ -37,6 +37,10 @@ defmodule ExServiceMeshRouter.Index.Report do
     history = for {time, line} <- report.history, do: %{time: time, line: line}
     %{report | services: services, history: history}
   end
+
+  @doc "Where the gateway listens, as people write it."
+  def addresses(name),
+    do: for({ip, port} <- Gateway.addresses(name), do: "#{bracket(ip)}:#{port}")
 
   defp version do
     case Application.spec(:ex_service_mesh_router, :vsn) do

@@ -89,10 +89,14 @@ defmodule ExServiceMeshRouter.Index.Sample do
 
   defp milliseconds(nanoseconds), do: Float.round(nanoseconds / 1_000_000, 2)
 
-  @doc "What went wrong between two readings, one entry for each service and kind."
+  @doc """
+  What went wrong between two readings, one entry for each service and kind. That a client went away
+  is counted and is not among it: each event stream and each long poll ends so, sooner or later.
+  """
   def errors(before, stats, time) do
     for {service, counters} <- Enum.sort(stats),
         {kind, now} <- counters.errors,
+        kind != :client_gone,
         count = now - (get_in(before, [service, :errors, kind]) || 0),
         count > 0 do
       %{time: time, service: service, kind: kind, count: count, words: words(kind)}

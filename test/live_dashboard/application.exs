@@ -1,0 +1,38 @@
+# An application with LiveDashboard and the page in it, for a machine that has the packages. Compiled
+# by the test: nothing here can be, where they are not.
+
+defmodule ExServiceMeshRouter.LiveDashboardTest.Page do
+  use ExServiceMeshRouter.LiveDashboard
+end
+
+defmodule ExServiceMeshRouter.LiveDashboardTest.Router do
+  use Phoenix.Router
+  import Phoenix.LiveDashboard.Router
+
+  pipeline :browser do
+    plug(:fetch_session)
+    plug(:protect_from_forgery)
+  end
+
+  scope "/" do
+    pipe_through(:browser)
+
+    live_dashboard("/dashboard",
+      additional_pages: [
+        mesh:
+          {ExServiceMeshRouter.LiveDashboardTest.Page,
+           gateway: ExServiceMeshRouter.LiveDashboardTest.Gateway},
+        other:
+          {ExServiceMeshRouter.LiveDashboardTest.Page,
+           gateway: ExServiceMeshRouter.LiveDashboardTest.Nobody}
+      ]
+    )
+  end
+end
+
+defmodule ExServiceMeshRouter.LiveDashboardTest.Endpoint do
+  use Phoenix.Endpoint, otp_app: :ex_service_mesh_router_board
+
+  plug(Plug.Session, store: :cookie, key: "_board_key", signing_salt: "of the board")
+  plug(ExServiceMeshRouter.LiveDashboardTest.Router)
+end
