@@ -403,6 +403,7 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
 
     defp listen(path) do
       File.mkdir_p!(Path.dirname(path))
+      File.chmod!(Path.dirname(path), 0o700)
       {:ok, socket} = :gen_tcp.listen(0, ip: {:local, path})
       socket
     end
@@ -414,13 +415,49 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
       gone = Path.join([base, "exmesh-#{@dead}-a", "A.sock"])
       alive = Path.join([base, "exmesh-#{@dead}-b", "B.sock"])
       running = Path.join([base, "exmesh-#{System.pid()}-c", "C.sock"])
-      for path <- [gone, running], do: path |> listen() |> :gen_tcp.close()
+      open = Path.join([base, "exmesh-#{@dead}-d", "D.sock"])
+      deep = Path.join([base, "exmesh-#{@dead}-e", "deeper", "E.sock"])
+      for path <- [gone, running, open, deep], do: path |> listen() |> :gen_tcp.close()
       socket = listen(alive)
+      File.chmod!(Path.dirname(open), 0o770)
+      deep |> Path.dirname() |> Path.dirname() |> File.chmod!(0o700)
+      link = Path.join(base, "exmesh-#{@dead}-f")
+      File.ln_s!(Path.dirname(running), link)
+
+      {:ok, _own} = SocketDir.directory()
       SocketDir.clean(base)
       refute File.exists?(Path.dirname(gone))
+      # No directory that we would make, or not only what we would put there.
+      assert File.exists?(open)
+      assert File.exists?(deep)
+      assert {:ok, _} = File.read_link(link)
       assert File.exists?(alive)
       assert File.exists?(running)
       :gen_tcp.close(socket)
+    end
+
+    test "are in a directory that is made anew when it is not what it was" do
+      strangers = [
+        &File.chmod!(&1, 0o770),
+        &(File.rename!(&1, &1 <> "-away") && File.mkdir!(&1) && File.chmod!(&1, 0o700)),
+        &(File.rename!(&1, &1 <> "-away") && File.ln_s!(&1 <> "-away", &1)),
+        &File.rmdir!/1
+      ]
+
+      for strange <- strangers do
+        {:ok, path} = SocketDir.socket("Web.Endpoint")
+        directory = Path.dirname(path)
+        assert SocketDir.vacate(path) == :ok
+        on_exit(fn -> for path <- [directory, directory <> "-away"], do: File.rm_rf(path) end)
+
+        strange.(directory)
+        there? = File.exists?(directory)
+        # A listener that is started anew at its path.
+        assert SocketDir.vacate(path) == if(there?, do: {:error, :eexist}, else: :ok)
+        assert {:ok, other} = SocketDir.socket("Web.Endpoint")
+        assert Path.dirname(other) != directory == there?
+        assert (File.lstat!(Path.dirname(other)).mode &&& 0o777) == 0o700
+      end
     end
 
     test "have names that fit into an address" do

@@ -40,8 +40,8 @@ defmodule ExServiceMeshRouter.Http.Server do
 
   defp listen({:local, path}) do
     # What a predecessor that was killed has left behind is in the way.
-    _ = SocketDir.vacate(path)
-    :gen_tcp.listen(0, [{:ifaddr, {:local, path}} | options()])
+    with :ok <- SocketDir.vacate(path),
+         do: :gen_tcp.listen(0, [{:ifaddr, {:local, path}} | options()])
   end
 
   defp listen({ip, port}),

@@ -87,9 +87,11 @@ defmodule ExServiceMeshRouter.PrivateListeners.Listener do
   @doc false
   # A server that has ended has left its socket behind, which would be an address in use.
   def start_link(where, {module, function, arguments}) do
-    with {:unix, path} <- where, do: SocketDir.vacate(path)
-    apply(module, function, arguments)
+    with :ok <- vacate(where), do: apply(module, function, arguments)
   end
+
+  defp vacate({:unix, path}), do: SocketDir.vacate(path)
+  defp vacate(:ask), do: :ok
 
   # All that the endpoint's own listener would have got, but for the address.
   defp config(endpoint, application, address) do

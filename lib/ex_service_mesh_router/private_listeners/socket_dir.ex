@@ -3,8 +3,11 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
   # A directory for Unix sockets that only this user can enter, one for each VM.
   #
   # Its name has a random part and it must not have existed: in a directory that everybody may write
-  # to, somebody else could have made it. What a VM leaves behind that was killed is removed by the
-  # next one.
+  # to, somebody else could have made it. For the same reason it is looked at anew before each use:
+  # it may have been cleaned away and made again by a stranger. What a VM of this user leaves behind
+  # that was killed is removed by the next one.
+
+  import Bitwise
 
   require Logger
 
@@ -30,19 +33,29 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
   end
 
   defp known do
-    with path when path != nil <- :persistent_term.get(__MODULE__, nil),
-         true <- File.dir?(path),
+    with {path, identity} <- :persistent_term.get(__MODULE__, nil),
+         ^identity <- identity(path),
          do: {:ok, path},
          else: (_ -> nil)
   end
 
+  # What a directory is that only its owner can enter, and nothing else, such as a link to one.
+  defp identity(path) do
+    case File.lstat(path) do
+      {:ok, %File.Stat{type: :directory, mode: mode} = stat} when (mode &&& 0o777) == 0o700 ->
+        {stat.major_device, stat.inode, stat.uid}
+
+      _other ->
+        nil
+    end
+  end
+
   defp make do
     Enum.find_value(bases(), :error, fn base ->
-      clean(base)
       path = Path.join(base, "#{@prefix}#{System.pid()}-#{random()}")
 
       with :ok <- mkdir(path) do
-        :persistent_term.put(__MODULE__, path)
+        clean(base)
         {:ok, path}
       else
         _error -> nil
@@ -50,14 +63,28 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
     end)
   end
 
-  # Nobody else can have put anything into it in between: it was made by us.
-  defp mkdir(path), do: with(:ok <- File.mkdir(path), do: File.chmod(path, 0o700))
+  # A name that is taken is an error. In between nobody else can have put anything into it, for it
+  # was made by us.
+  defp mkdir(path) do
+    with :ok <- File.mkdir(path),
+         :ok <- File.chmod(path, 0o700),
+         do: :persistent_term.put(__MODULE__, {path, identity(path)})
+  end
 
-  @doc "Makes a path free to listen on."
+  @doc """
+  Makes a path of `socket/1` free to listen on. `{:error, reason}` if its directory is not ours any
+  more: `socket/1` then has another one.
+  """
   def vacate(path) do
-    File.rm(path)
-    # Another gateway of this VM may just have taken leave of it.
-    mkdir(Path.dirname(path))
+    directory = Path.dirname(path)
+
+    if known() == {:ok, directory} do
+      File.rm(path)
+      :ok
+    else
+      # Another gateway of this VM may just have taken leave of it.
+      mkdir(directory)
+    end
   end
 
   # Room for the name of a socket is needed behind the directory's.
@@ -71,7 +98,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
 
   @doc "Removes the directory of this VM if no socket is in it any more."
   def forget do
-    with path when path != nil <- :persistent_term.get(__MODULE__, nil),
+    with {:ok, path} <- known(),
          :ok <- File.rmdir(path),
          do: :persistent_term.erase(__MODULE__)
 
@@ -82,15 +109,21 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
   def clean(base) do
     for path <- Path.wildcard(Path.join(base, @prefix <> "*")), abandoned?(path) do
       Logger.debug("removing #{path}, left behind by a VM that is gone")
-      File.rm_rf(path)
+      # Sockets only, and nothing below: who is root must not walk where others can write.
+      for name <- ls(path), do: path |> Path.join(name) |> File.rm()
+      File.rmdir(path)
     end
   end
 
+  defp ls(path), do: with({:ok, names} <- File.ls(path), do: names, else: (_ -> []))
+
   # A process of that number may be another one, or in another container: what answers is alive,
-  # too. What belongs to another user cannot be listed.
+  # too. Of other users nothing is touched.
   defp abandoned?(path) do
     with [pid, _random] <-
            path |> Path.basename() |> String.replace_prefix(@prefix, "") |> String.split("-"),
+         {_device, _inode, uid} <- identity(path),
+         {_path, {_, _, ^uid}} <- :persistent_term.get(__MODULE__, nil),
          false <- pid == System.pid(),
          false <- File.dir?("/proc/#{pid}"),
          {:ok, files} <- File.ls(path) do
