@@ -14,6 +14,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
   #!/bin/sh
   if [ "$1" = --version ]; then echo "cargo $FAKE_VERSION (0000000 2025-01-01)"; exit 0; fi
   echo "$*" >> calls
+  echo "$CARGO_TARGET_DIR" > target_dir
   mkdir -p target/release
   cat native/mesh_nif/src/lib.rs > target/release/libmesh_nif.so
   echo '{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"mesh_core"},"filenames":["/nowhere.rlib"]}'
@@ -116,12 +117,36 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
 
   test "no cargo at all is one sentence", %{dir: dir} do
     path = Enum.map_join(~w(mix erl), ":", &Path.dirname(System.find_executable(&1)))
-    environment = [{"CARGO", nil}, {"HOME", dir}, {"PATH", path <> ":/bin"}]
 
     unless System.find_executable("cargo") in ["/usr/bin/cargo", "/bin/cargo"] do
-      assert {output, 1} = compile(dir, environment)
-      assert output =~ "ex_service_mesh_router needs cargo to build its data plane. Rust 1.91.0"
+      for unset <- [nil, ""] do
+        environment = [{"CARGO", unset}, {"HOME", dir}, {"PATH", path <> ":/bin"}]
+        assert {output, 1} = compile(dir, environment)
+        assert output =~ "ex_service_mesh_router needs cargo to build its data plane. Rust 1.91.0"
+      end
     end
+  end
+
+  test "variables that are empty are as good as none", %{dir: dir} do
+    path = Path.join(dir, "bin") <> ":" <> System.get_env("PATH")
+    File.mkdir_p!(Path.join(dir, "bin"))
+    File.rename!(Path.join(dir, "cargo"), Path.join(dir, "bin/cargo"))
+    environment = [{"CARGO", ""}, {"CARGO_TARGET_DIR", ""}, {"PATH", path}]
+    assert {_, 0} = compile(dir, environment)
+    assert [_] = calls(dir)
+    assert library(dir) == "first"
+
+    assert dir |> Path.join("target_dir") |> File.read!() |> String.trim() |> Path.basename() ==
+             "target"
+  end
+
+  test "a CARGO that cannot be run is one sentence", %{dir: dir} do
+    assert {output, 1} = compile(dir, [{"CARGO", "/nowhere/cargo"}])
+
+    assert output =~
+             "ex_service_mesh_router cannot run /nowhere/cargo: no such file or directory."
+
+    assert output =~ "Rust 1.91.0 or later is required"
   end
 
   test "a build that fails stops the compilation", %{dir: dir} do

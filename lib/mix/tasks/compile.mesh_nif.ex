@@ -12,7 +12,7 @@ defmodule Mix.Tasks.Compile.MeshNif do
   that `dev`, `test` and `prod` compile Rust once.
 
   Two environment variables are read: `CARGO`, another cargo, and `CARGO_TARGET_DIR`, another place
-  for the artefacts.
+  for the artefacts. Empty is the same as unset.
   """
 
   use Mix.Task.Compiler
@@ -101,7 +101,7 @@ defmodule Mix.Tasks.Compile.MeshNif do
   end
 
   defp cargo! do
-    cargo = System.get_env("CARGO") || System.find_executable("cargo") || home_cargo()
+    cargo = variable("CARGO") || System.find_executable("cargo") || home_cargo()
 
     unless cargo do
       Mix.raise("ex_service_mesh_router needs cargo to build its data plane. " <> advice())
@@ -131,7 +131,7 @@ defmodule Mix.Tasks.Compile.MeshNif do
     {output, status} = System.cmd(cargo, ["--version"], stderr_to_stdout: true)
     {String.trim(output), status}
   rescue
-    error -> {Exception.message(error), 1}
+    error in ErlangError -> {List.to_string(:file.format_error(error.original)), 1}
   end
 
   defp advice do
@@ -146,5 +146,13 @@ defmodule Mix.Tasks.Compile.MeshNif do
     end
   end
 
-  defp target_dir, do: Path.expand(System.get_env("CARGO_TARGET_DIR") || "target")
+  defp target_dir, do: Path.expand(variable("CARGO_TARGET_DIR") || "target")
+
+  # As the shell's ${NAME:-default}; a Dockerfile or a CI often passes on what it has not been given.
+  defp variable(name) do
+    case System.get_env(name) do
+      "" -> nil
+      value -> value
+    end
+  end
 end
