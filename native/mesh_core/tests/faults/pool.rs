@@ -138,6 +138,42 @@ fn unasked_bytes_on_a_kept_connection_answer_nobody() {
     scene.ends_clean();
 }
 
+/// The end of a response is where its framing says (RFC 9112 section 6.3). What comes behind it in
+/// the same segment is nobody's answer, and what follows on that connection is not to be trusted:
+/// it is closed, and nobody else's request goes there.
+#[test]
+fn bytes_behind_a_response_end_its_connection() {
+    let scene = Scene::new(|config| config.workers = 1);
+    let evil = ok("evil");
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n0\r\n\r\n";
+    for (answer, body) in [
+        (ok("first") + &evil, "first"),
+        // Begins there and goes on when the next request has come.
+        (ok("first") + &evil[..30], "first"),
+        (ok("first") + "\r\n", "first"),
+        (ok("first") + "x", "first"),
+        (chunks.to_string() + &evil, "first"),
+        (format!("HTTP/1.1 204 No\r\n\r\n{evil}"), ""),
+        (format!("HTTP/1.1 304 Same\r\nContent-Length: 5\r\n\r\n{evil}"), ""),
+    ] {
+        scene.endpoint.forget();
+        let before = scene.endpoint.look(|state| state.connections.len());
+        scene.endpoint.script(vec![Do::Body, send(&answer), Do::UntilClosed]);
+        let mut client = scene.client();
+        assert_eq!(client.ask(get_target("/first")).body, body.as_bytes(), "{answer:?}");
+        for mut next in [scene.client(), client] {
+            assert_eq!(next.ask(get_target("/next")).body, b"/next", "{answer:?}");
+        }
+        scene.endpoint.wait("the end", |state| state.connections[before].ended);
+        let first = scene.endpoint.look(|state| state.connections[before].raw.clone());
+        assert!(first.starts_with(b"GET /first ") && !first.windows(5).any(|w| w == b"/next"));
+        scene.endpoint.close_connections();
+        scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
+    }
+    assert_eq!(scene.mesh.service_stats().retries, 0);
+    scene.ends_clean();
+}
+
 #[test]
 fn idle_connections_are_closed_in_time() {
     let scene = Scene::new(|config| config.timeouts.upstream_idle = crate::scene::ms(100));
