@@ -326,12 +326,10 @@ impl Connection {
             // RFC 9110 section 7.6.2: it goes no further, so this is its final recipient.
             return Err(refused(Error::NotImplemented("Max-Forwards ends here")));
         }
-        let Some(service) = self.worker.routes.find(request.host.as_ref()) else {
+        let Some((service, default_host)) = self.worker.routes.find(request.host.as_ref()) else {
             let host = request.host.as_ref().map_or("", |h| h.as_str()).to_string();
             return Err(refused(Error::UnknownService(host)));
         };
-        let default_host =
-            if request.host.is_none() { self.worker.routes.default_host() } else { String::new() };
         let starts_trace = shared.config.start_trace && request.trace_id().is_none();
         let traceparent = starts_trace.then(|| ids::traceparent(&self.worker.ids));
         let forwarding = Forwarding {

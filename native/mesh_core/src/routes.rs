@@ -32,20 +32,20 @@ impl Routes {
         Routes { inner: RefCell::new(inner), worker }
     }
 
-    /// The service of a host; of the default where there is no host. With it, for endpoints that
-    /// must be told some host, the default's.
-    pub fn find(&self, host: Option<&Host>) -> Option<Rc<LocalService>> {
+    /// The service of a host; of the default where there is no host, with the host that it is to
+    /// be told instead. Both from one table: the next one may have another default.
+    pub fn find(&self, host: Option<&Host>) -> Option<(Rc<LocalService>, String)> {
         let inner = &mut *self.inner.borrow_mut();
         let table = inner.cache.load();
         if !std::ptr::eq(Arc::as_ptr(table), inner.seen) {
             inner.seen = Arc::as_ptr(table);
             inner.services.retain(|_, local| !local.service.is_retired());
         }
-        let service = match host {
-            Some(host) => table.lookup(host)?,
-            None => table.default_service()?,
+        let (service, default_host) = match host {
+            Some(host) => (table.lookup(host)?, String::new()),
+            None => table.default().map(|(host, service)| (service, host.to_string()))?,
         };
-        Some(local(&mut inner.services, service, self.worker))
+        Some((local(&mut inner.services, service, self.worker), default_host))
     }
 
     /// The service of this name in the newest table.
@@ -53,11 +53,6 @@ impl Routes {
         let inner = &mut *self.inner.borrow_mut();
         let service = inner.cache.load().named(name)?;
         Some(local(&mut inner.services, service, self.worker))
-    }
-
-    pub fn default_host(&self) -> String {
-        let table = &mut self.inner.borrow_mut().cache;
-        table.load().default_host().unwrap_or("").to_string()
     }
 
     /// Closes idle upstream connections that are too old; how many are left.

@@ -216,16 +216,12 @@ impl Table {
 
     /// Exact first, then the longest suffix, then the default.
     pub fn lookup(&self, host: &Host) -> Option<&Arc<Service>> {
-        self.find(host).map(|(_, service)| service).or_else(|| self.default_service())
+        self.find(host).or_else(|| self.default()).map(|(_, service)| service)
     }
 
-    /// What answers requests that name no host at all (HTTP/1.0 only).
-    pub fn default_service(&self) -> Option<&Arc<Service>> {
-        self.default.as_ref().map(|(_, service)| service)
-    }
-
-    pub fn default_host(&self) -> Option<&str> {
-        self.default.as_ref().map(|(host, _)| &**host)
+    /// What answers requests that name no host at all (HTTP/1.0 only), and the host to name instead.
+    pub fn default(&self) -> Option<(&str, &Arc<Service>)> {
+        self.default.as_ref().map(|(host, service)| (&**host, service))
     }
 
     pub fn resolve(&self, host: &Host) -> Option<Resolved> {
@@ -233,7 +229,7 @@ impl Table {
             let rule = if key.len() == host.as_str().len() { Rule::Exact } else { Rule::Suffix };
             (rule, key, service)
         });
-        let default = self.default.as_ref().map(|(key, service)| (Rule::Default, &**key, service));
+        let default = self.default().map(|(key, service)| (Rule::Default, key, service));
         found.or(default).map(|(rule, key, service)| Resolved {
             rule,
             host: key.to_string(),

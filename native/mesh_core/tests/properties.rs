@@ -185,6 +185,48 @@ fn tables_are_swapped_while_requests_flow() {
     }
 }
 
+/// A request without a host goes to the default and is told the default's host (RFC 9112 section
+/// 3.2): that of the same table, however often the default changes.
+#[test]
+fn the_default_changes_while_requests_without_a_host_flow() {
+    let (left, right) = (Endpoint::start(), Endpoint::start());
+    let services = || {
+        vec![
+            service("left.test", std::slice::from_ref(&left.address)),
+            service("right.test", std::slice::from_ref(&right.address)),
+        ]
+    };
+    let mesh = Mesh::start(Config::default(), services(), Some("left.test"));
+    let address = mesh.address();
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut client = Client::connect(address);
+            let request = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".repeat(100);
+            while !stop.load(Ordering::Relaxed) {
+                client.send(&request);
+                (0..100).for_each(|_| assert_eq!(client.response().status, 200));
+            }
+        })
+    };
+    let asked = || left.look(|s| s.requests.len()) + right.look(|s| s.requests.len());
+    support::eventually("requests flow", || {
+        for default in ["right.test", "left.test"].repeat(100) {
+            mesh.gateway.set_routes(services(), Some(default)).unwrap();
+        }
+        asked() > 3000
+    });
+    stop.store(true, Ordering::Relaxed);
+    asking.join().unwrap();
+    for (endpoint, host) in [(&left, "left.test"), (&right, "right.test")] {
+        let requests = endpoint.requests();
+        assert!(requests.len() > 100, "{host} was hardly asked");
+        let told = |r: &support::wire::Request| r.fields.one("host").as_deref() == Some(host);
+        assert!(requests.iter().all(told), "{host} was told another's host");
+    }
+}
+
 /// A large table is built, swapped in and asked while traffic flows, and lookups do not slow down
 /// with its size (that is measured elsewhere; here it must simply be right).
 #[test]

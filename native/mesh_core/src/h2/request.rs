@@ -78,8 +78,8 @@ pub fn accept(
         // RFC 9110 section 7.6.2: it goes no further, so this is its final recipient.
         return Err(Error::NotImplemented("Max-Forwards ends here"));
     }
-    let service = worker.routes.find(Some(&host));
-    let service = service.ok_or_else(|| Error::UnknownService(host.as_str().to_string()))?;
+    let found = worker.routes.find(Some(&host));
+    let (service, _) = found.ok_or_else(|| Error::UnknownService(host.as_str().to_string()))?;
 
     let traceparent = new_trace(worker, parts);
     let ours = |kind| match kind {
