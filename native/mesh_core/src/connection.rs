@@ -52,6 +52,8 @@ pub struct Connection {
     draft: Option<Draft>,
     /// Requests taken so far.
     taken: u64,
+    /// The client has said itself that the last of them is the last.
+    said_last: bool,
     hears_of_drain: bool,
 }
 
@@ -79,8 +81,9 @@ impl From<Error> for Refused {
 /// How the connection goes on.
 enum Next {
     Request,
+    /// Close at once, with a reset if that has been asked for.
     Close,
-    /// Close after reading on for a moment.
+    /// Say that nothing more will come, and close after reading on for a moment.
     Linger,
 }
 
@@ -95,6 +98,7 @@ pub async fn serve(mut open: Open, client: TcpStream, address: SocketAddr) {
         request_id: RequestId::None,
         draft: None,
         taken: 0,
+        said_last: false,
         hears_of_drain: false,
         worker: Rc::clone(&worker),
     };
@@ -134,8 +138,7 @@ pub async fn serve(mut open: Open, client: TcpStream, address: SocketAddr) {
                     return;
                 }
                 Ok(finished) if finished.keep_alive => Next::Request,
-                Ok(finished) if finished.request_whole => Next::Close,
-                Ok(_) => Next::Linger,
+                Ok(finished) => connection.last(finished.request_whole),
                 Err(next) => next,
             },
             Err(refused) => connection.refuse(refused).await,
@@ -303,6 +306,7 @@ impl Connection {
         assert_ne!(request.method(), "PANIC", "a test asks for it");
         let head_read = Instant::now();
         let mut info = request.info;
+        self.said_last = !info.keep_alive;
         // The last one that this connection may bring is told so in its response.
         self.taken += 1;
         if limits.requests_per_connection.is_some_and(|most| self.taken >= most) {

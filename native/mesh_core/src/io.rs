@@ -54,15 +54,13 @@ macro_rules! delegate {
     };
 }
 
-impl Stream {
-    /// Nothing has been reported about this idle connection: neither closed nor unasked bytes.
-    /// Costs no system call unless `probe` asks for one, which also sees what the event loop has
-    /// not been told yet.
-    pub fn is_quiet(&self, probe: bool) -> bool {
-        let peek = |socket: &RawSocket| socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
-        let peeked = if probe { self.raw(peek) } else { self.try_io(Interest::READABLE, peek) };
-        matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
-    }
+/// Nothing has been reported about this connection: neither closed nor unasked bytes. Costs no
+/// system call unless `probe` asks for one, which also sees what the event loop has not been told
+/// yet.
+pub fn is_quiet(socket: &impl Socket, probe: bool) -> bool {
+    let peek = |socket: &RawSocket| socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
+    let peeked = if probe { socket.raw(peek) } else { socket.try_io(Interest::READABLE, peek) };
+    matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 impl Socket for Stream {

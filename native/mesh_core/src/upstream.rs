@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Side};
-use crate::io::Stream;
+use crate::io::{Stream, is_quiet};
 use crate::own::Own;
 use crate::stats::ServiceCounters;
 use crate::table::{Service, UpstreamAddr};
@@ -122,7 +122,7 @@ impl LocalService {
                 idle.clear();
                 return None;
             }
-            if last.stream.is_quiet(probe) {
+            if is_quiet(&last.stream, probe) {
                 return Some(last);
             }
         }
@@ -144,7 +144,7 @@ impl LocalService {
         for idle in &self.idle {
             let mut idle = idle.borrow_mut();
             let fresh = |i: &Idle| oldest.is_none_or(|oldest| i.since >= oldest);
-            idle.retain(|i| !retired && fresh(i) && i.stream.is_quiet(false));
+            idle.retain(|i| !retired && fresh(i) && is_quiet(&i.stream, false));
             left += idle.len();
         }
         left

@@ -8,7 +8,7 @@ use tokio::task::spawn_local;
 
 use super::{Connection, Next};
 use crate::exchange::Finished;
-use crate::io::{poll_fill, shut_down_writing};
+use crate::io::{is_quiet, poll_fill, shut_down_writing};
 use crate::timer::Timer;
 use crate::tunnel::Tunnel;
 use crate::worker::{Open, TunnelGuard};
@@ -19,6 +19,17 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_MOST: Duration = Duration::from_secs(10);
 
 impl Connection {
+    /// How to go on after a last response. A client that does not know that it was the last may be
+    /// sending more, and one that does may have sent more all the same.
+    pub(super) fn last(&self, request_whole: bool) -> Next {
+        let done = self.said_last && request_whole;
+        if done && self.input.is_empty() && is_quiet(&self.client, false) {
+            Next::Close
+        } else {
+            Next::Linger
+        }
+    }
+
     pub(super) async fn end(self, next: Next) {
         if let Next::Linger = next {
             self.linger().await;
@@ -34,6 +45,7 @@ impl Connection {
         most.set(Some(LINGER_MOST));
         loop {
             self.input.clear();
+            self.input.give_back(&self.worker.buffers);
             self.timer.set(Some(LINGER));
             let more = poll_fn(|cx| {
                 let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);

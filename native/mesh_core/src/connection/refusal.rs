@@ -120,8 +120,7 @@ impl Connection {
         let next = match (written, framing.keep_alive) {
             (false, _) => Next::Close,
             (true, true) => Next::Request,
-            (true, false) if whole => Next::Close,
-            (true, false) => Next::Linger,
+            (true, false) => self.last(whole),
         };
         Replied { next, status: answer.status, sent: if written { body } else { 0 } }
     }

@@ -6,6 +6,7 @@
 mod support;
 
 mod clients;
+mod closing;
 mod descriptors;
 mod endpoints;
 mod limits;
