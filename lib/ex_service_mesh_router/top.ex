@@ -4,28 +4,29 @@ defmodule ExServiceMeshRouter.Top do
 
   alias ExServiceMeshRouter.Index.Live
 
-  @columns ["SERVICE", "STATE", "REQ/S", "5XX/S", "P50", "P99", "IN FLIGHT", "TUNNELS", "IN ALL"]
+  @columns ["SERVICE", "STATE", "REQ/S", "5XX/S", "P50", "P99", "FLIGHT", "TUNNELS", "ALL"]
+  @gap "  "
+  # Where there is little room, names are shortened down to this many letters, and then columns left
+  # out from the right.
+  @shortest_name 16
   @errors 5
   @changes 5
 
-  @doc "The text, each line at most so wide, with or without colours."
-  def render(report, width, colours?) do
-    rows = Enum.map(report["services"], &row/1)
+  @doc """
+  The text, with or without colours, no line wider and no more lines than the size, which is
+  `{columns, rows}` or `:all`.
+  """
+  def render(report, size, colours?) do
+    {width, height} = if size == :all, do: {:infinity, :infinity}, else: size
 
     lines =
       [{:bright, "ex_service_mesh_router  #{summary(report)}"}, {nil, ""}] ++
-        table(rows) ++
+        services(report["services"], width, height) ++
         part("LAST ERRORS", report["errors"], @errors, &error/1) ++
         part("ROUTES", report["history"], @changes, &{nil, "#{clock(&1)}  #{&1["line"]}"})
 
-    for {style, text} <- lines,
+    for {style, text} <- first(lines, height),
         do: [text |> clean() |> cut(width) |> paint(style, colours?), "\n"]
-  end
-
-  @doc "Control sequences that show the text in place of what was there, without a flicker."
-  def screen(text) do
-    lines = text |> IO.iodata_to_binary() |> String.replace("\n", "\e[K\r\n")
-    ["\e[H", lines, "\e[J"]
   end
 
   defp summary(report) do
@@ -36,13 +37,24 @@ defmodule ExServiceMeshRouter.Top do
       if(findings > 0, do: "  #{findings} to mend: mix mesh.doctor", else: "")
   end
 
+  # Below the two lines of the summary; one more has the names of the columns.
+  defp services(services, width, height) do
+    shown = first(services, if(height == :infinity, do: height, else: max(height - 4, 1)))
+    table = shown |> Enum.map(&row/1) |> table(width)
+
+    case length(services) - length(shown) do
+      0 -> table
+      more -> table ++ [{:faint, "and #{more} more"}]
+    end
+  end
+
   defp row(service) do
     live = service["live"]
     up? = service["state"] == "listening"
 
     {unless(up?, do: :red),
      [
-       service["name"],
+       clean(service["name"]),
        if(up?, do: "up", else: "down"),
        Live.number(live["rate"]),
        Live.number(live["errors"]),
@@ -54,22 +66,39 @@ defmodule ExServiceMeshRouter.Top do
      ]}
   end
 
-  defp table(rows) do
+  defp table(rows, width) do
     rows = [{:faint, @columns} | rows]
 
-    widths =
+    [name | others] =
       rows
       |> Enum.map(&elem(&1, 1))
       |> Enum.zip_with(fn column -> column |> Enum.map(&String.length/1) |> Enum.max() end)
 
-    for {style, [name, state | numbers]} <- rows do
-      [name_width, state_width | number_widths] = widths
+    {name, others} = fit(name, others, width)
 
-      cells =
-        [String.pad_trailing(name, name_width), String.pad_trailing(state, state_width)] ++
-          Enum.zip_with(numbers, number_widths, &String.pad_leading/2)
+    for {style, [service | cells]} <- rows do
+      service = service |> cut(name) |> String.pad_trailing(name)
+      {style, Enum.join([service | align(cells, others)], @gap)}
+    end
+  end
 
-      {style, Enum.join(cells, "  ")}
+  # The state is a word, all else are numbers.
+  defp align([state | numbers], [width | widths]),
+    do: [
+      String.pad_trailing(state, width) | Enum.zip_with(numbers, widths, &String.pad_leading/2)
+    ]
+
+  defp align(_cells, []), do: []
+
+  defp fit(name, others, :infinity), do: {name, others}
+
+  defp fit(name, others, width) do
+    room = width - Enum.sum(others) - length(others) * String.length(@gap)
+
+    cond do
+      room >= name -> {name, others}
+      room >= @shortest_name or others == [] -> {max(room, 1), others}
+      true -> fit(name, Enum.drop(others, -1), width)
     end
   end
 
@@ -93,8 +122,16 @@ defmodule ExServiceMeshRouter.Top do
   # Names come from strangers, and a terminal obeys what it is sent.
   defp clean(text), do: String.replace(text, ~r/[^\P{C}]/u, "?")
 
+  defp first(items, :infinity), do: items
+  defp first(items, most), do: Enum.take(items, most)
+
   defp cut(text, :infinity), do: text
-  defp cut(text, width), do: String.slice(text, 0, width)
+
+  defp cut(text, width) do
+    if String.length(text) > width,
+      do: String.slice(text, 0, max(width - 1, 0)) <> "…",
+      else: text
+  end
 
   defp paint(text, style, true) when style != nil,
     do: IO.ANSI.format([style, text], true)

@@ -3,7 +3,7 @@ defmodule Mix.Tasks.Mesh.Top do
 
   @moduledoc """
   Shows what goes through the running gateway: requests, errors and times of each service, what went
-  wrong last, and what became of the routes. Ctrl-C ends it.
+  wrong last, and what became of the routes. `q` or Ctrl-C ends it, and the terminal is as before.
 
       mix mesh.top
       mix mesh.top --port 4080
@@ -11,7 +11,10 @@ defmodule Mix.Tasks.Mesh.Top do
 
   It asks the index, on the gateway's own port: the gateway need not be a named node. In development
   the index is on; elsewhere `config :ex_service_mesh_router, index: true` makes it so, for this
-  machine alone.
+  machine alone. What it asks is counted, as a request that no service had.
+
+  In a small terminal, names are shortened and columns left out from the right. Where the output is
+  no terminal, it is printed once.
 
   ## Options
 
@@ -23,17 +26,25 @@ defmodule Mix.Tasks.Mesh.Top do
 
   alias ExServiceMeshRouter.{Config, Http.Client, Index, Json, Top}
   alias ExServiceMeshRouter.Doctor.Remote
+  alias ExServiceMeshRouter.Top.Terminal
 
   @pause 1_000
+  @ctrl_c 3
+  @ctrl_d 4
 
   @impl true
   def run(arguments) do
     {options, _rest} = OptionParser.parse!(arguments, strict: [port: :integer, once: :boolean])
     {ip, port} = address(options[:port])
 
-    if options[:once],
-      do: once(ip, port),
-      else: watch(ip, port)
+    # Nothing to watch is an error, at the start; a gateway that is away for a while is not.
+    case ask(ip, port) do
+      {:error, why} ->
+        Mix.raise(why)
+
+      {:ok, report} ->
+        if options[:once] || !Terminal.size(), do: print(report), else: watch(ip, port)
+    end
   end
 
   defp address(nil) do
@@ -49,27 +60,42 @@ defmodule Mix.Tasks.Mesh.Top do
 
   defp address(port), do: {{127, 0, 0, 1}, port}
 
-  defp once(ip, port) do
-    case ask(ip, port) do
-      {:ok, report} -> report |> Top.render(:infinity, false) |> IO.write()
-      {:error, why} -> Mix.raise(why)
-    end
-  end
+  defp print(report), do: report |> Top.render(:all, false) |> IO.write()
 
   defp watch(ip, port) do
-    case ask(ip, port) do
-      {:ok, report} -> report |> Top.render(columns(), true) |> Top.screen() |> IO.write()
-      {:error, why} -> IO.write(Top.screen([why, "\n"]))
-    end
+    terminal = Terminal.open()
+    me = self()
 
-    Process.sleep(@pause)
-    watch(ip, port)
+    # The VM does not wait for this process to end.
+    {:ok, trap} =
+      System.trap_signal(:sigterm, fn ->
+        send(me, {:key, :eof})
+        Terminal.close(terminal)
+      end)
+
+    try do
+      show(ip, port)
+    after
+      System.untrap_signal(:sigterm, trap)
+      Terminal.close(terminal)
+    end
   end
 
-  defp columns do
-    case :io.columns() do
-      {:ok, columns} -> columns
-      _ -> 100
+  defp show(ip, port) do
+    ip |> ask(port) |> text() |> Terminal.show()
+    unless left?(System.monotonic_time(:millisecond) + @pause), do: show(ip, port)
+  end
+
+  defp text({:ok, report}), do: Top.render(report, Terminal.size() || :all, true)
+  defp text({:error, why}), do: "#{why}; trying again"
+
+  # Whether the user wants to leave before that time.
+  defp left?(time) do
+    receive do
+      {:key, key} when key in [?q, ?Q, @ctrl_c, @ctrl_d, :eof] -> true
+      {:key, _other} -> left?(time)
+    after
+      max(time - System.monotonic_time(:millisecond), 0) -> false
     end
   end
 
