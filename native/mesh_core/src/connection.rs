@@ -141,7 +141,10 @@ pub async fn serve(mut open: Open, client: TcpStream, address: SocketAddr) {
                 Ok(finished) => connection.last(finished.request_whole),
                 Err(next) => next,
             },
-            Err(refused) => connection.refuse(refused).await,
+            Err(refused) => {
+                let refused = connection.explain(refused);
+                connection.refuse(refused).await
+            }
         };
         if !matches!(next, Next::Request) {
             return connection.end(next).await;

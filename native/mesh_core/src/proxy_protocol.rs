@@ -16,6 +16,8 @@ pub enum ProxyProtocol {
     Any,
 }
 
+/// Of version 1.
+const BEGINNING: &[u8] = b"PROXY ";
 /// The longest line of version 1, CRLF included.
 const MAX_V1: usize = 107;
 /// Version 2 has binary addresses and whatever else the sender adds; this much of it.
@@ -47,9 +49,17 @@ impl ProxyProtocol {
     }
 }
 
+/// Whether this begins like a header of either version.
+pub fn is_announcement(bytes: &[u8]) -> bool {
+    let kinds: [&[u8]; 3] = [b"TCP4 ", b"TCP6 ", b"UNKNOWN"];
+    match bytes.strip_prefix(BEGINNING) {
+        Some(rest) => kinds.iter().any(|kind| rest.starts_with(kind)),
+        None => bytes.starts_with(v2::PROTOCOL_PREFIX),
+    }
+}
+
 fn read_v1(bytes: &[u8]) -> Result<Announced, &'static str> {
     const NONE: &str = "there is no PROXY protocol header";
-    const BEGINNING: &[u8] = b"PROXY ";
     let n = bytes.len().min(BEGINNING.len());
     if bytes[..n] != BEGINNING[..n] {
         return Err(NONE);

@@ -15,6 +15,7 @@ use crate::http1::head::{Found, HeadScan};
 use crate::http1::request::{BodyLength, Method, RequestInfo};
 use crate::ids::RequestId;
 use crate::io::write_all;
+use crate::proxy_protocol::is_announcement;
 use crate::reply::{self, Framing, Prefer};
 use crate::worker::Worker;
 
@@ -41,6 +42,17 @@ pub(super) struct Replied {
 }
 
 impl Connection {
+    /// An announcement where none is due is no request; its sender is told what is wrong with it.
+    pub(super) fn explain(&self, refused: Refused) -> Refused {
+        match refused.error {
+            Error::BadRequest(_) | Error::Version if is_announcement(self.input.filled()) => {
+                Error::BadRequest("a PROXY protocol header came from a peer that may not send one")
+                    .into()
+            }
+            _ => refused,
+        }
+    }
+
     pub(super) async fn refuse(&mut self, refused: Refused) -> Next {
         if refused.info.is_none() {
             self.draft = self.worker.draft(&self.peer, Instant::now(), Head::default);

@@ -13,6 +13,7 @@ use crate::peer::{Peer, answer, get, run};
 use crate::support::client::{Client, End, get as get1};
 use crate::support::endpoint::{Do, Endpoint, ok, send};
 use crate::support::mesh::{Mesh, service};
+use crate::support::wire::Request;
 
 /// RFC 9113 section 3.4: the preface is one however it arrives, and nothing else is.
 #[test]
@@ -75,12 +76,20 @@ fn a_proxy_header_comes_before_the_preface() {
     };
     let mesh = Mesh::to(config, &endpoint.address);
     run(async {
-        let mut socket = TcpStream::connect(mesh.address()).await.expect("connect");
-        let header = b"PROXY TCP4 10.0.0.7 127.0.0.1 4660 80\r\n";
-        socket.write_all(header).await.expect("write");
-        assert_eq!(Peer::over(socket).await.get("/").await.status, 200);
+        let line: &[u8] = b"PROXY TCP4 10.0.0.7 127.0.0.1 4660 80\r\n";
+        let binary: &[u8] =
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x07\x7f\0\0\x01\x12\x34\0\x50";
+        for header in [line, binary] {
+            let mut socket = TcpStream::connect(mesh.address()).await.expect("connect");
+            socket.write_all(header).await.expect("write");
+            let mut peer = Peer::over(socket).await;
+            for _ in 0..2 {
+                assert_eq!(peer.get("/").await.status, 200);
+            }
+        }
     });
-    assert_eq!(endpoint.requests()[0].fields.all("x-forwarded-for"), ["10.0.0.7"]);
+    let announced = |r: &Request| r.fields.all("x-forwarded-for") == ["10.0.0.7"];
+    assert!(endpoint.requests().iter().all(announced));
 }
 
 /// RFC 9113 section 6.8: when the gateway stops, what is under way is finished.

@@ -1,7 +1,7 @@
 //! A client that sends what it is told, byte by byte, and reads with a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
@@ -27,6 +27,11 @@ pub struct Client {
     patience: Duration,
 }
 
+fn new_socket(address: SocketAddr) -> socket2::Socket {
+    let domain = socket2::Domain::for_address(address);
+    socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket")
+}
+
 impl Client {
     pub fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("cannot connect");
@@ -36,15 +41,21 @@ impl Client {
         Client { socket, buffer: Vec::new(), patience: PATIENCE }
     }
 
+    /// From an address of one's own on this machine: everything below 127.0.0.0/8 is.
+    pub fn connect_from(ip: IpAddr, address: SocketAddr) -> Client {
+        let socket = new_socket(address);
+        socket.bind(&SocketAddr::new(ip, 0).into()).expect("an address of this machine");
+        Client::over(socket, address)
+    }
+
     /// With a receive buffer so small that a slow reader is soon felt.
     pub fn connect_small(address: SocketAddr) -> Client {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::STREAM,
-            None,
-        );
-        let socket = socket.expect("a socket");
+        let socket = new_socket(address);
         socket.set_recv_buffer_size(4096).expect("buffer size");
+        Client::over(socket, address)
+    }
+
+    fn over(socket: socket2::Socket, address: SocketAddr) -> Client {
         socket.connect(&address.into()).expect("cannot connect");
         let stream: TcpStream = socket.into();
         stream.set_nodelay(true).expect("nodelay");

@@ -1,0 +1,328 @@
+//! The PROXY protocol (as HAProxy specifies it, versions 1 and 2), with a load balancer at
+//! 127.0.0.2, which is trusted, and everybody else at 127.0.0.1, who is not.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use mesh_core::Config;
+use mesh_core::ProxyProtocol::{self, Any, V1, V2};
+
+use crate::scene::{Scene, ms};
+use crate::support::client::{Client, End, get};
+
+const LOAD_BALANCER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+const LINE: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 4660 80\r\n";
+const LINE_IPV6: &[u8] = b"PROXY TCP6 2001:db8::7 2001:db8::1 4660 80\r\n";
+const UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
+
+const LOCAL: u8 = 0x20;
+const PROXY: u8 = 0x21;
+const TCP4: u8 = 0x11;
+const TCP6: u8 = 0x21;
+const UNSPEC: u8 = 0;
+const IPV4: [u8; 12] = [203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x34, 0, 80];
+const IPV6: [u8; 36] = [
+    0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 1, 0x12, 0x34, 0, 80,
+];
+/// PP2_TYPE_AUTHORITY (section 2.2.2).
+const AUTHORITY: [u8; 9] = [2, 0, 6, b'b', b'.', b't', b'e', b's', b't'];
+
+fn v2(command: u8, family: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let rest = parts.concat();
+    let size = u16::try_from(rest.len()).expect("short").to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[command, family], &size, &rest].concat()
+}
+
+fn scene(version: ProxyProtocol, change: impl FnOnce(&mut Config)) -> Scene {
+    Scene::new(|config| {
+        config.trusted_proxies = vec![LOAD_BALANCER.into()];
+        config.proxy_protocol = Some(version);
+        change(config);
+    })
+}
+
+fn load_balancer(scene: &Scene) -> Client {
+    Client::connect_from(LOAD_BALANCER, scene.mesh.address())
+}
+
+/// What the endpoint was told of the client of its last request.
+fn forwarded_for(scene: &Scene) -> String {
+    let requests = scene.endpoint.requests();
+    requests.last().expect("a request").fields.one("x-forwarded-for").expect("one field")
+}
+
+/// Refused with this status, and closed; nothing of it has got to the endpoint.
+fn is_refused(scene: &Scene, mut client: Client, status: u16, what: &[u8]) {
+    let what = what.escape_ascii().to_string();
+    let answer = client.response();
+    assert_eq!(answer.status, status, "{what}");
+    let why = String::from_utf8_lossy(&answer.body);
+    assert!(status != 400 || why.contains("PROXY protocol"), "{what}: {why}");
+    assert_eq!(client.read_to_end(), End::Closed, "{what}");
+    assert!(scene.endpoint.requests().is_empty(), "{what}");
+}
+
+/// All of these were refused, each for one reason.
+fn are_counted(scene: &Scene, bad: u64, late: u64) {
+    scene.mesh.eventually("each refusal is counted", |stats| {
+        let gateway = &stats.gateway;
+        let errors = &gateway.errors;
+        (gateway.requests_refused, gateway.responses_4xx) == (bad + late, bad + late)
+            && (errors.bad_request, errors.head_timeout) == (bad, late)
+    });
+}
+
+#[test]
+fn the_announced_client_is_the_client() {
+    let v4 = v2(PROXY, TCP4, &[&IPV4]);
+    let v6 = v2(PROXY, TCP6, &[&IPV6]);
+    let with_more = v2(PROXY, TCP4, &[&IPV4, &AUTHORITY]);
+    let lines = [(LINE, "203.0.113.7"), (LINE_IPV6, "2001:db8::7")];
+    let binary = [(&v4[..], "203.0.113.7"), (&v6, "2001:db8::7"), (&with_more, "203.0.113.7")];
+    for (version, headers) in
+        [(V1, lines.to_vec()), (V2, binary.to_vec()), (Any, [&lines[..], &binary].concat())]
+    {
+        let scene = scene(version, |_| {});
+        for (header, client) in headers {
+            let mut balancer = load_balancer(&scene);
+            // What that client says of itself is not believed: it is not the load balancer.
+            balancer.send([header, get("X-Forwarded-For: 10.9.8.7\r\n").as_bytes()].concat());
+            assert_eq!(balancer.response().status, 200);
+            assert_eq!(forwarded_for(&scene), client);
+            // Announced once, it holds for the connection.
+            for _ in 0..3 {
+                assert_eq!(balancer.ask(get("")).status, 200);
+                assert_eq!(forwarded_for(&scene), client);
+            }
+        }
+        scene.ends_clean();
+    }
+}
+
+#[test]
+fn the_header_may_come_in_pieces() {
+    let scene = scene(Any, |_| {});
+    let binary = v2(PROXY, TCP4, &[&IPV4, &AUTHORITY]);
+    for header in [LINE, &binary] {
+        let all = [header, get("").as_bytes()].concat();
+        for cut in [1, 5, 6, 12, 13, 15, 16, 20, header.len() - 1, header.len(), header.len() + 5] {
+            let mut balancer = load_balancer(&scene);
+            balancer.send(&all[..cut]);
+            // The gateway has been round since, and has seen the piece.
+            scene.others_are_served();
+            balancer.send(&all[cut..]);
+            assert_eq!(balancer.response().status, 200, "cut at {cut}");
+            assert_eq!(forwarded_for(&scene), "203.0.113.7", "cut at {cut}");
+        }
+        let mut balancer = load_balancer(&scene);
+        for byte in &all {
+            balancer.send([*byte]);
+        }
+        assert_eq!(balancer.response().status, 200);
+        assert_eq!(forwarded_for(&scene), "203.0.113.7");
+    }
+    scene.ends_clean();
+}
+
+/// Health checks, and families that have no address: the load balancer is the client, and is
+/// believed what it says of others.
+#[test]
+fn a_load_balancer_may_speak_for_itself() {
+    let scene = scene(Any, |_| {});
+    let unix = [b'/'; 216];
+    for header in [
+        UNKNOWN,
+        b"PROXY UNKNOWN 203.0.113.7 192.0.2.1 4660 80\r\n",
+        &v2(LOCAL, UNSPEC, &[]),
+        &v2(LOCAL, TCP4, &[&IPV4]),
+        &v2(PROXY, UNSPEC, &[]),
+        &v2(PROXY, 0x31, &[&unix]),
+    ] {
+        let mut balancer = load_balancer(&scene);
+        balancer.send([header, get("X-Forwarded-For: 10.9.8.7\r\n").as_bytes()].concat());
+        assert_eq!(balancer.response().status, 200, "{:?}", header.escape_ascii().to_string());
+        assert_eq!(forwarded_for(&scene), "10.9.8.7, 127.0.0.2");
+    }
+    scene.ends_clean();
+}
+
+#[test]
+fn a_header_that_is_malformed_is_a_400() {
+    let broken = |at: usize, byte: u8| {
+        let mut header = v2(PROXY, TCP4, &[&IPV4]);
+        header[at] = byte;
+        header
+    };
+    let endless = [b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat();
+    let lines: [&[u8]; 12] = [
+        b"PROXY\r\n",
+        b"PROXY TCP4\r\n",
+        b"PROXY TCP5 203.0.113.7 192.0.2.1 4660 80\r\n",
+        b"PROXY TCP4 203.0.113.777 192.0.2.1 4660 80\r\n",
+        b"PROXY TCP4 2001:db8::7 2001:db8::1 4660 80\r\n",
+        b"PROXY TCP4 203.0.113.7 192.0.2.1 4660 65536\r\n",
+        b"PROXY TCP4 203.0.113.7 192.0.2.1 4660 80 90\r\n",
+        b"PROXY TCP4  203.0.113.7 192.0.2.1 4660 80\r\n",
+        b"PROXY TCP4 203.0.113.7 192.0.2.1 4660 80\n",
+        b"proxy TCP4 203.0.113.7 192.0.2.1 4660 80\r\n",
+        b"\r\nPROXY UNKNOWN\r\n",
+        &endless,
+    ];
+    let binary = [
+        // The version, the command, the family, a length that is too short for it, the signature.
+        broken(12, 0x11),
+        broken(12, 0x2f),
+        broken(13, 0x41),
+        broken(15, 11),
+        broken(11, b'\r'),
+        // More than is granted to it.
+        broken(14, 0x20),
+    ];
+    let binary: Vec<&[u8]> = binary.iter().map(Vec::as_slice).collect();
+    // Right, but not in the version that was agreed upon.
+    let (v2, line) = (v2(PROXY, TCP4, &[&IPV4]), LINE);
+    for (version, headers) in [
+        (V1, [&lines[..], &[&v2]].concat()),
+        (V2, [&binary[..], &[line]].concat()),
+        (Any, [&lines[..], &binary].concat()),
+    ] {
+        let scene = scene(version, |_| {});
+        for header in &headers {
+            let mut balancer = load_balancer(&scene);
+            balancer.send([header, get("").as_bytes()].concat());
+            is_refused(&scene, balancer, 400, header);
+        }
+        are_counted(&scene, headers.len() as u64, 0);
+        scene.ends_clean();
+    }
+}
+
+/// Whoever may announce must, or a client could pass for the load balancer through it.
+#[test]
+fn a_load_balancer_that_announces_nobody_is_refused() {
+    for version in [V1, V2, Any] {
+        let scene = scene(version, |_| {});
+        let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_string();
+        for request in [get(""), get("X-Forwarded-For: 10.9.8.7\r\n"), preface] {
+            let mut balancer = load_balancer(&scene);
+            balancer.send(&request);
+            is_refused(&scene, balancer, 400, request.as_bytes());
+        }
+        are_counted(&scene, 3, 0);
+        scene.ends_clean();
+    }
+}
+
+/// It is no header there, but the beginning of a request, and a wrong one.
+#[test]
+fn nobody_else_may_announce() {
+    for version in [V1, V2, Any] {
+        let scene = scene(version, |_| {});
+        for header in [LINE, UNKNOWN, &v2(PROXY, TCP4, &[&IPV4]), &v2(LOCAL, UNSPEC, &[])] {
+            let mut client = scene.client();
+            client.send([header, get("").as_bytes()].concat());
+            is_refused(&scene, client, 400, header);
+        }
+        are_counted(&scene, 4, 0);
+        assert_eq!(scene.client().ask(get("X-Forwarded-For: 10.9.8.7\r\n")).status, 200);
+        assert_eq!(forwarded_for(&scene), "127.0.0.1");
+        scene.ends_clean();
+    }
+}
+
+/// Once per connection: further on it is a request, and a wrong one.
+#[test]
+fn a_client_cannot_be_announced_twice() {
+    let scene = scene(Any, |_| {});
+    for second in [LINE, &v2(PROXY, TCP4, &[&IPV4])] {
+        for between in ["", &get("")] {
+            let mut balancer = load_balancer(&scene);
+            balancer.send([LINE, between.as_bytes(), second].concat());
+            if !between.is_empty() {
+                assert_eq!(balancer.response().status, 200);
+            }
+            assert_eq!(balancer.response().status, 400);
+            assert_eq!(balancer.read_to_end(), End::Closed);
+        }
+    }
+    are_counted(&scene, 4, 0);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_header_that_does_not_come_is_not_waited_for() {
+    let scene = scene(Any, |config| config.timeouts.head = ms(200));
+    let binary = v2(PROXY, TCP4, &[&IPV4]);
+    for begun in [b"".as_slice(), b"P", &LINE[..20], &LINE[..LINE.len() - 1], &binary[..13]] {
+        let mut balancer = load_balancer(&scene);
+        balancer.send(begun);
+        is_refused(&scene, balancer, 408, begun);
+    }
+    // Nor while it trickles in.
+    let mut balancer = load_balancer(&scene);
+    let mut sender = balancer.sender();
+    let trickle = std::thread::spawn(move || {
+        for byte in v2(PROXY, TCP4, &[&IPV4, &[0; 4000]]) {
+            if sender.write_all(&[byte]).is_err() {
+                return;
+            }
+            // The pace of the attack, not a wait for anything.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    assert_eq!(balancer.response().status, 408);
+    balancer.hang_up();
+    trickle.join().unwrap();
+    are_counted(&scene, 0, 6);
+    scene.ends_clean();
+}
+
+/// With the header the wait for a request begins, which is another one.
+#[test]
+fn a_connection_without_a_request_behind_the_header() {
+    let scene = scene(Any, |config| {
+        config.timeouts.head = ms(100);
+        config.timeouts.idle = ms(400);
+    });
+    let mut balancer = load_balancer(&scene);
+    balancer.send(LINE);
+    assert_eq!(balancer.read_to_end(), End::Closed);
+    assert!(balancer.buffer.is_empty(), "an idle connection just closes");
+    are_counted(&scene, 0, 0);
+    drop(balancer);
+    scene.ends_clean();
+}
+
+#[test]
+fn a_load_balancer_that_leaves_within_the_header() {
+    let scene = scene(Any, |_| {});
+    let binary = v2(PROXY, TCP4, &[&IPV4]);
+    for begun in [b"".as_slice(), b"P", LINE, &LINE[..20], &binary[..13], &binary] {
+        for reset in [false, true] {
+            let mut balancer = load_balancer(&scene);
+            balancer.send(begun);
+            if reset { balancer.reset() } else { drop(balancer) }
+        }
+    }
+    assert_eq!(scene.mesh.stats().gateway.responses_4xx, 0);
+    scene.ends_clean();
+}
+
+/// Limits for each client are for those announced: all come from one load balancer.
+#[test]
+fn announced_clients_have_a_limit_each() {
+    let scene = scene(Any, |config| config.limits.connections_per_client = Some(1));
+    let mut first = load_balancer(&scene);
+    assert_eq!(first.ask([LINE, get("").as_bytes()].concat()).status, 200);
+    let mut again = load_balancer(&scene);
+    assert_eq!(again.ask([LINE, get("").as_bytes()].concat()).status, 503);
+    assert_eq!(scene.mesh.stats().gateway.limits.connections_per_client, 1);
+    let mut second = load_balancer(&scene);
+    assert_eq!(second.ask([LINE_IPV6, get("").as_bytes()].concat()).status, 200);
+    drop((first, again, second));
+    scene.mesh.wait_idle();
+    scene.ends_clean();
+}
