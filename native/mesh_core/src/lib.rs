@@ -39,6 +39,9 @@ mod table;
 mod timer;
 mod tunnel;
 mod upstream;
+mod wall;
+#[cfg(test)]
+mod wall_tests;
 mod worker;
 
 pub use config::Config;

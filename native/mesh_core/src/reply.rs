@@ -1,12 +1,12 @@
 //! The gateway's own responses: short, in the form the client asked for, saying which and why.
 
 use std::borrow::Cow;
-use std::time::SystemTime;
 
 use serde::Serialize;
 
 use crate::error::Answer;
 use crate::ids::RequestId;
+use crate::wall;
 
 /// The form a client would rather read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub fn write(
         answer.status,
         answer.reason,
         body.len(),
-        httpdate::fmt_http_date(SystemTime::now()),
+        wall::http_date(),
     );
     out.extend_from_slice(head.as_bytes());
     if *request_id != RequestId::None {

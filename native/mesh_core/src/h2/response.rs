@@ -1,8 +1,6 @@
 //! Responses for HTTP/2: an endpoint's head without what HTTP/1.1 alone needs, and the gateway's
 //! own answers.
 
-use std::time::SystemTime;
-
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -11,6 +9,7 @@ use crate::http1::chunked::Decoder;
 use crate::http1::response::{ResponseHead, Timing};
 use crate::ids::RequestId;
 use crate::reply::{self, Prefer};
+use crate::wall;
 
 /// The head as the client gets it, whatever frames its body.
 pub fn head(head: &ResponseHead<'_, '_>, timing: Option<Timing>) -> Result<Response<()>, Error> {
@@ -78,6 +77,5 @@ fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
 }
 
 fn now() -> HeaderValue {
-    let text = httpdate::fmt_http_date(SystemTime::now());
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    HeaderValue::try_from(wall::http_date()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

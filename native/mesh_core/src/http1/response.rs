@@ -1,8 +1,6 @@
 //! Response heads from endpoints: parsed as strictly as requests, since an endpoint that is wrong
 //! about its framing would put the next answer on the wrong request.
 
-use std::time::SystemTime;
-
 use httparse::{Header, ParserConfig};
 
 use super::fields::{self, Field};
@@ -10,6 +8,7 @@ use super::head::{self, MAX_FIELDS, Storage, offset_in};
 use super::request::Method;
 use crate::digits;
 use crate::error::Error;
+use crate::wall;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
@@ -234,7 +233,7 @@ impl ResponseHead<'_, '_> {
             // RFC 9110 section 6.6.1: whoever has a clock adds the date that is missing.
             if !self.has_date {
                 out.extend_from_slice(b"Date: ");
-                let now = httpdate::fmt_http_date(SystemTime::now());
+                let now = wall::http_date();
                 out.extend_from_slice(now.as_bytes());
                 out.extend_from_slice(b"\r\n");
             }

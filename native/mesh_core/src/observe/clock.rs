@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::wall;
+
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -23,13 +25,13 @@ pub enum Style {
 
 impl Clock {
     pub fn new(style: Style) -> Clock {
-        let now = (Instant::now(), SystemTime::now());
+        let now = (Instant::now(), wall::now());
         Clock { now, second: u64::MAX, text: String::new(), style }
     }
 
     /// Sets it anew: the calendar's clock may have been put right.
     pub fn begin(&mut self) {
-        self.now = (Instant::now(), SystemTime::now());
+        self.now = (Instant::now(), wall::now());
     }
 
     /// The text of the second, and the milliseconds in it, with the point before them.
