@@ -57,11 +57,63 @@ defmodule ExServiceMeshRouter.ShutdownTest do
     end
   end
 
-  defp start_node(endpoint_port) do
+  # The same, with a web application that takes its time, to start for ever or to stop for a moment.
+  @boot """
+  Logger.configure(level: :error)
+  [slow] = System.argv()
+  Application.put_env(:ex_service_mesh_router, :server, true)
+  Application.put_env(:ex_service_mesh_router, :port, 0)
+  {:ok, _} = Application.ensure_all_started(:ex_service_mesh_router)
+
+  defmodule Endpoint do
+    use GenServer
+    def start_link(slow), do: GenServer.start_link(__MODULE__, slow)
+
+    def init(slow) do
+      Process.flag(:trap_exit, true)
+      IO.puts("ready 0 \#{System.pid()}")
+      if slow == "start", do: Process.sleep(:infinity)
+      {:ok, slow}
+    end
+
+    # Longer than the gateway leaves a starting system in peace.
+    def terminate(_reason, _slow), do: Process.sleep(1_000)
+  end
+
+  defmodule Web do
+    use Application
+    def start(_type, slow), do: Supervisor.start_link([{Endpoint, slow}], strategy: :one_for_one)
+  end
+
+  keys = [vsn: '1', modules: [], registered: [], applications: [], mod: {Web, slow}]
+  :ok = :application.load({:application, :web, keys})
+  :ok = :application.start(:web)
+  Process.sleep(:infinity)
+  """
+
+  for {moment, slow} <- ["are starting": "start", "have just started": "stop"] do
+    test "a SIGTERM while the applications #{moment} stops the node, without a word" do
+      {node, _port, pid} = start_node(@boot, unquote(slow))
+      end_node(:sigterm, node, pid)
+      assert read_node(node, "") == {0, ""}
+    end
+  end
+
+  defp read_node(node, read) do
+    receive do
+      {^node, {:data, data}} -> read_node(node, read <> data)
+      {^node, {:exit_status, status}} -> {status, read}
+    after
+      20_000 -> flunk("the node runs on, and said: #{read}")
+    end
+  end
+
+  defp start_node(script \\ @script, argument) do
     paths = Enum.flat_map(:code.get_path(), &["-pa", to_string(&1)])
-    arguments = paths ++ ["-e", @script, "--", "#{endpoint_port}"]
+    arguments = paths ++ ["-e", script, "--", "#{argument}"]
     elixir = System.find_executable("elixir")
-    node = Port.open({:spawn_executable, elixir}, [:binary, :exit_status, args: arguments])
+    options = [:binary, :exit_status, :stderr_to_stdout, args: arguments]
+    node = Port.open({:spawn_executable, elixir}, options)
     assert_receive {^node, {:data, "ready " <> rest}}, 30_000
     [port, pid] = rest |> String.trim() |> String.split(" ")
     {node, String.to_integer(port), pid}

@@ -29,38 +29,38 @@ defmodule ExServiceMeshRouter.Shutdown do
     Process.flag(:trap_exit, true)
     drain = fn -> Gateway.drain(config.name) end
     :ok = SignalHandler.add(drain)
-    {:ok, %{drain: drain, pause: @rest, running: nil}, {:continue, :look}}
+
+    # In a process of its own: whoever asks the application controller while the node stops gets no
+    # answer, and the controller waits for this one to end.
+    {:ok, spawn_link(fn -> look(drain, @rest, nil) end)}
   end
 
   @impl true
-  def handle_continue(:look, state), do: {:noreply, look(state)}
+  def handle_info({:EXIT, looking, reason}, looking), do: {:stop, reason, looking}
+  def handle_info(_other, looking), do: {:noreply, looking}
 
-  @impl true
-  def handle_info(:look, state), do: {:noreply, look(state)}
-  def handle_info(_other, state), do: {:noreply, state}
-
-  defp look(state) do
+  defp look(drain, pause, before) do
     running = LastApplication.running()
 
     pause =
       cond do
         LastApplication.last?(running) ->
-          min(state.pause * 2, @longest_pause)
+          min(pause * 2, @longest_pause)
 
-        running == state.running ->
-          LastApplication.start(state.drain)
+        running == before ->
+          LastApplication.start(drain)
           @rest
 
         true ->
           @rest
       end
 
-    Process.send_after(self(), :look, pause)
-    %{state | pause: pause, running: running}
+    Process.sleep(pause)
+    look(drain, pause, running)
   end
 
   @impl true
-  def terminate(_reason, _state) do
+  def terminate(_reason, _looking) do
     SignalHandler.remove()
     LastApplication.forget()
   end

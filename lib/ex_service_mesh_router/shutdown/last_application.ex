@@ -8,7 +8,7 @@ defmodule ExServiceMeshRouter.Shutdown.LastApplication do
   @name :ex_service_mesh_router_drain
 
   @doc "The applications that run, the one that started last first."
-  def running, do: for({name, _, _} <- :application.which_applications(), do: name)
+  def running, do: for({name, _, _} <- :application.which_applications(:infinity), do: name)
 
   @doc "Whether none of them was started after it."
   def last?(running), do: match?([@name | _], running)
