@@ -146,7 +146,8 @@ defmodule ExServiceMeshRouter do
     * `:services` - by the name of the service: requests by method (`:methods`) and responses by
       status class, requests in flight, bytes of bodies, tunnels, connections to the endpoint,
       failures by side (`:upstream_errors`, ...) and by kind (`:errors`), and `:latency`
-    * `:total` - the same over all services, those included that are gone
+    * `:total` - the same over all services, those included that are gone; with what `:gateway`
+      has answered itself, these are all requests
     * `:latency_buckets` - upper ends of the `:buckets` of every histogram
 
   In `:latency` are three histograms: `:total` from the request head to the end of the response,
@@ -154,6 +155,14 @@ defmodule ExServiceMeshRouter do
   Each has `:count`, `:sum`, `:max`, `:p50`, `:p90`, `:p99`, `:p999`, and `:buckets`, which count up
   to each of `:latency_buckets`. Times are in nanoseconds. Quantiles are read from fine buckets and
   are off by at most 1/16 of themselves (and never more than 128 ns below 2 µs); the others are exact.
+
+  What the index answers (the page, its stream, `mix mesh.top`) is no service's, and counts with
+  `requests_unrouted` of `:gateway`, as it would without an index. Only `:max` and the quantiles of
+  `:total` have the index in them, where it is on.
+
+  A client that went away before its response was through is `client_gone` of `:errors`, on the side
+  `:downstream_errors`. It has to be seen to go: one that has only closed its sending side may still
+  be reading, and is answered.
 
   Sizes are in bytes. What ends in `_open`, and `:in_flight`, goes up and down; all else only up.
   Counting costs next to nothing and is always on. Where no gateway runs, the maps are empty.

@@ -106,6 +106,31 @@ defmodule ExServiceMeshRouter.IndexLiveTest do
     assert until(socket, "0\r\n\r\n", "") =~ "retry: 30000"
   end
 
+  test "who looks at the index is in no sum over the services" do
+    gateway = start_gateway(index: true, services: %{"a.localhost" => start_server("a")})
+    for _ <- 1..3, do: assert({200, _} = get(gateway, "a.localhost"))
+    for _ <- 1..2, do: page(gateway, "text/html")
+    assert {404, _} = get(gateway, "nobody.localhost")
+    _stream = open_stream(gateway)
+
+    # What had its end seen by the client may not be counted yet.
+    eventually({3, 4}, fn ->
+      %{services: services, total: total, gateway: own} = ExServiceMeshRouter.stats(gateway)
+      assert %{"a.localhost" => service} = services
+      assert map_size(services) == 1
+      assert total.requests == service.requests
+      assert total.in_flight == service.in_flight
+      assert total.methods == service.methods
+      assert total.response_body_bytes == service.response_body_bytes
+
+      for {kind, histogram} <- service.latency,
+          key <- [:count, :sum, :buckets],
+          do: assert(total.latency[kind][key] == histogram[key])
+
+      {service.latency.total.count, own.requests_unrouted}
+    end)
+  end
+
   describe "a sample" do
     defp counters(buckets, requests, failed \\ 0) do
       %{

@@ -42,12 +42,25 @@ defmodule ExServiceMeshRouter.Index do
   @doc "Takes the index out of the counters of services: what came to it had no service."
   def hide_stats(stats) do
     case pop_in(stats, [:services, @service]) do
-      {%{requests: requests}, %{gateway: %{requests_unrouted: _}} = stats} ->
-        update_in(stats.gateway.requests_unrouted, &(&1 + requests))
-
-      {_none, stats} ->
+      {nil, stats} ->
         stats
+
+      {index, stats} ->
+        stats = update_in(stats.gateway.requests_unrouted, &(&1 + index.requests))
+        %{stats | total: without(stats.total, index)}
     end
+  end
+
+  # What cannot be taken out of a sum once it is in there.
+  @kept [:max, :p50, :p90, :p99, :p999]
+
+  defp without(total, index) do
+    Map.new(total, fn
+      {key, value} when key in @kept -> {key, value}
+      {key, value} when is_map(value) -> {key, without(value, index[key])}
+      {key, value} when is_list(value) -> {key, Enum.zip_with(value, index[key], &-/2)}
+      {key, value} -> {key, value - index[key]}
+    end)
   end
 
   def start_link(config), do: Supervisor.start_link(__MODULE__, config)
