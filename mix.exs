@@ -62,6 +62,7 @@ defmodule ExServiceMeshRouter.MixProject do
         "guides/tenants.md",
         "guides/websockets-and-liveview.md",
         "guides/deployment.md",
+        "guides/observability.md",
         "guides/migrating.md",
         "guides/troubleshooting.md",
         "ARCHITECTURE.md",
