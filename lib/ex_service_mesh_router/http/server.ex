@@ -38,10 +38,9 @@ defmodule ExServiceMeshRouter.Http.Server do
     end
   end
 
+  # What a predecessor that was killed has left behind is in the way.
   defp listen({:local, path}) do
-    # What a predecessor that was killed has left behind is in the way.
-    with :ok <- SocketDir.vacate(path),
-         do: :gen_tcp.listen(0, [{:ifaddr, {:local, path}} | options()])
+    SocketDir.listen(path, fn -> :gen_tcp.listen(0, [{:ifaddr, {:local, path}} | options()]) end)
   end
 
   defp listen({ip, port}),

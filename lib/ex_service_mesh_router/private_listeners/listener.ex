@@ -86,12 +86,10 @@ defmodule ExServiceMeshRouter.PrivateListeners.Listener do
 
   @doc false
   # A server that has ended has left its socket behind, which would be an address in use.
-  def start_link(where, {module, function, arguments}) do
-    with :ok <- vacate(where), do: apply(module, function, arguments)
-  end
+  def start_link({:unix, path}, {module, function, arguments}),
+    do: SocketDir.listen(path, fn -> apply(module, function, arguments) end)
 
-  defp vacate({:unix, path}), do: SocketDir.vacate(path)
-  defp vacate(:ask), do: :ok
+  def start_link(:ask, {module, function, arguments}), do: apply(module, function, arguments)
 
   # All that the endpoint's own listener would have got, but for the address.
   defp config(endpoint, application, address) do

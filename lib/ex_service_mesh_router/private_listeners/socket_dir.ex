@@ -27,10 +27,10 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
   defp short(name), do: name |> :erlang.md5() |> Base.encode16(case: :lower) |> binary_part(0, 12)
 
   @doc "The directory of this VM, made when it is first asked for."
-  def directory do
-    # One at a time: endpoints are probed at once.
-    :global.trans({__MODULE__, self()}, fn -> known() || make() end, [node()])
-  end
+  def directory, do: alone(fn -> known() || again() || make() end)
+
+  # One at a time: endpoints are probed at once, and gateways come and go.
+  defp alone(fun), do: :global.trans({__MODULE__, self()}, fun, [node()])
 
   defp known do
     with {path, identity} <- :persistent_term.get(__MODULE__, nil),
@@ -71,18 +71,29 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
          do: :persistent_term.put(__MODULE__, {path, identity(path)})
   end
 
+  # All gateways of the VM have left it, and now one is back. Those that still have its name from before
+  # must find it under that.
+  defp again do
+    with {path, _identity} <- :persistent_term.get(__MODULE__, nil),
+         :ok <- mkdir(path),
+         do: {:ok, path},
+         else: (_ -> nil)
+  end
+
   @doc """
-  Makes a path of `socket/1` free to listen on. `{:error, reason}` if its directory is not ours any
-  more: `socket/1` then has another one.
+  Makes a path of `socket/1` free, and calls the function that listens there; no gateway takes the
+  directory away in between. `{:error, reason}` if the directory is not ours any more: `socket/1` then
+  has another one.
   """
-  def vacate(path) do
+  def listen(path, fun), do: alone(fn -> with :ok <- vacate(path), do: fun.() end)
+
+  defp vacate(path) do
     directory = Path.dirname(path)
 
     if known() == {:ok, directory} do
       File.rm(path)
       :ok
     else
-      # Another gateway of this VM may just have taken leave of it.
       mkdir(directory)
     end
   end
@@ -98,10 +109,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
 
   @doc "Removes the directory of this VM if no socket is in it any more."
   def forget do
-    with {:ok, path} <- known(),
-         :ok <- File.rmdir(path),
-         do: :persistent_term.erase(__MODULE__)
-
+    alone(fn -> with {:ok, path} <- known(), do: File.rmdir(path) end)
     :ok
   end
 
