@@ -130,7 +130,8 @@ defmodule ExServiceMeshRouter.Reporter do
 
   defp notice({:limit, limit, count}, state) do
     level = if limit in @ours, do: :warning, else: :info
-    Logger.log(level, "gateway: limits.#{limit} was reached #{times(count)}")
+    key = if String.contains?(limit, "."), do: limit, else: "limits.#{limit}"
+    Logger.log(level, "gateway: #{key} was reached #{times(count)}")
     Telemetry.execute([:limit, :reached], %{count: count}, %{gateway: state.name, limit: limit})
   end
 

@@ -44,7 +44,8 @@ defmodule ExServiceMeshRouter.Telemetry do
     },
     %{
       event: [:ex_service_mesh_router, :limit, :reached],
-      when: "A limit of the configuration was reached, `count` times within a second.",
+      when:
+        "A limit of the configuration was reached, `count` times within a second: the name of a key of `limits`, or `timeouts.head` or `timeouts.idle`.",
       measurements: [:count],
       metadata: [:gateway, :limit]
     },

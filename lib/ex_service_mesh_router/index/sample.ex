@@ -16,6 +16,7 @@ defmodule ExServiceMeshRouter.Index.Sample do
     body_too_long: "a request body was too long",
     head_timeout: "a request head did not arrive in time",
     body_timeout: "a request body stopped arriving",
+    reader_timeout: "a client stopped reading its answer",
     not_implemented: "a request wanted what the gateway does not do",
     request_loop: "the upstream leads back to the gateway",
     version: "a request had an unknown version of HTTP",

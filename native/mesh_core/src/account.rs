@@ -11,6 +11,7 @@ use crate::http1::request::{Method, RequestHead};
 use crate::ids::RequestId;
 use crate::observe::{Draft, Fields, Notice, Record, Wanted};
 use crate::peer::Peer;
+use crate::stats::Counter;
 use crate::upstream::LocalService;
 use crate::worker::Worker;
 
@@ -149,12 +150,21 @@ impl Worker {
         self.refusal(error);
     }
 
-    /// Counts the limit that an error speaks of, if it does.
+    /// Counts and tells the limit that an error speaks of, if it does. Timeouts are counted as the
+    /// errors that they are, and told like limits.
     pub fn limit(&self, error: &Error) {
         if let Some((counter, name)) = self.counters.limits.of(error) {
-            counter.add(1);
+            self.reached(counter, name);
+        }
+        if let Some(name) = error.patience() {
             self.shared.observer.notice(Notice::Limit, || name.into());
         }
+    }
+
+    /// A limit has been reached, by its name in `limits`.
+    pub fn reached(&self, limit: &Counter, name: &'static str) {
+        limit.add(1);
+        self.shared.observer.notice(Notice::Limit, || name.into());
     }
 }
 

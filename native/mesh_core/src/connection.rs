@@ -314,7 +314,8 @@ impl Connection {
         self.taken += 1;
         if limits.requests_per_connection.is_some_and(|most| self.taken >= most) {
             info.keep_alive = false;
-            self.worker.counters.limits.requests_per_connection.add(1);
+            let limit = &self.worker.counters.limits.requests_per_connection;
+            self.worker.reached(limit, "requests_per_connection");
         }
         if shared.config.request_id {
             self.request_id = match request.request_id() {

@@ -26,6 +26,8 @@ pub enum Error {
     HeadTimeout,
     /// The body stopped arriving.
     BodyTimeout,
+    /// The client stopped taking the response.
+    ReaderTimeout,
     NotImplemented(&'static str),
     /// It has come through this gateway before, and before that.
     Loop,
@@ -45,7 +47,7 @@ pub enum Error {
     /// The endpoint closed or reset the connection before its response was complete.
     UpstreamClosed,
     BadResponse(&'static str),
-    /// The client closed or reset the connection, or stopped reading: nobody is left to answer.
+    /// The client closed or reset the connection: nobody is left to answer.
     ClientGone,
 }
 
@@ -83,6 +85,15 @@ impl Error {
             | Error::TooManyConnections
             | Error::OutOfSockets(_) => Side::Gateway,
             _ => Side::Downstream,
+        }
+    }
+
+    /// The key of the configuration that a client has been too slow for.
+    pub fn patience(&self) -> Option<&'static str> {
+        match self {
+            Error::HeadTimeout => Some("timeouts.head"),
+            Error::BodyTimeout | Error::ReaderTimeout => Some("timeouts.idle"),
+            _ => None,
         }
     }
 
@@ -156,7 +167,7 @@ impl Error {
             Error::BadResponse(_) => {
                 (502, "Bad Gateway", "the service gave a response that is not valid HTTP".into())
             }
-            Error::ClientGone => return None,
+            Error::ReaderTimeout | Error::ClientGone => return None,
         };
         let retry_after = (status == 503).then_some(1);
         Some(Answer { status, reason, why, retry_after })

@@ -322,7 +322,7 @@ impl State {
         let mut next: Option<(Instant, Error)> = None;
         let waits = [
             (self.up.deadline(), Error::BodyTimeout),
-            (self.down.deadline(), Error::ClientGone),
+            (self.down.deadline(), Error::ReaderTimeout),
             (self.response_deadline.get(), Error::ResponseTimeout),
         ];
         for (at, error) in waits {

@@ -276,8 +276,7 @@ impl HeldRequest {
         let held = &worker.shared.held_requests;
         if held.fetch_add(1, Ordering::Relaxed) >= worker.shared.config.limits.held_requests {
             held.fetch_sub(1, Ordering::Relaxed);
-            worker.counters.limits.held_requests.add(1);
-            worker.shared.observer.notice(Notice::Limit, || "held_requests".into());
+            worker.reached(&worker.counters.limits.held_requests, "held_requests");
             return None;
         }
         Some(HeldRequest(Rc::clone(worker)))

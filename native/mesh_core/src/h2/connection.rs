@@ -173,7 +173,9 @@ impl Driver {
         }
         self.taken += 1;
         if most.is_some_and(|most| self.taken >= most) {
-            self.session.worker.counters.limits.requests_per_connection.add(1);
+            let worker = &self.session.worker;
+            let limit = &worker.counters.limits.requests_per_connection;
+            worker.reached(limit, "requests_per_connection");
             self.close();
         }
         let running = Running::new(&self.session);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use ::h2::ext::Protocol;
 use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method as Name, header};
 use tokio::time::Instant;
 
@@ -44,6 +45,22 @@ struct Gathered<'p> {
     received: Received<'p>,
 }
 
+/// The size of the field section (RFC 9113 section 6.5.2).
+fn list_size(parts: &Parts) -> usize {
+    const OVERHEAD: usize = 32;
+    let uri = &parts.uri;
+    let pseudo = [
+        (":method", Some(parts.method.as_str())),
+        (":scheme", uri.scheme_str()),
+        (":authority", uri.authority().map(Authority::as_str)),
+        (":path", uri.path_and_query().map(PathAndQuery::as_str)),
+        (":protocol", parts.extensions.get::<Protocol>().map(Protocol::as_str)),
+    ];
+    let pseudo = pseudo.iter().filter_map(|(name, value)| Some(name.len() + value.as_ref()?.len()));
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    pseudo.chain(fields).map(|size| size + OVERHEAD).sum()
+}
+
 /// Checks a request and finds its service. `ended`: it has no body.
 pub fn accept(
     session: &Session,
@@ -54,6 +71,9 @@ pub fn accept(
 ) -> Result<Accepted, Error> {
     let worker = &session.worker;
     let limits = &worker.shared.config.limits;
+    if list_size(parts) > limits.head_bytes {
+        return Err(Error::HeadTooLong);
+    }
     if parts.headers.len() > limits.header_count {
         return Err(Error::TooManyFields);
     }

@@ -95,12 +95,10 @@ async fn exchange(
     };
     counters.error(&error);
     session.worker.limit(&error);
-    session.judge(!matches!(error, Error::ClientGone));
+    let left = matches!(error, Error::ClientGone | Error::ReaderTimeout);
+    session.judge(!left);
     if started {
-        client.reset(match error {
-            Error::ClientGone => Reason::CANCEL,
-            _ => Reason::INTERNAL_ERROR,
-        });
+        client.reset(if left { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
     } else {
         let (status, sent) = manner.answer(client, &error);
         counters.answered(status, sent);

@@ -7,7 +7,7 @@ const MOST: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A limit of the configuration, by its name.
+    /// A limit of the configuration, by its name in `limits`, or `timeouts.` and its name there.
     Limit,
     /// The first failure to connect to a service after it had been reached.
     UpstreamDown,

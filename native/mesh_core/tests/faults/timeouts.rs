@@ -127,8 +127,10 @@ fn a_reader_that_stands_still() {
     scene.endpoint.script(script);
     let mut client = Client::connect_small(scene.mesh.address());
     client.send(get("")).read_until(b"xxxx").unwrap();
-    // It is given up on without having to do anything.
+    // It is given up on without having to do anything, and that it has not just left is counted.
     scene.mesh.wait_idle();
+    let errors = scene.mesh.service_stats().errors;
+    assert_eq!((errors.reader_timeout, errors.client_gone), (1, 0));
     scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
     drop(client);
     scene.ends_clean();
@@ -151,6 +153,7 @@ fn a_reader_that_trickles() {
         assert!(Instant::now() < until, "a reader may trickle for ever");
         std::thread::sleep(Duration::from_millis(10));
     }
+    assert_eq!(scene.mesh.service_stats().errors.reader_timeout, 1);
     drop(client);
     scene.ends_clean();
 }

@@ -133,14 +133,28 @@ fn heads_are_limited() {
     let mesh = Mesh::to(config, &endpoint.address);
     run(async {
         let mut peer = Peer::connect(mesh.address()).await;
-        let long = "x".repeat(4096);
-        let asked = request(Method::GET, "a.test", "/", &[("x-long", &long)]);
-        assert_eq!(peer.ask(asked).await.status, 431);
+        // Sizes count as in section 6.5.2, with the pseudo-header fields: the names and 32 for each.
+        let others = GET.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>();
+        let fits = "x".repeat(4096 - others - "x-long".len() - 32);
+        let long = |more: &str| {
+            let value = format!("{fits}{more}");
+            request(Method::GET, "a.test", "/", &[("x-long", &value)])
+        };
+        assert_eq!(peer.ask(long("")).await.status, 200);
+        let refused = peer.ask(long("x")).await;
+        assert_eq!(refused.status, 431);
+        assert!(refused.headers.contains_key("x-request-id") && !refused.body.is_empty());
+        // h2 refuses this one by itself.
+        assert_eq!(peer.ask(long(&"x".repeat(8192))).await.status, 431);
         let many: Vec<_> = (0..21).map(|_| ("x-many", "1")).collect();
         assert_eq!(peer.ask(request(Method::GET, "a.test", "/", &many)).await.status, 431);
         assert_eq!(peer.get("/").await.status, 200);
     });
-    assert_eq!(endpoint.requests().len(), 1);
+    assert_eq!(endpoint.requests().len(), 2);
+    mesh.eventually("what the gateway refused is counted", |stats| {
+        let (gateway, limits) = (&stats.gateway, &stats.gateway.limits);
+        (limits.head_bytes, limits.header_count, gateway.responses_4xx) == (1, 1, 2)
+    });
 }
 
 /// RFC 9110 section 15.6.3 and 15.6.5: what the endpoint does wrong is not the client's fault.
