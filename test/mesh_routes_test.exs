@@ -65,7 +65,8 @@ defmodule ExServiceMeshRouter.MeshRoutesTest do
     )
 
     assert run() =~
-             "No gateway answers on port #{options[:port]}. What its configuration comes to:"
+             "No gateway answers on port #{options[:port]}, or only one without an index. What its " <>
+               "configuration comes to:"
 
     assert run() =~ ~r/^HOST +SERVICE +UPSTREAM +STATE$/m
 

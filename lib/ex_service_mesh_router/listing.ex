@@ -156,7 +156,8 @@ defmodule ExServiceMeshRouter.Listing do
       "No gateway answers on port #{port}, and the configuration names no endpoint and no service."
 
   defp headline(%{port: port}),
-    do: "No gateway answers on port #{port}. What its configuration comes to:"
+    do:
+      "No gateway answers on port #{port}, or only one without an index. What its configuration comes to:"
 
   defp state(%{state: nil}), do: "configured"
   defp state(%{state: state, since: since}), do: "#{words(state)} since #{clock(since)}"
