@@ -68,7 +68,9 @@ fn settings(limits: &Limits) -> ::h2::server::Builder {
         .max_send_buffer_size(SEND_BUFFER)
         // Bounds the head as it is after decompression, and with it the number of CONTINUATION
         // frames (RFC 9113 section 10.5.1). Not to the limit itself: what h2 refuses nobody hears of.
-        .max_header_list_size(u32::try_from(limits.head_bytes.saturating_mul(2)).unwrap_or(u32::MAX))
+        .max_header_list_size(
+            u32::try_from(limits.head_bytes.saturating_mul(2)).unwrap_or(u32::MAX),
+        )
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MAX_ERRORS))
         .enable_connect_protocol();
