@@ -153,6 +153,28 @@ fn a_body_that_goes_wrong_later_is_seen_by_the_client() {
     scene.ends_clean();
 }
 
+/// Half an interim response is on its way to a client that does not read: whatever came behind it
+/// would be taken for the rest of its fields.
+#[test]
+fn an_interim_response_is_not_broken_off_by_another() {
+    let scene = Scene::new(|config| {
+        config.timeouts.response = ms(300);
+        config.limits.head_bytes = 10_000_000;
+    });
+    // More than the sockets on the way take.
+    let long = format!("HTTP/1.1 103 Hints\r\nX: {}\r\n\r\n", "x".repeat(9_000_000));
+    scene.endpoint.script(vec![Do::Body, send(&long), Do::Gate("never")]);
+    let mut client = Client::connect_small(scene.mesh.address());
+    client.send(get(""));
+    scene.mesh.eventually("it is given up", |s| s.services["a.test"].errors.response_timeout == 1);
+    assert_eq!(client.read_to_end(), End::Reset);
+    let ours = b"HTTP/1.1 504";
+    assert!(!client.buffer.windows(ours.len()).any(|w| w == ours));
+    drop(client);
+    scene.endpoint.open_gate("never");
+    scene.ends_clean();
+}
+
 #[test]
 fn one_that_resets_as_it_accepts_costs_a_502() {
     let scene = Scene::new(|_| {});
