@@ -111,6 +111,7 @@ def beam(work, port, upstream, options):
     """The gateway as users run it: on a dirty scheduler of a BEAM, one worker."""
     code = ROOT / "bench/gateway.exs"
     env = {"BENCH_PORT": str(port), "BENCH_UPSTREAM": upstream, "MIX_ENV": "prod"}
+    env["BENCH_OPTIONS"] = options.get("config", "[]").format(work=work)
     # The schedulers must not spin on the core that the worker is measured on.
     env["ERL_FLAGS"] = "+sbwt none +sbwtdcpu none +sbwtdio none"
     return ["elixir", "-pa", ROOT / "_build/prod/lib/ex_service_mesh_router/ebin", code], env

@@ -55,7 +55,8 @@ def load(port, scenario, pids, seconds, more=()):
 def contestants(scenario, names):
     """Label -> proxy and its options."""
     if scenario.variants:
-        return {label: ("mesh", options) for label, options in scenario.variants.items()}
+        named = scenario.variants.items()
+        return {label: (options.get("in", "mesh"), options) for label, options in named}
     options = {"buffer": 256 * 1024} if scenario.unit == "MiB" else {}
     return {name: (name, options) for name in names if name in scenario.proxies}
 

@@ -11,7 +11,7 @@ class Scenario:
         self.load = load
         self.upstream = upstream
         self.proxies = proxies
-        # The gateway against itself: label -> options of the gateway.
+        # The gateway against itself: label -> its options, and where it runs (`in`), if not alone.
         self.variants = variants
         self.unit = unit
 
@@ -19,6 +19,10 @@ class Scenario:
 def closed(connections, *more):
     return ["closed", "--connections", connections, *more]
 
+
+# Everything that can be switched on but a sample, which is chosen, and the log.
+SEEING = "request_id: true, trace: :start, server_timing: true, metrics: [port: 0]"
+LOG = 'access_log: [format: :combined, to: "{work}/access.log"]'
 
 SCENARIOS = [
     Scenario("keepalive-64", "1 KiB answers, 64 connections, keep-alive", closed(64)),
@@ -42,6 +46,17 @@ SCENARIOS = [
         variants={
             "mesh, no swaps": {"routes": 1000},
             "mesh, 10 swaps/s": {"routes": 1000, "swaps": 10},
+        },
+    ),
+    Scenario(
+        "observed",
+        "What seeing costs, in a BEAM: 1 KiB answers, 64 connections",
+        closed(64),
+        variants={
+            "all on": {"in": "beam", "config": f"[{SEEING}, telemetry: [sample: 1.0]]"},
+            "all on, access log": {"in": "beam", "config": f"[{SEEING}, telemetry: [sample: 0.01], {LOG}]"},
+            "a sample of 1 %": {"in": "beam", "config": f"[{SEEING}, telemetry: [sample: 0.01]]"},
+            "all off": {"in": "beam", "config": "[request_id: false]"},
         },
     ),
     Scenario(

@@ -61,10 +61,12 @@ pub fn run(args: &Args) -> io::Result<()> {
 fn request(args: &Args, tunnels: bool) -> Vec<u8> {
     let host = args.text("host", "bench.local");
     let upload: usize = args.number("upload", 0);
-    let path: usize = args.number("answer", 1024);
+    // Of the stand-in endpoint, which answers with as many bytes.
+    let answer = format!("/{}", args.number("answer", 1024usize));
+    let path = args.text("path", &answer);
     let method = if upload > 0 { "POST" } else { "GET" };
     let mut head = format!(
-        "{method} /{path} HTTP/1.1\r\nHost: {host}\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\n\
          User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
          Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
          Accept-Language: en-US,en;q=0.5\r\n\
