@@ -69,7 +69,7 @@ impl<'a> Head<'a> {
     pub fn of(request: &'a RequestHead<'_, '_>) -> Head<'a> {
         Head {
             method: request.method().as_bytes(),
-            host: request.host.as_ref().map_or(b"", |host| host.as_str().as_bytes()),
+            host: request.host.as_ref().map_or(b"", |host| host.as_bytes()),
             path: request.path(),
             user_agent: request.first("user-agent"),
             referer: request.first("referer"),

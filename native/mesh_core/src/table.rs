@@ -119,7 +119,8 @@ type Entry = (Box<str>, Arc<Service>);
 
 #[derive(Default)]
 pub struct Table {
-    hosts: HashMap<Box<str>, Arc<Service>>,
+    /// Keyed by bytes, so that a lookup need not prove again that they are text.
+    hosts: HashMap<Box<[u8]>, Arc<Service>>,
     services: HashMap<String, Arc<Service>>,
     default: Option<Entry>,
 }
@@ -185,7 +186,7 @@ impl Table {
             host: host.to_string(),
             why,
         })?;
-        let before = self.hosts.insert(key.as_str().into(), Arc::clone(service));
+        let before = self.hosts.insert(key.as_bytes().into(), Arc::clone(service));
         match before {
             Some(first) if first.name != service.name => Err(RouteError::Conflict {
                 host: key.as_str().to_string(),
@@ -216,7 +217,8 @@ impl Table {
 
     /// Exact first, then the longest suffix, then the default.
     pub fn lookup(&self, host: &Host) -> Option<&Arc<Service>> {
-        self.find(host).or_else(|| self.default()).map(|(_, service)| service)
+        let default = || self.default().map(|(_, service)| service);
+        self.find(host).map(|(_, service)| service).or_else(default)
     }
 
     /// What answers requests that name no host at all (HTTP/1.0 only), and the host to name instead.
@@ -225,9 +227,9 @@ impl Table {
     }
 
     pub fn resolve(&self, host: &Host) -> Option<Resolved> {
-        let found = self.find(host).map(|(key, service)| {
-            let rule = if key.len() == host.as_str().len() { Rule::Exact } else { Rule::Suffix };
-            (rule, key, service)
+        let found = self.find(host).map(|(start, service)| {
+            let rule = if start == 0 { Rule::Exact } else { Rule::Suffix };
+            (rule, &host.as_str()[start..], service)
         });
         let default = self.default().map(|(key, service)| (Rule::Default, key, service));
         found.or(default).map(|(rule, key, service)| Resolved {
@@ -237,22 +239,17 @@ impl Table {
         })
     }
 
-    fn find(&self, host: &Host) -> Option<(&str, &Arc<Service>)> {
-        let get = |key: &str| self.hosts.get_key_value(key).map(|(key, service)| (&**key, service));
-        let whole = host.as_str();
-        if let Some(found) = get(whole) {
-            return Some(found);
+    /// Where in the host the entry begins that matches, and its service.
+    fn find(&self, host: &Host) -> Option<(usize, &Arc<Service>)> {
+        let whole = host.as_bytes();
+        if let Some(service) = self.hosts.get(whole) {
+            return Some((0, service));
         }
         if host.is_address() {
             return None;
         }
-        let mut rest = whole;
-        while let Some((_, suffix)) = rest.split_once('.') {
-            if let Some(found) = get(suffix) {
-                return Some(found);
-            }
-            rest = suffix;
-        }
-        None
+        memchr::memchr_iter(b'.', whole)
+            .map(|dot| dot + 1)
+            .find_map(|start| Some((start, self.hosts.get(&whole[start..])?)))
     }
 }

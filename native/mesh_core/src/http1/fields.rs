@@ -148,11 +148,15 @@ pub fn is_token(name: &str) -> bool {
 
 /// `Content-Length = 1*DIGIT` (RFC 9110 section 8.6): digits only, no sign, no list.
 pub fn content_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() {
         return None;
     }
-    // `parse` refuses what does not fit in 64 bits.
-    std::str::from_utf8(value).ok()?.parse().ok()
+    value.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        // What does not fit in 64 bits is no length.
+        let next = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+        (digit < 10).then_some(next)
+    })
 }
 
 #[cfg(test)]
