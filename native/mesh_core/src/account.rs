@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::error::{Error, Side};
 use crate::exchange::{State, Took};
 use crate::http1::request::{Method, RequestHead};
-use crate::ids::RequestId;
+use crate::ids::{self, RequestId};
 use crate::observe::{Draft, Fields, Notice, Record, Wanted};
 use crate::peer::Peer;
 use crate::stats::Counter;
@@ -66,14 +66,16 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub fn of(request: &'a RequestHead<'_, '_>) -> Head<'a> {
+    /// `begun` is the `traceparent` of a trace that begins here.
+    pub fn of(request: &'a RequestHead<'_, '_>, begun: Option<&'a [u8; 55]>) -> Head<'a> {
+        let begun = || begun.and_then(|parent| ids::trace_id(parent));
         Head {
             method: request.method().as_bytes(),
             host: request.host.as_ref().map_or(b"", |host| host.as_bytes()),
             path: request.path(),
             user_agent: request.first("user-agent"),
             referer: request.first("referer"),
-            trace_id: request.trace_id().unwrap_or(b""),
+            trace_id: request.trace_id().or_else(begun).unwrap_or(b""),
         }
     }
 }

@@ -323,7 +323,10 @@ impl Connection {
                 None => RequestId::Made(self.worker.ids.id()),
             };
         }
-        self.draft = self.worker.draft(&self.peer, head_read, || Head::of(&request));
+        let begins_trace = shared.config.start_trace && request.trace_id().is_none();
+        let traceparent = begins_trace.then(|| ids::traceparent(&self.worker.ids));
+        let head = || Head::of(&request, traceparent.as_ref());
+        self.draft = self.worker.draft(&self.peer, head_read, head);
         let refused = |error| Refused { error, info: Some(info) };
         if let (BodyLength::Length(length), Some(most)) = (info.body, limits.body_bytes)
             && length > most
@@ -338,8 +341,6 @@ impl Connection {
             let host = request.host.as_ref().map_or("", |h| h.as_str()).to_string();
             return Err(refused(Error::UnknownService(host)));
         };
-        let starts_trace = shared.config.start_trace && request.trace_id().is_none();
-        let traceparent = starts_trace.then(|| ids::traceparent(&self.worker.ids));
         let forwarding = Forwarding {
             peer: &self.peer,
             listener_port: shared.port,

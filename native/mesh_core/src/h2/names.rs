@@ -20,8 +20,9 @@ pub fn request_id(worker: &Worker, parts: &Parts) -> RequestId {
     }
 }
 
-/// What a record says of a request, checked or not.
-pub fn head(parts: &Parts) -> Head<'_> {
+/// What a record says of a request, checked or not. `begun` is the `traceparent` of a trace that
+/// begins here.
+pub fn head<'a>(parts: &'a Parts, begun: Option<&'a [u8; 55]>) -> Head<'a> {
     let field = |name| parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let trace = single(parts, "traceparent").valid(|parent| ids::trace_id(parent).is_some());
@@ -31,7 +32,7 @@ pub fn head(parts: &Parts) -> Head<'_> {
         path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
         user_agent: field(header::USER_AGENT),
         referer: field(header::REFERER),
-        trace_id: trace.and_then(ids::trace_id).unwrap_or(b""),
+        trace_id: trace.or(begun.map(|b| &b[..])).and_then(ids::trace_id).unwrap_or(b""),
     }
 }
 

@@ -10,7 +10,6 @@ use http::{HeaderValue, Method as Name, header};
 use tokio::time::Instant;
 
 use super::connection::Session;
-use super::names::new_trace;
 use super::websocket::Key;
 use crate::digits;
 use crate::error::Error;
@@ -61,11 +60,12 @@ fn list_size(parts: &Parts) -> usize {
     pseudo.chain(fields).map(|size| size + OVERHEAD).sum()
 }
 
-/// Checks a request and finds its service. `ended`: it has no body.
+/// Checks a request and finds its service. `ids` are its id and the `traceparent` of a trace that
+/// begins here. `ended`: it has no body.
 pub fn accept(
     session: &Session,
     parts: &Parts,
-    request_id: &RequestId,
+    (request_id, traceparent): (&RequestId, Option<[u8; 55]>),
     ended: bool,
     head_read: Instant,
 ) -> Result<Accepted, Error> {
@@ -101,7 +101,6 @@ pub fn accept(
     let found = worker.routes.find(Some(&host));
     let (service, _) = found.ok_or_else(|| Error::UnknownService(host.as_str().to_string()))?;
 
-    let traceparent = new_trace(worker, parts);
     let ours = |kind| match kind {
         Field::MaxForwards => hops.is_some(),
         Field::XRequestId => matches!(request_id, RequestId::Made(_)),

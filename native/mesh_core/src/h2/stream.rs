@@ -36,8 +36,11 @@ pub async fn serve(running: Running, request: Request<RecvStream>, respond: Send
     let ended = body.is_end_stream();
     let head_read = Instant::now();
     let worker = &session.worker;
-    let draft = worker.draft(&session.peer, head_read, || names::head(&parts));
-    let accepted = request::accept(&session, &parts, &manner.request_id, ended, head_read);
+    let traceparent = names::new_trace(worker, &parts);
+    let head = || names::head(&parts, traceparent.as_ref());
+    let draft = worker.draft(&session.peer, head_read, head);
+    let ids = (&manner.request_id, traceparent);
+    let accepted = request::accept(&session, &parts, ids, ended, head_read);
     let accepted = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {

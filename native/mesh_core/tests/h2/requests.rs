@@ -2,6 +2,7 @@
 
 use http::Method;
 use mesh_core::Config;
+use mesh_core::observe::{AccessLog, Format, Observe};
 
 use crate::frames::{GET, Raw};
 use crate::peer::{Peer, answer, get, request, run, send as upload};
@@ -40,6 +41,27 @@ fn a_request_arrives_as_one_of_http_1_1() {
     for gone in ["forwarded", "http2-settings", "connection", "transfer-encoding"] {
         assert!(seen.fields.all(gone).is_empty(), "{gone}");
     }
+}
+
+/// What the endpoint is told of a trace that begins here is what the log says.
+#[test]
+fn a_trace_that_begins_here_is_named_in_the_log() {
+    let endpoint = Endpoint::start();
+    let config = Config { start_trace: true, ..Config::default() };
+    let mesh = Mesh::to(config, &endpoint.address);
+    let path = std::env::temp_dir().join(format!("mesh-h2-trace-{}.log", std::process::id()));
+    let log = AccessLog { format: Format::Json, query: false, path: Some(path.clone()) };
+    mesh.gateway.observe(Observe { access_log: Some(log), ..Observe::default() }).unwrap();
+    run(async {
+        assert_eq!(Peer::connect(mesh.address()).await.get("/").await.status, 200);
+    });
+    mesh.wait_idle();
+    mesh.gateway.observe(Observe::default()).unwrap();
+    let logged = std::fs::read_to_string(&path).expect("a log");
+    std::fs::remove_file(&path).expect("a log");
+    let begun = endpoint.requests()[0].fields.one("traceparent").expect("one traceparent");
+    let logged: serde_json::Value = serde_json::from_str(&logged).expect("one line");
+    assert_eq!(logged["trace_id"], begun[3..35]);
 }
 
 /// RFC 9113 section 8.2.3: cookie crumbs are put together again.

@@ -139,6 +139,22 @@ fn log_of(format: Format, query: bool, request: &str) -> String {
     lines.remove(0)
 }
 
+/// Whether the client began the trace or the gateway did, its log names it as the endpoint's does.
+#[test]
+fn a_trace_that_begins_here_is_named_in_the_log() {
+    let endpoint = Endpoint::start();
+    let config = Config { start_trace: true, ..Config::default() };
+    let mesh = Mesh::to(config, &endpoint.address);
+    let kept = Kept::default();
+    mesh.gateway.observe(kept.observe(Some(Format::Json), false)).unwrap();
+    assert_eq!(Client::connect(mesh.address()).ask(get("")).status, 200);
+    flush(&mesh);
+    let begun = endpoint.requests()[0].fields.one("traceparent").expect("one traceparent");
+    let line = kept.lines.lock().unwrap().remove(0);
+    let logged: serde_json::Value = serde_json::from_str(&line).expect(&line);
+    assert_eq!(logged["trace_id"], begun[3..35]);
+}
+
 const REQUEST: &str = "GET /p\"ath?key=secret HTTP/1.1\r\nHost: a.test\r\nCookie: s=secret\r\n\
     Authorization: Bearer secret\r\nReferer: http://r/\\\r\nUser-Agent: evil\"\tagent \u{e9}\r\n\
     X-Request-Id: 01234567890123456789\r\n\
