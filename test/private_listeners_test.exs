@@ -462,6 +462,13 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
       end
     end
 
+    test "are told of at once where the directory is known, whoever is about to listen in it" do
+      {:ok, path} = SocketDir.socket("Web.Endpoint")
+      told = fn -> Task.await(Task.async(fn -> SocketDir.socket("Other.Endpoint") end)) end
+      SocketDir.listen(path, fn -> :ok end)
+      assert {:ok, _} = SocketDir.listen(path, told)
+    end
+
     test "have names that fit into an address" do
       assert {:ok, path} = SocketDir.socket(String.duplicate("Long.", 30))
       assert byte_size(path) <= 107

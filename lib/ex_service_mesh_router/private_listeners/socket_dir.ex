@@ -27,10 +27,16 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
   defp short(name), do: name |> :erlang.md5() |> Base.encode16(case: :lower) |> binary_part(0, 12)
 
   @doc "The directory of this VM, made when it is first asked for."
-  def directory, do: alone(fn -> known() || again() || make() end)
+  def directory, do: known() || alone(fn -> known() || again() || make() end)
 
-  # One at a time: endpoints are probed at once, and gateways come and go.
-  defp alone(fun), do: :global.trans({__MODULE__, self()}, fun, [node()])
+  # One at a time: endpoints are probed at once, and gateways come and go. Left to wait by itself,
+  # `:global` sleeps for up to a quarter of a second, and then longer.
+  defp alone(fun) do
+    with :aborted <- :global.trans({__MODULE__, self()}, fun, [node()], 0) do
+      Process.sleep(1)
+      alone(fun)
+    end
+  end
 
   defp known do
     with {path, identity} <- :persistent_term.get(__MODULE__, nil),
