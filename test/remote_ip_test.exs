@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.RemoteIpTest do
   use ExServiceMeshRouter.GatewayCase, async: true
 
-  alias ExServiceMeshRouter.RemoteIp
+  alias ExServiceMeshRouter.{Forwarded, RemoteIp}
 
   # What Plug.Conn.get_peer_data/1 asks.
   defmodule Adapter do
@@ -82,6 +82,19 @@ defmodule ExServiceMeshRouter.RemoteIpTest do
     chain = String.replace(@spoofed, "6.6.6.6", "1.1.1.1, 203.0.113.7, 10.1.2.3")
 
     assert ask(url, chain) == ~s|{{203, 0, 113, 7}, :https, "evil", 666}|
+  end
+
+  test "gateways that start at once forget nobody's proxies" do
+    proxies = for n <- 1..200, do: "198.51.100.#{n}"
+
+    proxies
+    |> Task.async_stream(&Forwarded.add_trusted_proxies([&1]), max_concurrency: 50)
+    |> Stream.run()
+
+    for proxy <- proxies do
+      headers = [{"x-forwarded-for", "192.0.2.1, #{proxy}"}]
+      assert Forwarded.client(headers) == {192, 0, 2, 1}, "#{proxy} is not trusted"
+    end
   end
 
   describe "from_connect_info/1" do

@@ -8,8 +8,17 @@ defmodule ExServiceMeshRouter.Forwarded do
 
   @doc "Remembers whose additions to `X-Forwarded-For` are no clients', for all gateways together."
   def add_trusted_proxies(cidrs) do
-    known = :persistent_term.get(@trusted, [])
-    :persistent_term.put(@trusted, Enum.uniq(known ++ Enum.map(cidrs, &Network.parse!/1)))
+    networks = Enum.map(cidrs, &Network.parse!/1)
+
+    # One at a time: of two gateways that start at once, one would forget what the other has added.
+    :global.trans(
+      {@trusted, self()},
+      fn ->
+        known = :persistent_term.get(@trusted, [])
+        :persistent_term.put(@trusted, Enum.uniq(known ++ networks))
+      end,
+      [node()]
+    )
   end
 
   @doc "The last address that is not a trusted proxy's, or the first one if all are."
