@@ -30,13 +30,13 @@ defmodule ExServiceMeshRouter.LimitsTest do
      [:gateway, :limits, :requests_per_connection], :info},
     {"limits.held_requests", [limits: [held_requests: 0], timeouts: [hold: 5_000]], :unreachable,
      502, [:gateway, :limits, :held_requests], :warning},
-    {"timeouts.head", [timeouts: [head: 100]], :half_head, 408,
+    {"timeouts.head", [timeouts: [head: 400]], :half_head, 408,
      [:gateway, :errors, :head_timeout], :info},
-    {"timeouts.idle", [timeouts: [idle: 100]], :half_body, 408, [:total, :errors, :body_timeout],
+    {"timeouts.idle", [timeouts: [idle: 400]], :half_body, 408, [:total, :errors, :body_timeout],
      :info},
-    {"timeouts.idle", [timeouts: [idle: 200], limits: [body_rate: 1_000_000]], :trickling_body,
+    {"timeouts.idle", [timeouts: [idle: 400], limits: [body_rate: 1_000_000]], :trickling_body,
      408, [:total, :errors, :body_timeout], :info},
-    {"timeouts.idle", [timeouts: [idle: 100]], :reads_nothing, :cut_off,
+    {"timeouts.idle", [timeouts: [idle: 400]], :reads_nothing, :cut_off,
      [:total, :errors, :reader_timeout], :info}
   ]
 

@@ -284,8 +284,8 @@ fn a_header_that_does_not_come_is_not_waited_for() {
 #[test]
 fn a_connection_without_a_request_behind_the_header() {
     let scene = scene(Any, |config| {
-        config.timeouts.head = ms(100);
-        config.timeouts.idle = ms(400);
+        config.timeouts.head = ms(500);
+        config.timeouts.idle = ms(800);
     });
     let mut balancer = load_balancer(&scene);
     balancer.send(LINE);

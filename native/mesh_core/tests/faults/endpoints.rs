@@ -158,11 +158,12 @@ fn a_body_that_goes_wrong_later_is_seen_by_the_client() {
 #[test]
 fn an_interim_response_is_not_broken_off_by_another() {
     let scene = Scene::new(|config| {
-        config.timeouts.response = ms(300);
+        // Enough to read so much of a head.
+        config.timeouts.response = ms(1500);
         config.limits.head_bytes = 10_000_000;
     });
     // More than the sockets on the way take.
-    let long = format!("HTTP/1.1 103 Hints\r\nX: {}\r\n\r\n", "x".repeat(9_000_000));
+    let long = format!("HTTP/1.1 103 Hints\r\nX: {}\r\n\r\n", "x".repeat(5_000_000));
     scene.endpoint.script(vec![Do::Body, send(&long), Do::Gate("never")]);
     let mut client = Client::connect_small(scene.mesh.address());
     client.send(get(""));
