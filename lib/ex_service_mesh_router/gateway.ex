@@ -8,7 +8,8 @@ defmodule ExServiceMeshRouter.Gateway do
 
   require Logger
 
-  alias ExServiceMeshRouter.{Forwarded, ListenError, Native, PrivateListeners, Telemetry}
+  alias ExServiceMeshRouter.{Forwarded, ListenError, Native, Telemetry}
+  alias ExServiceMeshRouter.PrivateListeners.Contention
 
   def start_link(config) do
     GenServer.start_link(__MODULE__, config, name: process_name(config.name))
@@ -126,7 +127,7 @@ defmodule ExServiceMeshRouter.Gateway do
   # An endpoint of this system that has the port may have to hand it over.
   defp open(config) do
     with {:error, %ListenError{kind: :eaddrinuse} = error} <- open(config, config.ips) do
-      case PrivateListeners.free(config) do
+      case Contention.free(config) do
         :ok -> open(config, config.ips)
         {:error, holder} -> {:error, %{error | holder: holder}}
       end

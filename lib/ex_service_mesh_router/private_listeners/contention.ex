@@ -1,0 +1,143 @@
+defmodule ExServiceMeshRouter.PrivateListeners.Contention do
+  @moduledoc false
+  # Endpoints that cannot have the port that they ask for, because it is the gateway's or because
+  # another endpoint asks for it, too. It is taken from them, before they start or from those that run;
+  # a private listener then stands in for it.
+
+  require Logger
+
+  alias ExServiceMeshRouter.{Discovery.Candidates, Environment}
+  alias ExServiceMeshRouter.PrivateListeners.{Address, Links, Listener, Policy, Settings}
+
+  @doc """
+  Called when the gateway's port is in use: takes it from endpoints of this system that have it, so
+  far as they are to get a private listener instead. `:ok` if the port may be free now, otherwise
+  `{:error, holder}`, with the `{application, endpoint}` that has it, or `nil`.
+  """
+  def free(config) do
+    wanted = for ip <- config.ips, do: {ip(ip), config.port}
+
+    holders =
+      for {endpoint, application} <- Candidates.all(true),
+          address = bound(endpoint),
+          Enum.any?(wanted, &Address.overlap?(&1, address)),
+          do: {application, endpoint}
+
+    case Enum.reject(holders, &instead?(&1, config)) do
+      [holder | _] -> {:error, holder}
+      [] when holders == [] -> {:error, nil}
+      [] -> Enum.each(holders, &take_over(&1, config.port))
+    end
+  end
+
+  defp bound(endpoint) do
+    if Process.whereis(endpoint) do
+      case endpoint.server_info(:http) do
+        {:ok, {:ok, {ip, port}}} when is_tuple(ip) -> {ip, port}
+        {:ok, {ip, port}} when is_tuple(ip) -> {ip, port}
+        _ -> nil
+      end
+    end
+  rescue
+    _ -> nil
+  catch
+    _kind, _reason -> nil
+  end
+
+  defp take_over({application, endpoint}, port) do
+    log({application, endpoint}, port)
+    Settings.take(application, endpoint, port: port)
+    Listener.stop_own(endpoint)
+  end
+
+  @doc """
+  Called when the gateway listens, at the `addresses` of `Gateway.addresses/1`. What an endpoint starts
+  with can only be changed before it starts; the others are given their settings for the next time.
+  Returns the `{application, endpoint}` of all whose settings are not what they were.
+  """
+  def prepare(config, [{_ip, port} | _] = addresses) do
+    own = for {ip, port} <- addresses, do: {ip(ip), port}
+
+    endpoints =
+      for {endpoint, application} <- Enum.sort(Candidates.all(true)) do
+        settings = Settings.get(application, endpoint)
+        %{key: {application, endpoint}, settings: settings, address: address(settings)}
+      end
+
+    Enum.filter(endpoints, fn it ->
+      prepare(it, rivals(it, endpoints, own), Links.given(it, endpoints, port, config), config)
+    end)
+    |> Enum.map(& &1.key)
+  end
+
+  defp address(settings),
+    do: if(Settings.serves?(settings), do: settings |> Settings.http() |> Address.of())
+
+  defp rivals(%{key: key, address: address}, endpoints, own) do
+    cond do
+      Enum.any?(own, &Address.overlap?(&1, address)) ->
+        [:gateway]
+
+      true ->
+        for %{key: other, address: its} <- endpoints,
+            other != key,
+            Address.overlap?(its, address),
+            do: other
+    end
+  end
+
+  defp prepare(
+         %{key: {application, endpoint} = key, settings: settings} = it,
+         rivals,
+         links,
+         config
+       ) do
+    cond do
+      not instead?(key, config) ->
+        if rivals == [:gateway] and Process.whereis(endpoint) == nil, do: warn(it)
+        false
+
+      Policy.always?(config.private_listeners, endpoint) ->
+        Settings.take(application, endpoint, links)
+        true
+
+      rivals == [:gateway] or (rivals != [] and Process.whereis(endpoint) == nil) ->
+        unless Settings.taken?(settings), do: log(key, elem(it.address, 1))
+        Settings.take(application, endpoint, links)
+        true
+
+      Environment.development?() and Settings.serves?(settings) ->
+        Settings.link(application, endpoint, links)
+        true
+
+      true ->
+        Settings.taken?(settings)
+    end
+  end
+
+  defp instead?({application, endpoint}, config) do
+    config.discover != false and Candidates.wanted?(endpoint, application, config.discover) and
+      Policy.instead?(config.private_listeners, endpoint)
+  end
+
+  defp log({application, endpoint}, port) do
+    Logger.info(
+      "#{inspect(endpoint)} cannot have port #{port} to itself: it is given a private listener. " <>
+        "To ask for one, and end this line: " <>
+        "`config #{inspect(application)}, #{inspect(endpoint)}, http: false`"
+    )
+  end
+
+  defp warn(%{key: {application, endpoint}, address: {_ip, port}}) do
+    Logger.error(
+      "port #{port} is wanted by both ExServiceMeshRouter and #{inspect(endpoint)}, which will not " <>
+        "start. Give the endpoint another one: " <>
+        "`config #{inspect(application)}, #{inspect(endpoint)}, http: [port: #{port + 1}]`"
+    )
+  end
+
+  defp ip(text) do
+    {:ok, ip} = text |> to_charlist() |> :inet.parse_address()
+    ip
+  end
+end
