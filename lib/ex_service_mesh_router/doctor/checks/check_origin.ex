@@ -4,11 +4,11 @@ defmodule ExServiceMeshRouter.Doctor.Checks.CheckOrigin do
   # the host of `url:` only, unless it is told of others: of the tenants, where the application
   # resolves some, and of the names that the endpoint has in development.
 
-  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
 
   def findings(snapshot) do
     for %{sockets: [_ | _]} = it <- snapshot.endpoints,
-        refused = Enum.reject(origins(it), &allowed?(&1, it)),
+        refused = Enum.reject(origins(it), &allowed?(&1, it, snapshot)),
         refused != [],
         do: finding(it, refused, snapshot)
   end
@@ -18,12 +18,19 @@ defmodule ExServiceMeshRouter.Doctor.Checks.CheckOrigin do
   defp origins(%{hosts: hosts}), do: Enum.flat_map(hosts, &[&1, "tenant." <> &1])
 
   # As Phoenix compares; what only Phoenix can answer (a function, `:conn`) is taken for a yes.
-  defp allowed?(origin, %{settings: settings} = it) do
+  defp allowed?(origin, %{settings: settings} = it, snapshot) do
     case settings[:check_origin] do
-      unset when unset in [nil, true] -> origin == it |> Endpoint.url() |> elem(1)
+      unset when unset in [nil, true] -> origin == host(it, snapshot)
       list when is_list(list) -> Enum.any?(list, &matches?(&1, origin))
       _ -> true
     end
+  end
+
+  # That of its links, which is given to it where its own is not its own.
+  defp host(it, snapshot) do
+    host = it |> Endpoint.url() |> elem(1)
+    given? = host in snapshot.shared and Private.links?(it, snapshot)
+    if given?, do: List.first(it.hosts), else: host
   end
 
   defp matches?(allowed, origin) when is_binary(allowed) do
