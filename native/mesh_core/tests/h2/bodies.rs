@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -165,6 +166,42 @@ fn a_slow_endpoint_holds_its_client_back() {
         assert_eq!(answer(response).await.expect("answer").body, b"done");
     });
     assert!(endpoint.requests().iter().any(|request| request.body.ends_with(b"end")));
+}
+
+/// RFC 9113 section 10.5: a stream that does not move ends, and costs nobody else anything.
+#[test]
+fn streams_that_stand_still_are_given_up() {
+    let endpoint = Endpoint::start();
+    endpoint.script(vec![Do::Body, send(ok(&"x".repeat(1 << 20)))]);
+    let mut config = Config::default();
+    config.timeouts.idle = Some(Duration::from_millis(500));
+    let mesh = Mesh::to(config, &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        // Takes what its window grants at once, and no more.
+        let (response, _) = peer.begin(get("a.test", "/"), true).await;
+        let mut body = response.await.expect("a head").into_body();
+        let error = loop {
+            match body.data().await.expect("an end") {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.reason(), Some(Reason::CANCEL));
+        // Its window of the connection is used up as well, so: no body.
+        assert_eq!(peer.ask(request(Method::HEAD, "a.test", "/", &[])).await.status, 200);
+        // Sends no more than the beginning.
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (response, mut body) =
+            peer.begin(request(Method::POST, "a.test", "/", &[]), false).await;
+        upload(&mut body, "half".into(), false).await.expect("upload");
+        assert_eq!(answer(response).await.expect("an answer").status, 408);
+        assert_eq!(peer.get("/").await.status, 200);
+    });
+    mesh.eventually("each is counted as what it is", |_| {
+        let errors = mesh.service_stats().errors;
+        (errors.reader_timeout, errors.body_timeout, errors.client_gone) == (1, 1, 0)
+    });
 }
 
 /// RFC 9113 section 8.1.1: a response that is cut off is never taken for a whole one.
