@@ -345,10 +345,16 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
       discovering(web, dev_domain: "localhost")
       assert settings(web)[:url][:host] == "localhost"
 
-      proxied = [host: "localhost", port: 8080]
-      Application.put_env(other.application, other.endpoint, url: proxied, server: true)
-      discovering([web, other], dev_domain: "localhost")
-      assert settings(other)[:url] == proxied
+      for port <- [8080, {:system, "NO_SUCH_PORT"}] do
+        proxied = [host: "localhost", port: port]
+        Application.put_env(other.application, other.endpoint, url: proxied, server: true)
+        discovering([web, other], dev_domain: "localhost")
+        assert settings(other)[:url] == proxied
+      end
+
+      Application.put_env(other.application, other.endpoint, url: nil, server: true)
+      gateway = discovering([web, other], dev_domain: "localhost")
+      assert settings(other)[:url] == [port: ExServiceMeshRouter.port(gateway)]
     end
   end
 

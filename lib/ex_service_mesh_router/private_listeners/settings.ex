@@ -80,9 +80,13 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
 
   # A port that somebody has written down is somebody's in front, unless it is ours.
   defp linked(settings, links) do
-    url = settings |> Keyword.get(:url, []) |> Keyword.put_new(:port, links[:port])
-    ours? = to_string(url[:port]) == to_string(links[:port])
-    if ours?, do: Keyword.merge(url, Keyword.take(links, [:host])), else: url
+    port = links[:port]
+    url = if is_list(settings[:url]), do: settings[:url], else: []
+    url = Keyword.put_new(url, :port, port)
+
+    if url[:port] in [port, "#{port}"],
+      do: Keyword.merge(url, Keyword.take(links, [:host])),
+      else: url
   end
 
   defp change(application, endpoint, before, settings) do
