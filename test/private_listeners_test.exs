@@ -326,6 +326,18 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
       eventually([host: "localhost"], fn -> settings(web)[:url] end)
     end
 
+    test "change nothing about whose a host is", %{web: web, other: other, name: name} do
+      # Keeps its links, for it listens itself; and does not get what three have asked for.
+      third = web("third#{System.unique_integer([:positive])}")
+      define_web(third, url: [host: "localhost"], http: [port: 0])
+      gateway = discovering([web, other, third], dev_domain: "localhost", index: false)
+      for it <- [web, other, third], do: start_supervised!(it.endpoint)
+      eventually({200, web.says}, fn -> get(gateway, name) end)
+      settle(gateway)
+      assert settings(third)[:url] == [host: "localhost"]
+      assert {404, _} = get(gateway, "localhost")
+    end
+
     test "of an endpoint that has started before the gateway, too", %{
       web: web,
       other: other,
