@@ -3,18 +3,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{Error, Side};
 use crate::io::{Stream, is_quiet};
 use crate::own::Own;
 use crate::stats::ServiceCounters;
 use crate::table::{Service, UpstreamAddr};
+
+/// Between two looks at whether a Unix socket's queue has room.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A service as one worker sees it: its counters, and the idle connections to its upstreams.
 pub struct LocalService {
@@ -167,6 +171,19 @@ async fn connect(address: &UpstreamAddr) -> io::Result<Stream> {
             let own = Own::new(stream.local_addr()?);
             Stream::Tcp(own, stream)
         }
-        UpstreamAddr::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+        UpstreamAddr::Unix(path) => Stream::Unix(connect_unix(path).await?),
     })
+}
+
+/// While the endpoint's queue is full the kernel lets TCP wait and refuses a Unix socket at once, so
+/// that a burst of requests would be refused by an endpoint that is only busy.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(pause).await,
+            connected => return connected,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }

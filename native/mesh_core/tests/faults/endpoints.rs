@@ -46,6 +46,34 @@ fn one_that_does_not_accept_costs_a_504() {
     scene.ends_clean();
 }
 
+/// As a TCP connection waits for room in the endpoint's queue, so does one to a Unix socket, which
+/// the kernel refuses at once.
+#[test]
+fn a_unix_socket_whose_queue_is_full_is_waited_for() {
+    let scene = Scene::new(|config| config.timeouts.connect = ms(1000));
+    let path = std::env::temp_dir().join(format!("mesh-full-{}.sock", std::process::id()));
+    let full = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    full.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    full.listen(0).unwrap();
+    let full = std::os::unix::net::UnixListener::from(full);
+    let first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    scene.route_to(&[UpstreamAddr::Unix(path.clone())]);
+    let mut client = scene.client();
+    assert_eq!(client.ask(get("")).status, 504);
+    // Whoever is waited for and comes in time serves the request.
+    client.send(get(""));
+    scene.mesh.eventually("the request is under way", |stats| stats.total.in_flight == 1);
+    drop(full.accept().unwrap());
+    let (mut serving, _) = full.accept().unwrap();
+    let mut head = [0; 1024];
+    assert!(std::io::Read::read(&mut serving, &mut head).unwrap() > 0);
+    std::io::Write::write_all(&mut serving, ok("late").as_bytes()).unwrap();
+    assert_eq!(client.response().status, 200);
+    drop((first, serving, full, client));
+    std::fs::remove_file(path).unwrap();
+    scene.ends_clean();
+}
+
 #[test]
 fn one_that_accepts_and_says_nothing_costs_a_504() {
     let scene = Scene::new(|config| config.timeouts.response = ms(200));
