@@ -6,7 +6,7 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
   import ExServiceMeshRouter.EndpointStandIn
   import ExUnit.CaptureLog
 
-  alias ExServiceMeshRouter.EndpointStandIn.TcpAdapter
+  alias ExServiceMeshRouter.EndpointStandIn.{LateAdapter, TcpAdapter}
   alias ExServiceMeshRouter.{ListenError, PrivateListeners.SocketDir}
 
   setup do
@@ -260,6 +260,16 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
       # Nor does it take it back.
       stop_supervised!(web.endpoint)
       start_supervised!(web.endpoint)
+      served(gateway, web)
+    end
+
+    test "is handed over also when it is free only a moment after its listener has ended",
+         %{web: web} do
+      define_web(web, http: [port: 0], adapter: LateAdapter)
+      start_supervised!(web.endpoint)
+      {:ok, {_ip, port}} = web.endpoint.server_info(:http)
+      gateway = discovering(web, port: port)
+      assert ExServiceMeshRouter.port(gateway) == port
       served(gateway, web)
     end
 

@@ -124,13 +124,24 @@ defmodule ExServiceMeshRouter.Gateway do
     end
   end
 
+  # The VM closes a socket some time after the process has ended that had it, at most milliseconds.
+  @handed_over 100
+  @look_again 10
+
   # An endpoint of this system that has the port may have to hand it over.
   defp open(config) do
     with {:error, %ListenError{kind: :eaddrinuse} = error} <- open(config, config.ips) do
       case Contention.free(config) do
-        :ok -> open(config, config.ips)
+        :ok -> open_handed_over(config, @handed_over)
         {:error, holder} -> {:error, %{error | holder: holder}}
       end
+    end
+  end
+
+  defp open_handed_over(config, looks) do
+    with {:error, %ListenError{kind: :eaddrinuse}} when looks > 0 <- open(config, config.ips) do
+      Process.sleep(@look_again)
+      open_handed_over(config, looks - 1)
     end
   end
 

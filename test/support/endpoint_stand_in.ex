@@ -40,6 +40,41 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
     end
   end
 
+  defmodule LateAdapter do
+    @moduledoc "Whose own listener frees its port a moment after its end, as the VM may do."
+
+    use GenServer
+
+    # An endpoint asks for its listener before it has its name.
+    def child_specs(endpoint, config) do
+      if Process.whereis(endpoint),
+        do: Adapter.child_specs(endpoint, config),
+        else: [%{id: {endpoint, :http}, start: {GenServer, :start_link, [__MODULE__, nil]}}]
+    end
+
+    @impl true
+    def init(nil) do
+      listener = self()
+      {holder, monitor} = spawn_monitor(fn -> hold(listener) end)
+
+      receive do
+        {^holder, url} -> {:ok, url}
+        {:DOWN, ^monitor, _, _, reason} -> {:stop, reason}
+      end
+    end
+
+    @impl true
+    def handle_call(:url, _from, url), do: {:reply, url, url}
+
+    defp hold(listener) do
+      {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+      {:ok, port} = :inet.port(socket)
+      monitor = Process.monitor(listener)
+      send(listener, {self(), "http://127.0.0.1:#{port}"})
+      receive do: ({:DOWN, ^monitor, _, _, _} -> Process.sleep(50))
+    end
+  end
+
   @doc "Loads an application with such an endpoint in its configuration."
   def define(application, endpoint, settings) do
     settings = [adapter: Adapter, http: [port: 0]] |> Keyword.merge(settings)
