@@ -1,18 +1,22 @@
 //! Request heads: parsed with httparse, checked against everything that makes two parsers disagree,
 //! and written anew for the endpoint with every line that need not change copied as it came.
 
+mod gathered;
+mod write;
+
 use httparse::{Header, ParserConfig};
 
-use super::fields::{self, Field};
+use super::fields::Field;
 use super::head::{self, MAX_FIELDS, Storage, offset_in};
 use crate::config::Limits;
-use crate::digits;
 use crate::error::Error;
-use crate::forwarded::{self, Received};
 use crate::host::Host;
-use crate::ids::{self, Line, RequestId};
-use crate::peer::Peer;
+use crate::ids::{self, Line};
 use crate::reply::Prefer;
+
+use gathered::Gathered;
+pub use gathered::count_passes;
+pub use write::{Forwarding, field};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
@@ -55,10 +59,6 @@ impl Method {
         !matches!(self, Method::Post | Method::Patch | Method::Other)
     }
 }
-
-/// Gateways of this kind that a request may have come through. More of them are one of them, whose
-/// upstream leads back to it (RFC 9110 section 7.6.3).
-const MAX_PASSES: usize = 4;
 
 /// What the gateway must know about a request after its head has been copied.
 #[derive(Clone, Copy, Debug)]
@@ -135,12 +135,6 @@ pub fn parse<'h, 'b>(
     check(bytes, method, target, minor, request.headers, &mut storage.kinds).map(Some)
 }
 
-/// Counts how often the request has come through gateways of this kind.
-pub fn count_passes(passes: &mut usize, via: &[u8]) -> Result<(), Error> {
-    *passes += fields::members(via).filter(|m| m.ends_with(b" mesh")).count();
-    if *passes > MAX_PASSES { Err(Error::Loop) } else { Ok(()) }
-}
-
 fn refused(error: httparse::Error) -> Error {
     Error::BadRequest(match error {
         httparse::Error::HeaderName => "a header field name is malformed",
@@ -151,106 +145,6 @@ fn refused(error: httparse::Error) -> Error {
         httparse::Error::TooManyHeaders => return Error::TooManyFields,
         httparse::Error::Status => "the request line is malformed",
     })
-}
-
-/// What the fields of a request say, gathered in one pass.
-#[derive(Default)]
-struct Gathered<'b> {
-    host: Option<&'b [u8]>,
-    content_length: Option<u64>,
-    chunked: bool,
-    close: bool,
-    keep_alive: bool,
-    connection_upgrade: bool,
-    names_fields: bool,
-    websocket: bool,
-    expect_continue: bool,
-    prefer: Prefer,
-    max_forwards: Option<u64>,
-    passes: usize,
-    request_id: Line<'b>,
-    traceparent: Line<'b>,
-}
-
-impl<'b> Gathered<'b> {
-    fn take(&mut self, kind: Field, value: &'b [u8]) -> Result<(), Error> {
-        match kind {
-            Field::Host if self.host.replace(value).is_some() => {
-                return Err(Error::BadRequest("there is more than one Host field"));
-            }
-            Field::ContentLength => {
-                let length = fields::content_length(value)
-                    .ok_or(Error::BadRequest("Content-Length is not a number"))?;
-                if self.content_length.replace(length).is_some() {
-                    return Err(Error::BadRequest("there is more than one Content-Length field"));
-                }
-            }
-            Field::TransferEncoding => self.transfer_encoding(value)?,
-            Field::Connection => self.connection(value),
-            Field::Upgrade => {
-                self.websocket |=
-                    fields::members(value).any(|m| m.eq_ignore_ascii_case(b"websocket"));
-            }
-            Field::Expect => self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue"),
-            Field::Accept => self.prefer = Prefer::of(value),
-            Field::Via => count_passes(&mut self.passes, value)?,
-            Field::MaxForwards => self.max_forwards = fields::content_length(value),
-            Field::XRequestId => self.request_id.take(value),
-            Field::Traceparent => self.traceparent.take(value),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Error> {
-        if self.chunked {
-            return Err(Error::BadRequest("a body is chunked more than once"));
-        }
-        if value.eq_ignore_ascii_case(b"chunked") {
-            self.chunked = true;
-            return Ok(());
-        }
-        let last = fields::members(value).last();
-        if last.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
-            let all_chunked = fields::members(value).all(|m| m.eq_ignore_ascii_case(b"chunked"));
-            return Err(if all_chunked {
-                Error::BadRequest("a body is chunked more than once")
-            } else {
-                Error::NotImplemented("no transfer coding but chunked is supported")
-            });
-        }
-        // RFC 9112 section 6.3, rule 4: the length cannot be known.
-        Err(Error::BadRequest("the last transfer coding is not chunked"))
-    }
-
-    fn connection(&mut self, value: &[u8]) {
-        for member in fields::members(value) {
-            if member.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else if member.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else if member.eq_ignore_ascii_case(b"upgrade") {
-                self.connection_upgrade = true;
-            } else {
-                self.names_fields |= fields::names_a_field(member);
-            }
-        }
-    }
-
-    fn body(&self, minor: u8) -> Result<BodyLength, Error> {
-        match (self.chunked, self.content_length) {
-            (true, Some(_)) => {
-                Err(Error::BadRequest("there are both Content-Length and Transfer-Encoding"))
-            }
-            // RFC 9112 section 6.1: HTTP/1.0 has no transfer codings.
-            (true, None) if minor == 0 => {
-                Err(Error::BadRequest("HTTP/1.0 has no Transfer-Encoding"))
-            }
-            (true, None) => Ok(BodyLength::Chunked),
-            (false, None | Some(0)) => Ok(BodyLength::None),
-            (false, Some(length)) => Ok(BodyLength::Length(length)),
-        }
-    }
 }
 
 fn check<'h, 'b>(
@@ -334,19 +228,6 @@ fn read_target<'b>(name: &str, method: Method, target: &'b str) -> Result<Target
     })
 }
 
-/// What the gateway adds to a request.
-pub struct Forwarding<'a> {
-    pub peer: &'a Peer,
-    /// Port of the listener, for clients that name no host.
-    pub listener_port: u16,
-    /// Host to name to the endpoint when the client named none.
-    pub default_host: &'a str,
-    /// The one that the endpoint is to see. `None` leaves that to the client.
-    pub request_id: &'a RequestId,
-    /// Begins a trace, in place of what the client sent.
-    pub traceparent: Option<[u8; 55]>,
-}
-
 impl RequestHead<'_, '_> {
     /// Length of the head in the buffer.
     pub fn size(&self) -> usize {
@@ -386,126 +267,4 @@ impl RequestHead<'_, '_> {
     fn removes(&self, name: &str) -> bool {
         self.info.names_fields && self.is_named(name)
     }
-
-    /// Writes the head for the endpoint.
-    pub fn write(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
-        self.write_request_line(out);
-        let mut received = Received::default();
-        self.copy_fields(forwarding, &mut received, out);
-        let named_host = !self.host_text.is_empty();
-        let host = if named_host { self.host_text } else { forwarding.default_host.as_bytes() };
-        if matches!(self.target, Target::Absolute(..)) || !named_host {
-            field(out, b"Host", host);
-        }
-        match self.info.body {
-            BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-            BodyLength::None | BodyLength::Length(_) => {}
-        }
-        if self.info.websocket {
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
-        }
-        if let Some(hops) = self.max_forwards {
-            field(out, b"Max-Forwards", hops.saturating_sub(1).to_string().as_bytes());
-        }
-        out.extend_from_slice(if self.info.minor > 0 {
-            b"Via: 1.1 mesh\r\n"
-        } else {
-            b"Via: 1.0 mesh\r\n"
-        });
-        // RFC 9110 section 4.2.1: without a port, http means 80.
-        let port = self.host.map_or(forwarding.listener_port, |h| h.port.unwrap_or(80));
-        forwarded::write(out, forwarding.peer, host, port, &received);
-        if let RequestId::Made(id) = forwarding.request_id {
-            field(out, b"X-Request-Id", &digits::hex(*id));
-        }
-        if let Some(traceparent) = &forwarding.traceparent {
-            field(out, b"Traceparent", traceparent);
-        }
-        out.extend_from_slice(b"\r\n");
-    }
-
-    fn write_request_line(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.method.as_bytes());
-        out.push(b' ');
-        let target = match self.target {
-            Target::AsIs(target) => target,
-            Target::Absolute(_, path) => {
-                if !path.starts_with(['/', '*']) {
-                    out.push(b'/');
-                }
-                path
-            }
-        };
-        out.extend_from_slice(target.as_bytes());
-        out.extend_from_slice(b" HTTP/1.1\r\n");
-    }
-
-    /// Copies the lines that stay, run by run, and notes the forwarded fields that do not.
-    fn copy_fields<'s>(
-        &'s self,
-        forwarding: &Forwarding<'_>,
-        received: &mut Received<'s>,
-        out: &mut Vec<u8>,
-    ) {
-        let mut run: Option<usize> = None;
-        for (i, header) in self.headers.iter().enumerate() {
-            let start = offset_in(self.bytes, header.name.as_bytes());
-            if self.keeps(i, header, forwarding, received) {
-                run.get_or_insert(start);
-            } else if let Some(from) = run.take() {
-                out.extend_from_slice(&self.bytes[from..start]);
-            }
-        }
-        if let Some(from) = run {
-            out.extend_from_slice(&self.bytes[from..self.bytes.len() - 2]);
-        }
-    }
-
-    fn keeps<'s>(
-        &'s self,
-        i: usize,
-        header: &Header<'s>,
-        forwarding: &Forwarding<'_>,
-        received: &mut Received<'s>,
-    ) -> bool {
-        let kind = self.kinds[i];
-        if kind.is_hop_by_hop() {
-            return false;
-        }
-        if !kind.is_framing_or_routing() && self.removes(header.name) {
-            return false;
-        }
-        match kind {
-            Field::Host => matches!(self.target, Target::AsIs(_)) && !self.host_text.is_empty(),
-            // RFC 9110 section 10.1.1: an HTTP/1.0 client cannot know 100 (Continue).
-            Field::Expect => self.info.minor > 0,
-            Field::MaxForwards => self.max_forwards.is_none(),
-            Field::XRequestId => !matches!(forwarding.request_id, RequestId::Made(_)),
-            Field::Traceparent | Field::Tracestate => forwarding.traceparent.is_none(),
-            _ if forwarded::is_ours(kind) => {
-                if forwarding.peer.trusted {
-                    received.take(kind, header.value);
-                }
-                false
-            }
-            _ => true,
-        }
-    }
-
-    /// `Connection` names this field, so it is for the gateway only.
-    fn is_named(&self, name: &str) -> bool {
-        let connection =
-            self.headers.iter().zip(self.kinds).filter(|(_, k)| **k == Field::Connection);
-        connection
-            .flat_map(|(h, _)| fields::members(h.value))
-            .any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
-    }
-}
-
-/// Writes one field line.
-pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }

@@ -1,0 +1,148 @@
+//! The head for the endpoint: every line that need not change as it came, and what the gateway adds.
+
+use httparse::Header;
+
+use super::{BodyLength, RequestHead, Target};
+use crate::digits;
+use crate::forwarded::{self, Received};
+use crate::http1::fields::{self, Field};
+use crate::http1::head::offset_in;
+use crate::ids::RequestId;
+use crate::peer::Peer;
+
+/// What the gateway adds to a request.
+pub struct Forwarding<'a> {
+    pub peer: &'a Peer,
+    /// Port of the listener, for clients that name no host.
+    pub listener_port: u16,
+    /// Host to name to the endpoint when the client named none.
+    pub default_host: &'a str,
+    /// The one that the endpoint is to see. `None` leaves that to the client.
+    pub request_id: &'a RequestId,
+    /// Begins a trace, in place of what the client sent.
+    pub traceparent: Option<[u8; 55]>,
+}
+
+impl RequestHead<'_, '_> {
+    /// Writes the head for the endpoint.
+    pub fn write(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
+        self.write_request_line(out);
+        let mut received = Received::default();
+        self.copy_fields(forwarding, &mut received, out);
+        let named_host = !self.host_text.is_empty();
+        let host = if named_host { self.host_text } else { forwarding.default_host.as_bytes() };
+        if matches!(self.target, Target::Absolute(..)) || !named_host {
+            field(out, b"Host", host);
+        }
+        match self.info.body {
+            BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            BodyLength::None | BodyLength::Length(_) => {}
+        }
+        if self.info.websocket {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        }
+        if let Some(hops) = self.max_forwards {
+            field(out, b"Max-Forwards", hops.saturating_sub(1).to_string().as_bytes());
+        }
+        out.extend_from_slice(if self.info.minor > 0 {
+            b"Via: 1.1 mesh\r\n"
+        } else {
+            b"Via: 1.0 mesh\r\n"
+        });
+        // RFC 9110 section 4.2.1: without a port, http means 80.
+        let port = self.host.map_or(forwarding.listener_port, |h| h.port.unwrap_or(80));
+        forwarded::write(out, forwarding.peer, host, port, &received);
+        if let RequestId::Made(id) = forwarding.request_id {
+            field(out, b"X-Request-Id", &digits::hex(*id));
+        }
+        if let Some(traceparent) = &forwarding.traceparent {
+            field(out, b"Traceparent", traceparent);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_request_line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.method.as_bytes());
+        out.push(b' ');
+        let target = match self.target {
+            Target::AsIs(target) => target,
+            Target::Absolute(_, path) => {
+                if !path.starts_with(['/', '*']) {
+                    out.push(b'/');
+                }
+                path
+            }
+        };
+        out.extend_from_slice(target.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+    }
+
+    /// Copies the lines that stay, run by run, and notes the forwarded fields that do not.
+    fn copy_fields<'s>(
+        &'s self,
+        forwarding: &Forwarding<'_>,
+        received: &mut Received<'s>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut run: Option<usize> = None;
+        for (i, header) in self.headers.iter().enumerate() {
+            let start = offset_in(self.bytes, header.name.as_bytes());
+            if self.keeps(i, header, forwarding, received) {
+                run.get_or_insert(start);
+            } else if let Some(from) = run.take() {
+                out.extend_from_slice(&self.bytes[from..start]);
+            }
+        }
+        if let Some(from) = run {
+            out.extend_from_slice(&self.bytes[from..self.bytes.len() - 2]);
+        }
+    }
+
+    fn keeps<'s>(
+        &'s self,
+        i: usize,
+        header: &Header<'s>,
+        forwarding: &Forwarding<'_>,
+        received: &mut Received<'s>,
+    ) -> bool {
+        let kind = self.kinds[i];
+        if kind.is_hop_by_hop() {
+            return false;
+        }
+        if !kind.is_framing_or_routing() && self.removes(header.name) {
+            return false;
+        }
+        match kind {
+            Field::Host => matches!(self.target, Target::AsIs(_)) && !self.host_text.is_empty(),
+            // RFC 9110 section 10.1.1: an HTTP/1.0 client cannot know 100 (Continue).
+            Field::Expect => self.info.minor > 0,
+            Field::MaxForwards => self.max_forwards.is_none(),
+            Field::XRequestId => !matches!(forwarding.request_id, RequestId::Made(_)),
+            Field::Traceparent | Field::Tracestate => forwarding.traceparent.is_none(),
+            _ if forwarded::is_ours(kind) => {
+                if forwarding.peer.trusted {
+                    received.take(kind, header.value);
+                }
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// `Connection` names this field, so it is for the gateway only.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        let connection =
+            self.headers.iter().zip(self.kinds).filter(|(_, k)| **k == Field::Connection);
+        connection
+            .flat_map(|(h, _)| fields::members(h.value))
+            .any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+/// Writes one field line.
+pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
