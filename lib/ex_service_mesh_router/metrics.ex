@@ -10,8 +10,10 @@ defmodule ExServiceMeshRouter.Metrics do
   end
 
   def start_link(%{name: name, metrics: metrics}) do
-    listen = listen(name, metrics)
+    with {:ok, listen} <- listen(name, metrics), do: start_link(name, metrics, listen)
+  end
 
+  defp start_link(name, metrics, listen) do
     case Http.Server.start_link(listen: listen, handler: &answer(&1, name)) do
       {:ok, server} ->
         with {:local, path} <- listen, do: route(name, metrics.host, path)
@@ -35,11 +37,19 @@ defmodule ExServiceMeshRouter.Metrics do
          else: (_ -> nil)
   end
 
-  defp listen(_name, %{host: nil, ip: ip, port: port}), do: {ip, port}
+  defp listen(_name, %{host: nil, ip: ip, port: port}), do: {:ok, {ip, port}}
 
   defp listen(name, _host) do
-    {:ok, path} = SocketDir.socket("metrics-#{inspect(name)}")
-    {:local, path}
+    case SocketDir.socket("metrics-#{inspect(name)}") do
+      {:ok, path} -> {:ok, {:local, path}}
+      :error -> {:error, {:shutdown, no_directory()}}
+    end
+  end
+
+  defp no_directory do
+    why = "no directory for it can be made below $XDG_RUNTIME_DIR, $TMPDIR or /tmp"
+    detail = "#{why}; `metrics: [port: 9568]` needs none"
+    %ListenError{kind: :other, address: "a Unix socket for metrics", detail: detail}
   end
 
   defp route(name, host, path),
