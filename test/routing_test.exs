@@ -162,6 +162,8 @@ defmodule ExServiceMeshRouter.RoutingTest do
         ExServiceMeshRouter.put_service(gateway, "line.local", "http://127.0.0.1:9001")
         ExServiceMeshRouter.put_service(gateway, "line.local", "http://127.0.0.1:9002")
         ExServiceMeshRouter.delete_service(gateway, "line.local")
+        # A change is logged behind its answer, and before the next one.
+        assert ExServiceMeshRouter.services(gateway) == []
       end)
 
     assert [
