@@ -129,6 +129,8 @@ defmodule ExServiceMeshRouter.DevNamesTest do
         settle(gateway)
         assert get(gateway, "#{two.name}.localhost") == {200, two.name}
         assert get(gateway, host) == {200, one.name}
+        # What a change of the routes has to say is logged when this is answered.
+        assert [_, _] = hosts(gateway)
       end)
 
     assert log =~
