@@ -131,8 +131,38 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
 }
 
-/// Whether a member of `Connection` names a field that would go on if it did not.
-pub fn names_a_field(member: &[u8]) -> bool {
+/// What the `Connection` fields of a message say (RFC 9110 section 7.6.1).
+#[derive(Default)]
+pub struct Connection {
+    pub close: bool,
+    pub keep_alive: bool,
+    pub upgrade: bool,
+    /// They name fields that would go on if they did not.
+    pub names_fields: bool,
+}
+
+impl Connection {
+    pub fn take(&mut self, value: &[u8]) {
+        for member in members(value) {
+            if member.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if member.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if member.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else {
+                self.names_fields |= names_a_field(member);
+            }
+        }
+    }
+
+    /// Whether another message may follow, after one of HTTP/1.`minor` (RFC 9112 section 9.3).
+    pub fn persists(&self, minor: u8) -> bool {
+        !self.close && (minor > 0 || self.keep_alive)
+    }
+}
+
+fn names_a_field(member: &[u8]) -> bool {
     !std::str::from_utf8(member).is_ok_and(|name| Field::of(name).is_hop_by_hop())
 }
 

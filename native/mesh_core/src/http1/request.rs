@@ -178,18 +178,18 @@ fn check<'h, 'b>(
         (_, given) => given,
     };
     let host = host_text.map(Host::parse).transpose().map_err(Error::BadHost)?;
-    let wants_upgrade = minor > 0 && said.connection_upgrade && said.websocket;
+    let wants_upgrade = minor > 0 && said.connection.upgrade && said.websocket;
     let counts_forwards = matches!(method, Method::Options | Method::Trace);
     Ok(RequestHead {
         info: RequestInfo {
             method,
             minor,
             body,
-            keep_alive: if minor > 0 { !said.close } else { said.keep_alive && !said.close },
+            keep_alive: said.connection.persists(minor),
             expect_continue: said.expect_continue && minor > 0,
             websocket: wants_upgrade && method == Method::Get && body == BodyLength::None,
             prefer: said.prefer,
-            names_fields: said.names_fields,
+            names_fields: said.connection.names_fields,
         },
         host,
         max_forwards: said.max_forwards.filter(|_| counts_forwards),

@@ -111,11 +111,8 @@ pub fn parse<'h, 'b>(
 struct Gathered {
     content_length: Option<u64>,
     chunked: bool,
-    close: bool,
-    keep_alive: bool,
-    upgrade: bool,
+    connection: fields::Connection,
     websocket: bool,
-    names_fields: bool,
     has_date: bool,
 }
 
@@ -135,19 +132,7 @@ impl Gathered {
                 }
                 self.chunked = true;
             }
-            Field::Connection => {
-                for member in fields::members(value) {
-                    if member.eq_ignore_ascii_case(b"close") {
-                        self.close = true;
-                    } else if member.eq_ignore_ascii_case(b"keep-alive") {
-                        self.keep_alive = true;
-                    } else if member.eq_ignore_ascii_case(b"upgrade") {
-                        self.upgrade = true;
-                    } else {
-                        self.names_fields |= fields::names_a_field(member);
-                    }
-                }
-            }
+            Field::Connection => self.connection.take(value),
             Field::Upgrade => self.websocket |= value.eq_ignore_ascii_case(b"websocket"),
             Field::Date => self.has_date = true,
             _ => {}
@@ -193,14 +178,13 @@ fn check<'h, 'b>(
         said.take(*kind, header.value)?;
     }
     let body = said.body(status, minor, method)?;
-    let persistent = if minor > 0 { !said.close } else { said.keep_alive && !said.close };
     Ok(ResponseHead {
         info: ResponseInfo {
             status,
             body,
-            keep_alive: persistent && body != BodyLength::Close,
-            websocket: said.upgrade && said.websocket,
-            names_fields: said.names_fields,
+            keep_alive: said.connection.persists(minor) && body != BodyLength::Close,
+            websocket: said.connection.upgrade && said.websocket,
+            names_fields: said.connection.names_fields,
         },
         bytes,
         reason,

@@ -22,10 +22,7 @@ pub(super) struct Gathered<'b> {
     pub(super) host: Option<&'b [u8]>,
     pub(super) content_length: Option<u64>,
     pub(super) chunked: bool,
-    pub(super) close: bool,
-    pub(super) keep_alive: bool,
-    pub(super) connection_upgrade: bool,
-    pub(super) names_fields: bool,
+    pub(super) connection: fields::Connection,
     pub(super) websocket: bool,
     pub(super) expect_continue: bool,
     pub(super) prefer: Prefer,
@@ -49,7 +46,7 @@ impl<'b> Gathered<'b> {
                 }
             }
             Field::TransferEncoding => self.transfer_encoding(value)?,
-            Field::Connection => self.connection(value),
+            Field::Connection => self.connection.take(value),
             Field::Upgrade => {
                 self.websocket |=
                     fields::members(value).any(|m| m.eq_ignore_ascii_case(b"websocket"));
@@ -84,20 +81,6 @@ impl<'b> Gathered<'b> {
         }
         // RFC 9112 section 6.3, rule 4: the length cannot be known.
         Err(Error::BadRequest("the last transfer coding is not chunked"))
-    }
-
-    fn connection(&mut self, value: &[u8]) {
-        for member in fields::members(value) {
-            if member.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else if member.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else if member.eq_ignore_ascii_case(b"upgrade") {
-                self.connection_upgrade = true;
-            } else {
-                self.names_fields |= fields::names_a_field(member);
-            }
-        }
     }
 
     pub(super) fn body(&self, minor: u8) -> Result<BodyLength, Error> {
