@@ -128,6 +128,8 @@ defmodule ExServiceMeshRouter.ShutdownTest do
       :accepted
     else
       {:error, :econnrefused} -> :refused
+      # It was in the queue of the listener that closes at this moment.
+      {:error, :econnreset} -> :reset
     end
   end
 
