@@ -344,7 +344,7 @@ impl Connection {
         let forwarding = Forwarding {
             peer: &self.peer,
             listener_port: shared.port,
-            default_host: &default_host,
+            default_host: default_host.as_deref().unwrap_or(""),
             request_id: &self.request_id,
             traceparent,
         };

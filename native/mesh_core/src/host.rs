@@ -1,6 +1,7 @@
 //! The one notion of what a host is: the `Host` field, the authority of an absolute-form target
 //! and the hosts of the routing table are all brought into this form before they are compared.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 
@@ -8,11 +9,10 @@ use std::net::Ipv6Addr;
 pub const MAX_HOST: usize = 255;
 
 /// A normalised host: lower case, no port, no trailing dot, IPv6 literals in canonical text and in
-/// brackets. Lives on the stack: a lookup allocates nothing.
-#[derive(Clone, Copy)]
-pub struct Host {
-    bytes: [u8; MAX_HOST],
-    len: u8,
+/// brackets. Borrowed where it was written so, as nearly always: a lookup allocates nothing.
+#[derive(Clone)]
+pub struct Host<'b> {
+    text: Cow<'b, [u8]>,
     /// Given after the colon, if it was.
     pub port: Option<u16>,
 }
@@ -40,31 +40,27 @@ impl fmt::Display for BadHost {
     }
 }
 
-impl Host {
+impl Host<'_> {
     /// Reads `uri-host [ ":" port ]` (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
-    pub fn parse(input: &[u8]) -> Result<Host, BadHost> {
-        let mut host = Host { bytes: [0; MAX_HOST], len: 0, port: None };
-        let rest = if input.first() == Some(&b'[') {
-            host.put_ipv6(input)?
-        } else {
-            host.put_name(input)?
-        };
-        host.port = match rest {
+    pub fn parse(input: &[u8]) -> Result<Host<'_>, BadHost> {
+        let (text, rest) =
+            if input.first() == Some(&b'[') { ipv6(input)? } else { reg_name(input)? };
+        let port = match rest {
             [] => None,
             [b':'] => None,
             [b':', digits @ ..] => Some(port(digits)?),
             _ => return Err(BadHost::Character),
         };
-        Ok(host)
+        Ok(Host { text, port })
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len as usize]
+        &self.text
     }
 
     pub fn as_str(&self) -> &str {
-        // Only ASCII is ever put in.
-        std::str::from_utf8(self.as_bytes()).unwrap_or("")
+        // Only ASCII is ever taken.
+        std::str::from_utf8(&self.text).unwrap_or("")
     }
 
     /// An address has no tenants: only exact entries match it.
@@ -72,54 +68,43 @@ impl Host {
         let text = self.as_str();
         text.starts_with('[') || text.parse::<std::net::Ipv4Addr>().is_ok()
     }
-
-    fn put_name<'a>(&mut self, input: &'a [u8]) -> Result<&'a [u8], BadHost> {
-        let end = memchr::memchr(b':', input).unwrap_or(input.len());
-        let (mut name, rest) = input.split_at(end);
-        if name.is_empty() {
-            return Err(BadHost::Empty);
-        }
-        if let [head @ .., b'.'] = name {
-            name = head;
-        }
-        if name.len() > MAX_HOST {
-            return Err(BadHost::TooLong);
-        }
-        if !escapes_are_whole(name) {
-            return Err(BadHost::Character);
-        }
-        let mut previous = b'.';
-        for (to, &byte) in self.bytes.iter_mut().zip(name) {
-            if byte == b'.' && previous == b'.' {
-                return Err(BadHost::EmptyLabel);
-            }
-            if !is_reg_name(byte) {
-                return Err(BadHost::Character);
-            }
-            *to = byte.to_ascii_lowercase();
-            previous = byte;
-        }
-        if previous == b'.' {
-            return Err(BadHost::EmptyLabel);
-        }
-        self.len = name.len() as u8;
-        Ok(rest)
-    }
-
-    fn put_ipv6<'a>(&mut self, input: &'a [u8]) -> Result<&'a [u8], BadHost> {
-        let end = memchr::memchr(b']', input).ok_or(BadHost::Ipv6)?;
-        let address: Ipv6Addr = std::str::from_utf8(&input[1..end])
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or(BadHost::Ipv6)?;
-        let text = format!("[{address}]");
-        self.bytes[..text.len()].copy_from_slice(text.as_bytes());
-        self.len = text.len() as u8;
-        Ok(&input[end + 1..])
-    }
 }
 
-impl fmt::Debug for Host {
+/// The name in one form, and what comes behind it.
+fn reg_name(input: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), BadHost> {
+    let end = input.iter().position(|byte| *byte == b':').unwrap_or(input.len());
+    let (mut name, rest) = input.split_at(end);
+    let seen = name.iter().fold(0, |seen, byte| seen | CLASS[*byte as usize]);
+    if name.is_empty() {
+        return Err(BadHost::Empty);
+    }
+    if let [head @ .., b'.'] = name {
+        name = head;
+    }
+    if name.len() > MAX_HOST {
+        return Err(BadHost::TooLong);
+    }
+    if seen & OTHER != 0 || (seen & PERCENT != 0 && !escapes_are_whole(name)) {
+        return Err(BadHost::Character);
+    }
+    if name.split(|byte| *byte == b'.').any(<[u8]>::is_empty) {
+        return Err(BadHost::EmptyLabel);
+    }
+    let upper = seen & UPPER != 0;
+    Ok((if upper { name.to_ascii_lowercase().into() } else { name.into() }, rest))
+}
+
+/// The literal in canonical text, and what comes behind it.
+fn ipv6(input: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), BadHost> {
+    let end = memchr::memchr(b']', input).ok_or(BadHost::Ipv6)?;
+    let address: Ipv6Addr = std::str::from_utf8(&input[1..end])
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(BadHost::Ipv6)?;
+    Ok((format!("[{address}]").into_bytes().into(), &input[end + 1..]))
+}
+
+impl fmt::Debug for Host<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Host({:?}, {:?})", self.as_str(), self.port)
     }
@@ -134,25 +119,27 @@ fn port(digits: &[u8]) -> Result<u16, BadHost> {
     u16::try_from(number).map_err(|_| BadHost::Port)
 }
 
-/// RFC 3986 section 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`.
-fn is_reg_name(byte: u8) -> bool {
-    REG_NAME[byte as usize]
-}
+/// What a byte may be in a name; nothing of these: as it is.
+const UPPER: u8 = 1;
+const PERCENT: u8 = 2;
+const OTHER: u8 = 4;
 
-/// A look into a table: this is asked for each byte of each request's host.
-static REG_NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let others = b"-._~!$&'()*+,;=%";
+/// RFC 3986 section 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`. A look into a
+/// table: this is asked for each byte of each request's host.
+static CLASS: [u8; 256] = {
+    let mut table = [OTHER; 256];
+    let plain = b"abcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=";
     let mut i = 0;
-    while i < others.len() {
-        table[others[i] as usize] = true;
+    while i < plain.len() {
+        table[plain[i] as usize] = 0;
         i += 1;
     }
+    let mut upper = b'A';
+    while upper <= b'Z' {
+        table[upper as usize] = UPPER;
+        upper += 1;
+    }
+    table[b'%' as usize] = PERCENT;
     table
 };
 

@@ -34,7 +34,7 @@ impl Routes {
 
     /// The service of a host; of the default where there is no host, with the host that it is to
     /// be told instead. Both from one table: the next one may have another default.
-    pub fn find(&self, host: Option<&Host>) -> Option<(Rc<LocalService>, String)> {
+    pub fn find(&self, host: Option<&Host<'_>>) -> Option<(Rc<LocalService>, Option<Box<str>>)> {
         let inner = &mut *self.inner.borrow_mut();
         let table = inner.cache.load();
         if !std::ptr::eq(Arc::as_ptr(table), inner.seen) {
@@ -42,8 +42,8 @@ impl Routes {
             inner.services.retain(|_, local| !local.service.is_retired());
         }
         let (service, default_host) = match host {
-            Some(host) => (table.lookup(host)?, String::new()),
-            None => table.default().map(|(host, service)| (service, host.to_string()))?,
+            Some(host) => (table.lookup(host)?, None),
+            None => table.default().map(|(host, service)| (service, Some(host.into())))?,
         };
         Some((local(&mut inner.services, service, self.worker), default_host))
     }

@@ -216,7 +216,7 @@ impl Table {
     }
 
     /// Exact first, then the longest suffix, then the default.
-    pub fn lookup(&self, host: &Host) -> Option<&Arc<Service>> {
+    pub fn lookup(&self, host: &Host<'_>) -> Option<&Arc<Service>> {
         let default = || self.default().map(|(_, service)| service);
         self.find(host).map(|(_, service)| service).or_else(default)
     }
@@ -226,7 +226,7 @@ impl Table {
         self.default.as_ref().map(|(host, service)| (&**host, service))
     }
 
-    pub fn resolve(&self, host: &Host) -> Option<Resolved> {
+    pub fn resolve(&self, host: &Host<'_>) -> Option<Resolved> {
         let found = self.find(host).map(|(start, service)| {
             let rule = if start == 0 { Rule::Exact } else { Rule::Suffix };
             (rule, &host.as_str()[start..], service)
@@ -240,7 +240,7 @@ impl Table {
     }
 
     /// Where in the host the entry begins that matches, and its service.
-    fn find(&self, host: &Host) -> Option<(usize, &Arc<Service>)> {
+    fn find(&self, host: &Host<'_>) -> Option<(usize, &Arc<Service>)> {
         let whole = host.as_bytes();
         if let Some(service) = self.hosts.get(whole) {
             return Some((0, service));

@@ -177,8 +177,8 @@ fn target(parts: &Parts, method: Method) -> Result<&str, Error> {
 fn authority<'p>(
     parts: &'p Parts,
     host: Option<&'p HeaderValue>,
-) -> Result<(&'p [u8], Host), Error> {
-    let parse = |text: &[u8]| Host::parse(text).map_err(Error::BadHost);
+) -> Result<(&'p [u8], Host<'p>), Error> {
+    let parse = |text: &'p [u8]| Host::parse(text).map_err(Error::BadHost);
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let (text, other) = match (authority, host) {
         (Some(authority), host) => (authority, host),

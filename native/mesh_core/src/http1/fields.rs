@@ -57,10 +57,8 @@ impl Field {
             17 => (b"x-forwarded-proto", Field::XForwardedProto),
             _ => return Field::Other,
         };
-        // The first letter decides between those and nearly everything else. A name is a token, and
-        // of those bytes only letters change with this bit into what a known name has.
-        let lower = |byte: &u8| byte | 0x20;
-        let same = lower(&name[0]) == known[0] && name.iter().map(lower).eq(known.iter().copied());
+        // The first letter decides between those and nearly everything else.
+        let same = name[0] | 0x20 == known[0] && is_in_lower_case(name, known);
         if same { field } else { Field::Other }
     }
 
@@ -84,6 +82,20 @@ impl Field {
     /// mean something else (RFC 9110 section 7.6.1 forbids to list them).
     pub fn is_framing_or_routing(self) -> bool {
         matches!(self, Field::Host | Field::ContentLength | Field::TransferEncoding)
+    }
+}
+
+/// Whether a token of the same length is `known` but for its case. Of a token's bytes only letters
+/// change with this bit into what a known name has.
+fn is_in_lower_case(name: &[u8], known: &[u8]) -> bool {
+    const BIT: u8 = 0x20;
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let same = |name, known| word(name) | u64::from_ne_bytes([BIT; 8]) == word(known);
+    let ends = name.first_chunk().zip(name.last_chunk()).filter(|_| name.len() <= 16);
+    match (ends, known.first_chunk(), known.last_chunk()) {
+        // Two words, which may overlap, instead of byte after byte.
+        (Some((first, last)), Some(a), Some(b)) => same(first, a) && same(last, b),
+        _ => name.iter().map(|byte| byte | BIT).eq(known.iter().copied()),
     }
 }
 

@@ -9,19 +9,53 @@ use httparse::Header;
 use super::fields::Field;
 
 /// Most header fields a head can have here, whatever the configuration says.
-pub const MAX_FIELDS: usize = 512;
+const MAX_FIELDS: usize = 512;
 
-/// Room for the fields of one head, on the stack; most of it is never touched.
+/// Nearly every head has fewer. Room for these is on the stack, which is left as small as it can be:
+/// between two requests the kernel has the cache to itself.
+const FEW: usize = 64;
+
+/// Room for the fields of one head.
 pub struct Storage<'b> {
-    pub(super) headers: [MaybeUninit<Header<'b>>; MAX_FIELDS],
+    few: Fields<'b, FEW>,
+    many: Option<Box<Fields<'b, MAX_FIELDS>>>,
+}
+
+struct Fields<'b, const N: usize> {
+    headers: [MaybeUninit<Header<'b>>; N],
     /// What each of them means.
-    pub(super) kinds: [Field; MAX_FIELDS],
+    kinds: [Field; N],
+}
+
+impl<const N: usize> Fields<'_, N> {
+    const fn new() -> Self {
+        Fields { headers: [const { MaybeUninit::uninit() }; N], kinds: [Field::Other; N] }
+    }
 }
 
 pub const fn storage<'b>() -> Storage<'b> {
-    Storage {
-        headers: [const { MaybeUninit::uninit() }; MAX_FIELDS],
-        kinds: [Field::Other; MAX_FIELDS],
+    Storage { few: Fields::new(), many: None }
+}
+
+impl<'b> Storage<'b> {
+    /// Calls `parse` with room for `most` fields, or for as many of them as there mostly are, and
+    /// with more only if that is too little; then the room for what they mean.
+    pub(super) fn parse<'h, H, T>(
+        &'h mut self,
+        most: usize,
+        mut head: impl FnMut() -> H,
+        parse: impl Fn(&mut H, &'h mut [MaybeUninit<Header<'b>>]) -> httparse::Result<T>,
+    ) -> (H, httparse::Result<T>, &'h mut [Field]) {
+        let most = most.min(MAX_FIELDS);
+        let mut first = head();
+        let parsed = parse(&mut first, &mut self.few.headers[..most.min(FEW)]);
+        if most <= FEW || !matches!(parsed, Err(httparse::Error::TooManyHeaders)) {
+            return (first, parsed, &mut self.few.kinds);
+        }
+        let many = self.many.insert(Box::new(Fields::new()));
+        let mut again = head();
+        let parsed = parse(&mut again, &mut many.headers[..most]);
+        (again, parsed, &mut many.kinds)
     }
 }
 

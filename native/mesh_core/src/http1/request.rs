@@ -7,7 +7,7 @@ mod write;
 use httparse::{Header, ParserConfig};
 
 use super::fields::Field;
-use super::head::{self, MAX_FIELDS, Storage, offset_in};
+use super::head::{self, Storage, offset_in};
 use crate::config::Limits;
 use crate::error::Error;
 use crate::host::Host;
@@ -80,7 +80,7 @@ pub struct RequestInfo {
 pub struct RequestHead<'h, 'b> {
     pub info: RequestInfo,
     /// `None` only in HTTP/1.0.
-    pub host: Option<Host>,
+    pub host: Option<Host<'b>>,
     /// `Max-Forwards` where it counts (RFC 9110 section 7.6.2).
     pub max_forwards: Option<u64>,
     bytes: &'b [u8],
@@ -112,12 +112,12 @@ pub fn parse<'h, 'b>(
     storage: &'h mut Storage<'b>,
     limits: &Limits,
 ) -> Result<Option<RequestHead<'h, 'b>>, Error> {
-    let mut request = httparse::Request::new(&mut []);
-    let most = limits.header_count.min(MAX_FIELDS);
-    let parsed = ParserConfig::default().parse_request_with_uninit_headers(
-        &mut request,
-        bytes,
-        &mut storage.headers[..most],
+    let (request, parsed, kinds) = storage.parse(
+        limits.header_count,
+        || httparse::Request::new(&mut []),
+        |request, room| {
+            ParserConfig::default().parse_request_with_uninit_headers(request, bytes, room)
+        },
     );
     let size = match parsed {
         Ok(httparse::Status::Complete(size)) => size,
@@ -132,7 +132,7 @@ pub fn parse<'h, 'b>(
     if !head::lines_end_well(bytes, offset_in(bytes, method.as_bytes()), request.headers) {
         return Err(Error::BadRequest(LINE_END));
     }
-    check(bytes, method, target, minor, request.headers, &mut storage.kinds).map(Some)
+    check(bytes, method, target, minor, request.headers, kinds).map(Some)
 }
 
 fn refused(error: httparse::Error) -> Error {
@@ -153,7 +153,7 @@ fn check<'h, 'b>(
     target: &'b str,
     minor: u8,
     headers: &'h [Header<'b>],
-    kinds: &'h mut [Field; MAX_FIELDS],
+    kinds: &'h mut [Field],
 ) -> Result<RequestHead<'h, 'b>, Error> {
     let method = Method::of(method_name);
     let mut said = Gathered::default();

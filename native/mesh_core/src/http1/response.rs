@@ -4,7 +4,7 @@
 use httparse::{Header, ParserConfig};
 
 use super::fields::{self, Field};
-use super::head::{self, MAX_FIELDS, Storage, offset_in};
+use super::head::{self, Storage, offset_in};
 use super::request::Method;
 use crate::digits;
 use crate::error::Error;
@@ -34,6 +34,8 @@ pub struct ResponseInfo {
 pub struct ResponseHead<'h, 'b> {
     pub info: ResponseInfo,
     bytes: &'b [u8],
+    /// HTTP/1.`minor`.
+    minor: u8,
     reason: &'b str,
     headers: &'h [Header<'b>],
     kinds: &'h [Field],
@@ -84,12 +86,12 @@ pub fn parse<'h, 'b>(
     if bytes[..n] != BEGINNING[..n] {
         return Err(Error::BadResponse("it does not begin with a status line"));
     }
-    let mut response = httparse::Response::new(&mut []);
-    let most = most_fields.min(MAX_FIELDS);
-    let parsed = ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        bytes,
-        &mut storage.headers[..most],
+    let (response, parsed, kinds) = storage.parse(
+        most_fields,
+        || httparse::Response::new(&mut []),
+        |response, room| {
+            ParserConfig::default().parse_response_with_uninit_headers(response, bytes, room)
+        },
     );
     let size = match parsed {
         Ok(httparse::Status::Complete(size)) => size,
@@ -104,7 +106,7 @@ pub fn parse<'h, 'b>(
     if !head::lines_end_well(bytes, 0, response.headers) {
         return Err(Error::BadResponse("a line does not end with CRLF"));
     }
-    check(bytes, status, minor, reason, response.headers, &mut storage.kinds, method).map(Some)
+    check(bytes, status, minor, reason, response.headers, kinds, method).map(Some)
 }
 
 #[derive(Default)]
@@ -166,7 +168,7 @@ fn check<'h, 'b>(
     minor: u8,
     reason: &'b str,
     headers: &'h [Header<'b>],
-    kinds: &'h mut [Field; MAX_FIELDS],
+    kinds: &'h mut [Field],
     method: Method,
 ) -> Result<ResponseHead<'h, 'b>, Error> {
     if status < 100 {
@@ -187,6 +189,7 @@ fn check<'h, 'b>(
             names_fields: said.connection.names_fields,
         },
         bytes,
+        minor,
         reason,
         headers,
         kinds,
@@ -208,8 +211,11 @@ impl ResponseHead<'_, '_> {
 
     /// Writes the head for the client.
     pub fn write(&self, to: Downstream, out: &mut Vec<u8>) {
-        self.write_status_line(out);
-        self.copy_fields(out);
+        let as_it_came = self.status_line_stays();
+        if !as_it_came {
+            self.write_status_line(out);
+        }
+        self.copy_fields(as_it_came.then_some(0), out);
         let is_final = self.info.status >= 200;
         if self.info.status == 101 {
             out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
@@ -238,6 +244,16 @@ impl ResponseHead<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// Whether the line is what [`write_status_line`](Self::write_status_line) would write: with
+    /// another version, without a space, or with a reason that is not to be had as text, it is not.
+    fn status_line_stays(&self) -> bool {
+        let end = match self.headers.first() {
+            Some(header) => offset_in(self.bytes, header.name.as_bytes()),
+            None => self.bytes.len() - 2,
+        };
+        self.minor == 1 && end == "HTTP/1.1 200 \r\n".len() + self.reason.len()
+    }
+
     fn write_status_line(&self, out: &mut Vec<u8>) {
         let status = self.info.status;
         out.extend_from_slice(b"HTTP/1.1 ");
@@ -249,8 +265,8 @@ impl ResponseHead<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn copy_fields(&self, out: &mut Vec<u8>) {
-        let mut run: Option<usize> = None;
+    /// Copies the lines that stay, run by run; one may have begun with the status line.
+    fn copy_fields(&self, mut run: Option<usize>, out: &mut Vec<u8>) {
         for (i, header) in self.headers.iter().enumerate() {
             let start = offset_in(self.bytes, header.name.as_bytes());
             if self.keeps(self.kinds[i], header.name) {
@@ -287,6 +303,24 @@ impl ResponseHead<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_status_line_is_ours_and_theirs_where_it_is_the_same() {
+        let line = |head: &[u8]| {
+            let mut storage = head::storage();
+            let parsed = parse(head, &mut storage, 100, Method::Get).unwrap().unwrap();
+            let mut out = Vec::new();
+            let to = Downstream { minor: 1, keep_alive: true, chunked: false, timing: None };
+            parsed.write(to, &mut out);
+            String::from_utf8(out).unwrap().lines().next().unwrap_or_default().to_string()
+        };
+        assert_eq!(line(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"), "HTTP/1.1 200 OK");
+        assert_eq!(line(b"HTTP/1.1 299 \r\nA: b\r\n\r\n"), "HTTP/1.1 299 ");
+        assert_eq!(line(b"HTTP/1.1 299\r\nA: b\r\n\r\n"), "HTTP/1.1 299 ");
+        assert_eq!(line(b"HTTP/1.1 404 Not Here\r\n\r\n"), "HTTP/1.1 404 Not Here");
+        assert_eq!(line(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n"), "HTTP/1.1 200 OK");
+        assert_eq!(line(b"HTTP/1.1 200 \xc3\xa9\r\nA: b\r\n\r\n"), "HTTP/1.1 200 ");
+    }
 
     #[test]
     fn a_response_begins_with_its_status_line_and_every_line_ends_with_crlf() {

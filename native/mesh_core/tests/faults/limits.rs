@@ -2,7 +2,7 @@
 
 use crate::scene::Scene;
 use crate::support::client::{End, get, get_target, post};
-use crate::support::endpoint::{Do, ok, send};
+use crate::support::endpoint::{Do, ok, reply, send};
 
 #[test]
 fn head_bytes() {
@@ -44,6 +44,21 @@ fn header_count() {
     let scene = Scene::new(|config| config.limits.header_count = 10);
     assert_eq!(scene.client().ask(get(&"X: y\r\n".repeat(9))).status, 200);
     assert_eq!(scene.client().ask(get(&"X: y\r\n".repeat(10))).status, 431);
+    scene.ends_clean();
+}
+
+/// More of them than nearly all heads have are kept somewhere else.
+#[test]
+fn many_fields_go_on_like_few() {
+    let scene = Scene::new(|_| {});
+    let fields = |n: usize| (0..n).map(|i| format!("X-{i}: {i}\r\n")).collect::<String>();
+    scene.endpoint.script(reply(format!("HTTP/1.1 204 No\r\n{}\r\n", fields(250))));
+    // With Host.
+    let answer = scene.client().ask(get(&fields(99)));
+    assert_eq!((answer.status, answer.fields.one("x-249").as_deref()), (204, Some("249")));
+    let request = &scene.endpoint.requests()[0];
+    assert!((0..99).all(|i| request.fields.one(&format!("x-{i}")) == Some(i.to_string())));
+    assert_eq!(scene.client().ask(get(&fields(100))).status, 431);
     scene.ends_clean();
 }
 

@@ -26,9 +26,14 @@ pub struct Forwarding<'a> {
 impl RequestHead<'_, '_> {
     /// Writes the head for the endpoint.
     pub fn write(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
-        self.write_request_line(out);
         let mut received = Received::default();
-        self.copy_fields(forwarding, &mut received, out);
+        let mut run = None;
+        if let (Target::AsIs(_), 1) = (self.target, self.info.minor) {
+            run = Some(offset_in(self.bytes, self.method.as_bytes()));
+        } else {
+            self.write_request_line(out);
+        }
+        self.copy_fields(run, forwarding, &mut received, out);
         let named_host = !self.host_text.is_empty();
         let host = if named_host { self.host_text } else { forwarding.default_host.as_bytes() };
         if matches!(self.target, Target::Absolute(..)) || !named_host {
@@ -50,7 +55,7 @@ impl RequestHead<'_, '_> {
             b"Via: 1.0 mesh\r\n"
         });
         // RFC 9110 section 4.2.1: without a port, http means 80.
-        let port = self.host.map_or(forwarding.listener_port, |h| h.port.unwrap_or(80));
+        let port = self.host.as_ref().map_or(forwarding.listener_port, |h| h.port.unwrap_or(80));
         forwarded::write(out, forwarding.peer, host, port, &received);
         if let RequestId::Made(id) = forwarding.request_id {
             field(out, b"X-Request-Id", &digits::hex(*id));
@@ -77,14 +82,15 @@ impl RequestHead<'_, '_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
     }
 
-    /// Copies the lines that stay, run by run, and notes the forwarded fields that do not.
+    /// Copies the lines that stay, run by run, and notes the forwarded fields that do not. A run
+    /// may have begun with the request line.
     fn copy_fields<'s>(
         &'s self,
+        mut run: Option<usize>,
         forwarding: &Forwarding<'_>,
         received: &mut Received<'s>,
         out: &mut Vec<u8>,
     ) {
-        let mut run: Option<usize> = None;
         for (i, header) in self.headers.iter().enumerate() {
             let start = offset_in(self.bytes, header.name.as_bytes());
             if self.keeps(i, header, forwarding, received) {
