@@ -4,7 +4,6 @@ mod ending;
 mod refusal;
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -23,13 +22,14 @@ use crate::h2::{self, Preface};
 use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::{self, BodyLength, Forwarding, RequestInfo};
 use crate::ids::{self, RequestId};
-use crate::io::{poll_fill, reset_on_close};
+use crate::io::{fill_now, poll_fill, reset_on_close};
 use crate::observe::Draft;
 use crate::peer::Peer;
 use crate::proxy_protocol::Announced;
-use crate::timer::Timer;
+use crate::tasks::Newcomer;
+use crate::timer::{Timer, after};
 use crate::upstream::LocalService;
-use crate::worker::{Open, Worker};
+use crate::worker::Worker;
 
 /// When draining begins: how long a connection without a request may still bring one. It may be on
 /// its way already, and its client could not tell a closed connection from a lost request.
@@ -39,17 +39,19 @@ pub use refusal::turn_away;
 
 use refusal::Replied;
 
-pub struct Connection {
+pub struct Connection<'t> {
     pub worker: Rc<Worker>,
     pub client: TcpStream,
     pub peer: Peer,
     /// What the client has sent and nobody has taken yet.
     pub input: Buf,
-    pub timer: Timer,
+    pub timer: &'t mut Timer,
     /// Of the request under way.
     pub request_id: RequestId,
     /// What is to be recorded of it.
     draft: Option<Draft>,
+    /// When the last exchange ended: spares another look at the clock.
+    answered: Option<Instant>,
     /// Requests taken so far.
     taken: u64,
     /// The client has said itself that the last of them is the last.
@@ -87,21 +89,25 @@ enum Next {
     Linger,
 }
 
-/// Serves a connection to its end.
-pub async fn serve(mut open: Open, client: TcpStream, address: SocketAddr) {
+/// Serves a connection to its end. The timer is its task's.
+pub async fn serve(newcomer: Newcomer, timer: &mut Timer) {
+    let Newcomer { mut open, client, address } = newcomer;
     let worker = Rc::clone(&open.worker);
     let mut connection = Connection {
         peer: Peer::new(address, &worker.shared.config.trusted_proxies),
         client,
         input: Buf::new(),
-        timer: Timer::default(),
+        timer,
         request_id: RequestId::None,
         draft: None,
+        answered: None,
         taken: 0,
         said_last: false,
         hears_of_drain: false,
         worker: Rc::clone(&worker),
     };
+    // Mostly the request has come with its connection: the event loop need not tell of it.
+    fill_now(&connection.client, &mut connection.input, &worker.buffers);
     if let Err(error) = connection.read_announcement().await {
         let next = connection.refuse(error.into()).await;
         return connection.end(next).await;
@@ -152,16 +158,19 @@ pub async fn serve(mut open: Open, client: TcpStream, address: SocketAddr) {
     }
 }
 
-impl Connection {
+impl Connection<'_> {
     /// Waits, without a buffer, until the client sends something, and reads it. `false` ends the
     /// connection.
     async fn wait_for_request(&mut self, mut drain: Pin<&mut Notified<'_>>) -> bool {
+        let answered = self.answered.take();
         if !self.input.is_empty() {
             return true;
         }
         self.input.give_back(&self.worker.buffers);
         let mut last = false;
-        self.timer.set(self.worker.shared.config.timeouts.idle);
+        let since = answered.unwrap_or_else(Instant::now);
+        let idle = self.worker.shared.config.timeouts.idle;
+        self.timer.set_at(idle.and_then(|idle| after(since, idle)));
         poll_fn(|cx| {
             let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);
             if let Poll::Ready(read) = filled {
@@ -360,11 +369,12 @@ impl Connection {
     async fn exchange(&mut self, accepted: Accepted) -> Result<Finished, Next> {
         let service = Rc::clone(&accepted.service);
         let counters = &service.counters;
-        let info = accepted.info;
+        let (info, head_read) = (accepted.info, accepted.head_read);
         let in_flight = InFlight::new(&service, info.method);
         let mut exchange = Exchange::new(self, accepted);
         let result = exchange.run().await;
         let Outcome { ended, request_whole } = exchange.finish();
+        self.answered = after(head_read, Duration::from_nanos(ended.took.total));
         ended.took.record(&counters.latency);
         drop(in_flight);
         let started = ended.status > 0;

@@ -39,8 +39,8 @@ use marks::Marks;
 pub use marks::Took;
 use uplink::{Body, Uplink};
 
-pub struct Exchange<'c> {
-    connection: &'c mut Connection,
+pub struct Exchange<'c, 't> {
+    connection: &'c mut Connection<'t>,
     info: RequestInfo,
     service: Rc<LocalService>,
     /// Head for the endpoint.
@@ -89,14 +89,17 @@ pub struct Upgraded {
     pub service: Rc<LocalService>,
 }
 
+/// Makes the error of whoever was too slow: there is mostly nobody.
+type Late = fn() -> Error;
+
 /// What is known after a failure, too.
 pub struct Outcome {
     pub ended: Ended,
     pub request_whole: bool,
 }
 
-impl<'c> Exchange<'c> {
-    pub fn new(connection: &'c mut Connection, accepted: Accepted) -> Exchange<'c> {
+impl<'c, 't> Exchange<'c, 't> {
+    pub fn new(connection: &'c mut Connection<'t>, accepted: Accepted) -> Exchange<'c, 't> {
         let reply = connection.worker.take_head();
         let config = &connection.worker.shared.config;
         let state = State::new(config, accepted.info.body == BodyLength::None, accepted.head_read);
@@ -125,10 +128,13 @@ impl<'c> Exchange<'c> {
         let mut want = if repeatable { Want::Any } else { Want::Probed };
         loop {
             let worker = Rc::clone(&self.connection.worker);
-            let lent = tokio::select! {
-                biased;
-                lent = lend(&worker, &mut self.service, want) => lent?,
-                () = failed(&self.connection.client) => return Err(Error::ClientGone),
+            let lent = match self.service.lend_kept(want, worker.oldest_idle()) {
+                Some(lent) => lent,
+                None => tokio::select! {
+                    biased;
+                    lent = lend(&worker, &mut self.service, want) => lent?,
+                    () = failed(&self.connection.client) => return Err(Error::ClientGone),
+                },
             };
             let mut received = Buf::new();
             let result = self.forward(&lent.stream, &mut received).await;
@@ -188,7 +194,7 @@ impl<'c> Exchange<'c> {
             }
         };
         let client = &connection.client;
-        let uplink = Uplink {
+        let mut uplink = Uplink {
             state,
             pool: &worker.buffers,
             counters: &self.service.counters,
@@ -199,7 +205,7 @@ impl<'c> Exchange<'c> {
             upstream: stream,
             body,
         };
-        let downlink = Downlink {
+        let mut downlink = Downlink {
             state,
             worker,
             counters: &self.service.counters,
@@ -210,7 +216,7 @@ impl<'c> Exchange<'c> {
             reply: &mut self.reply,
             status: 0,
         };
-        let timer = &mut connection.timer;
+        let timer = &mut *connection.timer;
         let mut uplink = pin!(uplink.run(&mut self.head));
         let mut downlink = pin!(downlink.run());
         poll_fn(|cx| {
@@ -228,7 +234,7 @@ impl<'c> Exchange<'c> {
             }
             let Some((at, error)) = state.next_deadline() else { return Poll::Pending };
             timer.set_at(Some(at));
-            timer.poll(cx).map(|()| Err(error))
+            timer.poll(cx).map(|()| Err(error()))
         })
         .await
     }
@@ -318,19 +324,13 @@ impl State {
     }
 
     /// Which wait ends first, and what it means when it does.
-    pub fn next_deadline(&self) -> Option<(Instant, Error)> {
-        let mut next: Option<(Instant, Error)> = None;
-        let waits = [
-            (self.up.deadline(), Error::BodyTimeout),
-            (self.down.deadline(), Error::ReaderTimeout),
-            (self.response_deadline.get(), Error::ResponseTimeout),
+    pub fn next_deadline(&self) -> Option<(Instant, Late)> {
+        let waits: [(_, Late); 3] = [
+            (self.up.deadline(), || Error::BodyTimeout),
+            (self.down.deadline(), || Error::ReaderTimeout),
+            (self.response_deadline.get(), || Error::ResponseTimeout),
         ];
-        for (at, error) in waits {
-            let Some(at) = at else { continue };
-            if next.as_ref().is_none_or(|(first, _)| at < *first) {
-                next = Some((at, error));
-            }
-        }
-        next
+        let waits = waits.into_iter().filter_map(|(at, error)| Some((at?, error)));
+        waits.min_by_key(|(at, _)| *at)
     }
 }

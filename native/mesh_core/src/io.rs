@@ -156,6 +156,17 @@ pub fn poll_fill(
     }
 }
 
+/// Reads what there is into an empty buffer, whether or not the event loop has told of it yet. That
+/// nothing more will come, or that reading fails, is left for the next read to find.
+pub fn fill_now(socket: &impl Socket, buf: &mut Buf, pool: &BufferPool) {
+    buf.borrow_from(pool);
+    let into = buf.spare_mut();
+    let told = transfer(socket, Interest::READABLE, into.len(), |mut from| from.read(into));
+    let read = told.or_else(|_| socket.raw(|mut from| from.read(buf.spare_mut())));
+    buf.advance(read.unwrap_or(0));
+    buf.give_back(pool);
+}
+
 pub async fn fill(socket: &impl Socket, buf: &mut Buf, pool: &BufferPool) -> io::Result<usize> {
     poll_fn(|cx| poll_fill(cx, socket, buf, pool)).await
 }
@@ -166,18 +177,29 @@ pub fn poll_write<const N: usize>(
     socket: &impl Socket,
     parts: [&[u8]; N],
 ) -> Poll<io::Result<usize>> {
-    let wanted = parts.iter().map(|part| part.len()).sum();
     loop {
-        let written = transfer(socket, Interest::WRITABLE, wanted, |mut to| match parts[..] {
-            [only] => to.write(only),
-            [only, ref rest @ ..] if rest.iter().all(|part| part.is_empty()) => to.write(only),
-            _ => to.write_vectored(&parts.map(IoSlice::new)),
-        });
-        match written {
-            Err(error) if is_passing(&error) => ready!(socket.poll_write_ready(cx))?,
-            Ok(0) if wanted > 0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
-            written => return Poll::Ready(written),
+        match write_now(socket, parts)? {
+            Some(written) => return Poll::Ready(Ok(written)),
+            None => ready!(socket.poll_write_ready(cx))?,
         }
+    }
+}
+
+/// The same without waiting: `None` from a socket that takes nothing now.
+pub fn write_now<const N: usize>(
+    socket: &impl Socket,
+    parts: [&[u8]; N],
+) -> io::Result<Option<usize>> {
+    let wanted = parts.iter().map(|part| part.len()).sum();
+    let written = transfer(socket, Interest::WRITABLE, wanted, |mut to| match parts[..] {
+        [only] => to.write(only),
+        [only, ref rest @ ..] if rest.iter().all(|part| part.is_empty()) => to.write(only),
+        _ => to.write_vectored(&parts.map(IoSlice::new)),
+    });
+    match written {
+        Err(error) if is_passing(&error) => Ok(None),
+        Ok(0) if wanted > 0 => Err(ErrorKind::WriteZero.into()),
+        written => written.map(Some),
     }
 }
 

@@ -36,6 +36,7 @@ mod reply;
 mod routes;
 mod stall;
 mod table;
+mod tasks;
 mod timer;
 mod tunnel;
 mod upstream;

@@ -83,9 +83,17 @@ impl LocalService {
         })
     }
 
-    /// Lends a connection: the most recently used one, or a new one. With several upstreams each
-    /// gets its turn, and one that cannot be reached is passed over. What has come back before
-    /// `oldest` is too old.
+    /// Lends the connection that was used last, if one was kept. With several upstreams each gets
+    /// its turn. What has come back before `oldest` is too old.
+    pub fn lend_kept(&self, want: Want, oldest: Option<Instant>) -> Option<Lent> {
+        let upstream = self.next.get();
+        let lent = self.kept(upstream, want, oldest)?;
+        self.turn_from(upstream);
+        Some(lent)
+    }
+
+    /// Lends a connection as [`lend_kept`](Self::lend_kept) does, or a new one. An upstream that
+    /// cannot be reached is passed over.
     pub async fn lend(
         &self,
         want: Want,
@@ -94,15 +102,11 @@ impl LocalService {
     ) -> Result<Lent, Error> {
         let count = self.idle.len();
         let first = self.next.get();
-        self.next.set((first + 1) % count.max(1));
+        self.turn_from(first);
         let mut failed = Error::NotListening;
         for upstream in (0..count).map(|i| (first + i) % count) {
-            if want != Want::New
-                && let Some(kept) = self.take_idle(upstream, want == Want::Probed, oldest)
-            {
-                self.counters.upstream_connections_reused.add(1);
-                let Idle { stream, counted, .. } = kept;
-                return Ok(Lent { stream, counted, upstream, reused: true });
+            if let Some(lent) = self.kept(upstream, want, oldest) {
+                return Ok(lent);
             }
             match open(&self.service.upstreams[upstream], connect).await {
                 Ok(stream) => {
@@ -118,8 +122,24 @@ impl LocalService {
         Err(failed)
     }
 
+    /// The next request begins with the upstream after this one.
+    fn turn_from(&self, upstream: usize) {
+        let next = upstream + 1;
+        self.next.set(if next < self.idle.len() { next } else { 0 });
+    }
+
+    fn kept(&self, upstream: usize, want: Want, oldest: Option<Instant>) -> Option<Lent> {
+        if want == Want::New {
+            return None;
+        }
+        let kept = self.take_idle(upstream, want == Want::Probed, oldest)?;
+        self.counters.upstream_connections_reused.add(1);
+        let Idle { stream, counted, .. } = kept;
+        Some(Lent { stream, counted, upstream, reused: true })
+    }
+
     fn take_idle(&self, upstream: usize, probe: bool, oldest: Option<Instant>) -> Option<Idle> {
-        let mut idle = self.idle[upstream].borrow_mut();
+        let mut idle = self.idle.get(upstream)?.borrow_mut();
         while let Some(last) = idle.pop() {
             if oldest.is_some_and(|oldest| last.since < oldest) {
                 // Those below are older still.

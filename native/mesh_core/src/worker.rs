@@ -22,6 +22,7 @@ use crate::ids;
 use crate::observe::Notice;
 use crate::routes::Routes;
 use crate::stats::WorkerCounters;
+use crate::tasks::{self, Newcomer, Spares};
 
 /// Pause after a failed `accept`: without descriptors the next one fails as well, and a loop that
 /// tries at once would take the whole core.
@@ -36,6 +37,7 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub counters: Arc<WorkerCounters>,
     pub buffers: BufferPool,
+    pub spares: Spares,
     pub routes: Routes,
     pub ids: ids::Maker,
     /// The gateway is stopping: finish what is under way, begin nothing.
@@ -74,6 +76,7 @@ pub fn run(
             shared,
             counters,
             buffers: BufferPool::default(),
+            spares: Spares::default(),
             ids: ids::Maker::default(),
             draining: Cell::new(false),
             drain: Notify::new(),
@@ -151,9 +154,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                 crate::crash_tests::crash_if_told(worker.shared.port);
                 if let Some(open) = Open::new(&worker) {
                     worker.counters.connections_accepted.add(1);
-                    // Boxed before it is handed on: a task is moved several times until it has a place,
-                    // and this one is three kilobytes.
-                    spawn_local(Box::pin(connection::serve(open, stream, address)));
+                    tasks::serve(Newcomer { open, client: stream, address });
                 } else {
                     connection::turn_away(&worker, stream);
                 }

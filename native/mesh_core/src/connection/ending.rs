@@ -18,7 +18,7 @@ use crate::worker::{Open, TunnelGuard};
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_MOST: Duration = Duration::from_secs(10);
 
-impl Connection {
+impl Connection<'_> {
     /// How to go on after a last response. A client that does not know that it was the last may be
     /// sending more, and one that does may have sent more all the same.
     pub(super) fn last(&self, request_whole: bool) -> Next {

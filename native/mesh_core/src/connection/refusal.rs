@@ -41,7 +41,7 @@ pub(super) struct Replied {
     pub sent: u64,
 }
 
-impl Connection {
+impl Connection<'_> {
     /// An announcement where none is due is no request; its sender is told what is wrong with it.
     pub(super) fn explain(&self, refused: Refused) -> Refused {
         match refused.error {
@@ -121,7 +121,7 @@ impl Connection {
         self.timer.set(idle);
         let written = {
             let mut write = pin!(write_all(&self.client, &out));
-            let timer = &mut self.timer;
+            let timer = &mut *self.timer;
             poll_fn(|cx| match write.as_mut().poll(cx) {
                 Poll::Ready(result) => Poll::Ready(result.is_ok()),
                 Poll::Pending => timer.poll(cx).map(|()| false),

@@ -11,7 +11,7 @@ use crate::http1::chunked::{Decoder, Output};
 use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::{Method, RequestInfo};
 use crate::http1::response::{self, BodyLength, Downstream, ResponseHead, ResponseInfo, Timing};
-use crate::io::{Stream, fill, poll_write};
+use crate::io::{Stream, fill, poll_write, write_now};
 use crate::stats::ServiceCounters;
 use crate::worker::Worker;
 
@@ -40,7 +40,7 @@ pub struct Passed {
 }
 
 impl Downlink<'_> {
-    pub async fn run(mut self) -> Result<Passed, Error> {
+    pub async fn run(&mut self) -> Result<Passed, Error> {
         let mut interim = 0;
         loop {
             self.reply.clear();
@@ -181,12 +181,16 @@ impl Downlink<'_> {
         self.state.sent(self.counters, before.len() + written + after.len());
         // Small parts are cheaper to copy than to gather.
         self.reply.extend_from_slice(before);
-        if written <= SMALL {
+        let parts = if written <= SMALL {
             self.reply.extend_from_slice(part);
             self.reply.extend_from_slice(after);
-            self.write_all([self.reply, b"", b""]).await?;
+            [&self.reply[..], b"", b""]
         } else {
-            self.write_all([self.reply, part, after]).await?;
+            [&self.reply[..], part, after]
+        };
+        let rest = self.write_now(parts)?;
+        if !is_empty(rest) {
+            self.write_all(rest).await?;
         }
         self.state.marks.wrote();
         self.reply.clear();
@@ -197,28 +201,43 @@ impl Downlink<'_> {
 
     /// Writes several slices, in one system call where the socket takes them.
     async fn write_all(&self, mut parts: [&[u8]; 3]) -> Result<(), Error> {
-        let stall = &self.state.down;
-        while parts.iter().any(|part| !part.is_empty()) {
+        while !is_empty(parts) {
             let n = poll_fn(|cx| {
                 let polled = poll_write(cx, self.client, parts);
                 if polled.is_pending() {
-                    stall.waiting();
+                    self.state.down.waiting();
                 }
                 polled
-            })
-            .await
-            .map_err(|_| Error::ClientGone)?;
-            stall.moved(n);
-            self.state.response_started.set(Some(self.status));
-            let mut taken = n;
-            for part in &mut parts {
-                let n = taken.min(part.len());
-                *part = &part[n..];
-                taken -= n;
-            }
+            });
+            parts = self.wrote(parts, n.await.map_err(|_| Error::ClientGone)?);
         }
         Ok(())
     }
+
+    /// Writes what the client takes at once; what is left of it.
+    fn write_now<'p>(&self, parts: [&'p [u8]; 3]) -> Result<[&'p [u8]; 3], Error> {
+        if is_empty(parts) {
+            return Ok(parts);
+        }
+        let written = write_now(self.client, parts).map_err(|_| Error::ClientGone)?;
+        Ok(written.map_or(parts, |n| self.wrote(parts, n)))
+    }
+
+    /// The client has taken so many bytes; what is left.
+    fn wrote<'p>(&self, mut parts: [&'p [u8]; 3], mut n: usize) -> [&'p [u8]; 3] {
+        self.state.down.moved(n);
+        self.state.response_started.set(Some(self.status));
+        for part in &mut parts {
+            let taken = n.min(part.len());
+            *part = &part[taken..];
+            n -= taken;
+        }
+        parts
+    }
+}
+
+fn is_empty(parts: [&[u8]; 3]) -> bool {
+    parts.iter().all(|part| part.is_empty())
 }
 
 /// Reads until there is a whole head, and hands it to `take`, once.

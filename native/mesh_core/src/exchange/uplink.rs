@@ -34,7 +34,7 @@ pub struct Uplink<'a> {
 
 impl Uplink<'_> {
     /// Ends only with an error that ends the exchange.
-    pub async fn run(mut self, head: &mut Vec<u8>) -> Error {
+    pub async fn run(&mut self, head: &mut Vec<u8>) -> Error {
         match self.send(head).await {
             Ok(()) => self.watch().await,
             Err(Stop::Failed(error)) => error,
@@ -72,9 +72,15 @@ impl Uplink<'_> {
 
     /// Writes to the endpoint, for as long as somebody is there who wants that.
     async fn write(&self, bytes: &[u8]) -> Result<(), Stop> {
+        let written = io::write_now(self.upstream, [bytes]).map_err(|_| Stop::Upstream)?;
+        let rest = &bytes[written.unwrap_or(0)..];
+        if rest.is_empty() {
+            // As nearly always.
+            return Ok(());
+        }
         tokio::select! {
             biased;
-            written = self.state.write(self.upstream, bytes, self.timeouts.response) => {
+            written = self.state.write(self.upstream, rest, self.timeouts.response) => {
                 written.map_err(|_| Stop::Upstream)
             }
             error = self.client_gone() => Err(Stop::Failed(error)),

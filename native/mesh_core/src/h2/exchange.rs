@@ -60,7 +60,7 @@ impl Exchange<'_> {
             }
             let Some((at, error)) = state.next_deadline() else { return Poll::Pending };
             timer.set_at(Some(at));
-            timer.poll(cx).map(|()| Err(error))
+            timer.poll(cx).map(|()| Err(error()))
         })
         .await
     }

@@ -11,6 +11,7 @@ mod closing;
 mod descriptors;
 mod endpoints;
 mod limits;
+mod many;
 mod pool;
 mod scene;
 mod shutdown;
