@@ -107,6 +107,10 @@ def relay(work, port, upstream, options):
     return [TOOL, "relay", port, upstream, "--buffer", options.get("buffer", 16384)], {}
 
 
+def least(work, port, upstream, options):
+    return [TOOL, "least", port, upstream], {}
+
+
 def beam(work, port, upstream, options):
     """The gateway as users run it: on a dirty scheduler of a BEAM, one worker."""
     code = ROOT / "bench/gateway.exs"
@@ -262,6 +266,7 @@ KINDS = {
     "before": before,
     "beam": beam,
     "relay": relay,
+    "least": least,
     "nginx": nginx,
     "haproxy": haproxy,
     "caddy": caddy,
@@ -277,7 +282,7 @@ INSTALL = {
 
 
 def available(name):
-    if name in ("mesh", "relay"):
+    if name in ("mesh", "relay", "least"):
         return True
     if name == "before":
         return "BENCH_BEFORE" in os.environ

@@ -1,6 +1,8 @@
 """What is measured: the load, and what the proxies are given to do."""
 
 ALL = ("mesh", "before", "beam", "relay", "nginx", "haproxy", "caddy", "envoy")
+# And what no gateway can do without, nothing else: one answer in one piece, over TCP.
+WITH_LEAST = (*ALL[:4], "least", *ALL[4:])
 
 
 class Scenario:
@@ -25,14 +27,14 @@ SEEING = "request_id: true, trace: :start, server_timing: true, metrics: [port: 
 LOG = 'access_log: [format: :combined, to: "{work}/access.log"]'
 
 SCENARIOS = [
-    Scenario("keepalive-64", "1 KiB answers, 64 connections, keep-alive", closed(64)),
+    Scenario("keepalive-64", "1 KiB answers, 64 connections, keep-alive", closed(64), proxies=WITH_LEAST),
     Scenario("keepalive-1", "1 KiB answers, 1 connection, keep-alive", closed(1)),
     Scenario("keepalive-2000", "1 KiB answers, 2,000 connections, keep-alive", closed(2000, "--warmup", 1.5)),
     Scenario("unix-64", "1 KiB answers, 64 connections, Unix socket to the endpoint", closed(64), upstream="unix"),
     Scenario("body-64k", "64 KiB answers, 64 connections", closed(64, "--answer", 65536)),
     Scenario("body-1m", "1 MiB answers, 16 connections", closed(16, "--answer", 1 << 20), unit="MiB"),
     Scenario("upload-1m", "1 MiB uploads, 16 connections", closed(16, "--upload", 1 << 20), unit="MiB"),
-    Scenario("reconnect", "1 KiB answers, new connection for each", closed(64, "--reconnect")),
+    Scenario("reconnect", "1 KiB answers, new connection for each", closed(64, "--reconnect"), proxies=WITH_LEAST),
     Scenario(
         "routes",
         "100,000 routes against 10",
