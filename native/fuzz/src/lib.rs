@@ -138,9 +138,12 @@ pub fn host(data: &[u8]) {
     assert!(!name.is_empty() && !name.ends_with('.'));
     assert!(name.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase()));
     assert!(!name.contains(['/', '@', '"', '\\', '?', '#', '<', '>']));
-    let again = |text: &str| Host::parse(text.as_bytes()).expect("what it says itself");
+    fn again(text: &str) -> Host<'_> {
+        Host::parse(text.as_bytes()).expect("what it says itself")
+    }
     assert_eq!((again(name).as_str(), again(name).port), (name, None));
-    let with_port = again(&format!("{name}:4000"));
+    let with_port = format!("{name}:4000");
+    let with_port = again(&with_port);
     assert_eq!((with_port.as_str(), with_port.port), (name, Some(4000)));
     if !name.starts_with('[') {
         assert_eq!(again(&format!("{}.", name.to_ascii_uppercase())).as_str(), name);
