@@ -17,8 +17,10 @@ pub fn run(args: &Args) -> io::Result<()> {
     };
     let routes = args.number("routes", 1);
     let all = args.has("observe");
+    let workers = args.number("workers", 1);
     let config = Config {
         port,
+        workers,
         request_id: !args.has("nameless"),
         start_trace: all,
         server_timing: all,
@@ -39,6 +41,10 @@ pub fn run(args: &Args) -> io::Result<()> {
                 }
             }
         });
+    }
+    for index in 1..workers {
+        let gateway = Arc::clone(&gateway);
+        std::thread::spawn(move || gateway.run_worker(index));
     }
     // On the only thread where it can be: as nginx and the relay, which lock nothing either.
     gateway.run_worker(0).map_err(io::Error::other)

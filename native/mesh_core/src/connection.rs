@@ -90,8 +90,8 @@ enum Next {
 }
 
 /// Serves a connection to its end. The timer is its task's.
-pub async fn serve(newcomer: Newcomer, timer: &mut Timer) {
-    let Newcomer { mut open, client, address } = newcomer;
+pub async fn serve(newcomer: Box<Newcomer>, timer: &mut Timer) {
+    let Newcomer { mut open, client, address } = *newcomer;
     let worker = Rc::clone(&open.worker);
     let mut connection = Connection {
         peer: Peer::new(address, &worker.shared.config.trusted_proxies),

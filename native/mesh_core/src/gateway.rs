@@ -45,6 +45,14 @@ pub struct Shared {
     workers: Vec<WorkerSlot>,
 }
 
+impl Shared {
+    /// Open connections of the running worker that has the fewest.
+    pub fn fewest_open(&self) -> u64 {
+        let running = self.workers.iter().filter(|slot| slot.running.load(Ordering::Relaxed));
+        running.map(|slot| slot.counters.connections_open.get()).min().unwrap_or(0)
+    }
+}
+
 #[derive(Default)]
 struct WorkerSlot {
     running: AtomicBool,
@@ -200,5 +208,50 @@ impl Shared {
     /// The listening sockets once more, for one worker's event loop.
     pub fn listeners(&self) -> std::io::Result<Vec<TcpListener>> {
         self.listeners.lock().iter().map(TcpListener::try_clone).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Whoever wakes up first would have nearly all of them.
+    #[test]
+    fn connections_that_come_at_once_are_shared_among_the_workers() {
+        let config = Config { workers: 2, ..Config::default() };
+        let gateway = Arc::new(Gateway::open(config).unwrap());
+        let run = |index| {
+            let gateway = Arc::clone(&gateway);
+            thread::spawn(move || gateway.run_worker(index))
+        };
+        let burst = |n: usize| -> Vec<TcpStream> {
+            let address = gateway.local_addrs()[0];
+            (0..n).map(|_| TcpStream::connect(address).unwrap()).collect()
+        };
+        let open = || gateway.shared.workers.iter().map(|w| w.counters.connections_open.get());
+        let settle = |n: u64| {
+            let until = Instant::now() + Duration::from_secs(20);
+            while open().sum::<u64>() != n {
+                assert!(Instant::now() < until, "{:?} are open", open().collect::<Vec<_>>());
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        // One that comes later, as after a crash, gets what the other has more.
+        let first = run(0);
+        let early = burst(100);
+        settle(100);
+        let second = run(1);
+        let late = burst(300);
+        settle(400);
+        let shares: Vec<u64> = open().collect();
+        assert!(shares.iter().all(|share| *share >= 120), "{shares:?}");
+        drop((early, late));
+        settle(0);
+        gateway.stop(None);
+        assert!(first.join().unwrap().is_ok() && second.join().unwrap().is_ok());
     }
 }

@@ -30,45 +30,42 @@ pub struct Newcomer {
 #[derive(Default)]
 pub struct Spares(RefCell<Vec<Rc<Inbox>>>);
 
-/// Where a waiting task gets its connection.
+/// Where a task gets its connections.
 #[derive(Default)]
 struct Inbox {
-    newcomer: Cell<Option<Newcomer>>,
+    /// Boxed, for it is in nobody's way for as long as a connection lasts.
+    newcomer: Cell<Option<Box<Newcomer>>>,
     waker: Cell<Option<Waker>>,
 }
 
 /// Has the connection served by the task that has waited for the shortest time, or by a new one.
 pub fn serve(newcomer: Newcomer) {
-    let worker = &newcomer.open.worker;
-    let Some(inbox) = worker.spares.0.borrow_mut().pop() else {
+    let worker = Rc::clone(&newcomer.open.worker);
+    let waiting = worker.spares.0.borrow_mut().pop();
+    let inbox = waiting.clone().unwrap_or_default();
+    inbox.newcomer.set(Some(Box::new(newcomer)));
+    if waiting.is_none() {
         // Boxed before it is handed on: a task is moved several times until it has a place.
-        spawn_local(Box::pin(run(Rc::clone(worker), newcomer)));
-        return;
-    };
-    inbox.newcomer.set(Some(newcomer));
-    if let Some(waker) = inbox.waker.take() {
+        spawn_local(Box::pin(run(worker, inbox)));
+    } else if let Some(waker) = inbox.waker.take() {
         waker.wake();
     }
 }
 
-async fn run(worker: Rc<Worker>, mut newcomer: Newcomer) {
-    let inbox = Rc::new(Inbox::default());
+async fn run(worker: Rc<Worker>, inbox: Rc<Inbox>) {
     let mut timer = Timer::default();
     loop {
-        connection::serve(newcomer, &mut timer).await;
-        {
-            let mut spares = worker.spares.0.borrow_mut();
-            if spares.len() >= SPARE_TASKS {
-                return;
-            }
-            spares.push(Rc::clone(&inbox));
+        connection::serve(inbox.next().await, &mut timer).await;
+        let mut spares = worker.spares.0.borrow_mut();
+        if spares.len() >= SPARE_TASKS {
+            return;
         }
-        newcomer = inbox.next().await;
+        spares.push(Rc::clone(&inbox));
     }
 }
 
 impl Inbox {
-    async fn next(&self) -> Newcomer {
+    async fn next(&self) -> Box<Newcomer> {
         poll_fn(|cx| match self.newcomer.take() {
             Some(newcomer) => Poll::Ready(newcomer),
             None => {

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_local};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::buffer::BufferPool;
 use crate::clients::Admitted;
@@ -27,6 +27,11 @@ use crate::tasks::{self, Newcomer, Spares};
 /// Pause after a failed `accept`: without descriptors the next one fails as well, and a loop that
 /// tries at once would take the whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// A worker with this many connections more than another, and an eighth of the other's, lets it have
+/// the next ones.
+const AHEAD: u64 = 4;
+/// For how long: long enough to wake up, and nobody notices it.
+const TURN: Duration = Duration::from_millis(1);
 /// An upstream connection is kept this part of the idle time longer than that, at most.
 const LOOKS_PER_IDLE_TIME: u32 = 8;
 /// Spare head buffers that are kept; a larger one is dropped.
@@ -155,6 +160,10 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
                 if let Some(open) = Open::new(&worker) {
                     worker.counters.connections_accepted.add(1);
                     tasks::serve(Newcomer { open, client: stream, address });
+                    if worker.is_ahead() {
+                        // One that has ended meanwhile will do, too.
+                        let _ = timeout(TURN, worker.ended.notified()).await;
+                    }
                 } else {
                     connection::turn_away(&worker, stream);
                 }
@@ -181,6 +190,14 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 impl Worker {
+    /// Whether another worker is to have the next connection. Whoever wakes up first takes one after
+    /// another while there are any: of connections that come at once and are kept, one worker could
+    /// get them all, and serve them all for as long as they are kept.
+    fn is_ahead(&self) -> bool {
+        let fewest = self.shared.fewest_open();
+        self.counters.connections_open.get() > fewest + AHEAD + fewest / 8
+    }
+
     pub fn connect_timeout(&self) -> Option<Duration> {
         self.shared.config.timeouts.connect
     }
