@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 /// RFC 1035 allows 253 octets; one more for a trailing dot, and some room for an IPv6 literal.
-pub const MAX_HOST: usize = 255;
+const MAX_HOST: usize = 255;
 
 /// A normalised host: lower case, no port, no trailing dot, IPv6 literals in canonical text and in
 /// brackets. Borrowed where it was written so, as nearly always: a lookup allocates nothing.
