@@ -125,6 +125,8 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
       # The first one is the endpoint's own start, which has no listener.
       assert_received {:child_specs, ^endpoint, [_ | _] = first}
       assert first[:http] == false
+      # Of an adapter that is not known, what asks for a Unix socket is not started.
+      assert_received {:child_specs, ^endpoint, [_ | _]}
       assert_received {:child_specs, ^endpoint, config}
       assert config[:otp_app] == web.application
       assert config[:code_reloader]
@@ -244,9 +246,10 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
           assert settings(web)[:url][:port] == port
         end)
 
-      assert log =~ "#{inspect(web.endpoint)} cannot have port #{port} to itself"
-      assert log =~ "`config #{inspect(web.application)}, #{inspect(web.endpoint)}, http: false`"
-      assert length(String.split(log, "#{inspect(web.endpoint)} cannot have port")) == 2
+      # One line, once, and nothing to do.
+      line = "#{inspect(web.endpoint)} needs no port: port #{port} is the gateway's"
+      assert [_, _] = String.split(log, line)
+      refute log =~ "config #{inspect(web.application)}"
     end
 
     test "is handed over by the endpoint that has started before it", %{web: web} do
@@ -413,10 +416,12 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
     served(gateway, other)
     "unix:" <> path = upstream(gateway, other)
 
+    # Its listener ends with the endpoint, as at the end of a node, and leaves its file.
+    stop_supervised!(other.endpoint)
+    assert File.exists?(path)
     stop_supervised!(gateway)
     assert Enum.sort(settings(web)) == before
     assert Supervisor.which_children(web.endpoint) == []
-    assert Supervisor.which_children(other.endpoint) == []
     refute File.exists?(path)
   end
 
@@ -488,6 +493,17 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
         assert Path.dirname(other) != directory == there?
         assert (File.lstat!(Path.dirname(other)).mode &&& 0o777) == 0o700
       end
+    end
+
+    test "are a sentence that says what to do where there can be no directory", %{base: base} do
+      file = Path.join(base, "file")
+      File.write!(file, "")
+      long = Path.join(base, String.duplicate("long", 30))
+      assert {:error, why} = SocketDir.make([file, Path.join(base, "none"), long])
+      assert why =~ "#{file} (not a directory)"
+      assert why =~ "#{base}/none (no such file or directory)"
+      assert why =~ "#{long} (file name too long)"
+      assert why =~ "set XDG_RUNTIME_DIR to a directory that this user may write to"
     end
 
     test "are told of at once where the directory is known, whoever is about to listen in it" do

@@ -70,17 +70,20 @@ defmodule ExServiceMeshRouter.Config do
   An endpoint behind the gateway needs no port that anybody else could reach, or that somebody would
   have to think of. With `private_listeners: :auto`, an endpoint that serves by Phoenix's own rule
   (`server: true`, or `mix phx.server`) and has no `http:` is given a private listener by its own
-  adapter: a Unix socket in a directory that only this user can enter, or, where that cannot be, a
-  free port of the loopback address. It is a child of the endpoint like any other listener. On a
-  Unix socket `conn.remote_ip` is no address (`{:local, ""}`); `ExServiceMeshRouter.RemoteIp` makes
-  it the client's.
+  adapter: a Unix socket in a directory that only this user can enter. Where no such directory can be
+  made, or the adapter is neither Bandit nor Cowboy and the endpoint is configured with a port, it is
+  a free port of the loopback address. The listener is a child of the endpoint like any other.
 
-  The port in front belongs to the gateway. An endpoint that wants the same one (every generated
-  application says 4000, and on a host with a single `PORT` there is nothing else to say), or that
-  shares its port with another endpoint, could only fail to start; it gets a free port of the
-  loopback address instead, with the other options of its `http:`, and the log says so in one line.
-  This holds in either order: an endpoint that has started before the gateway hands its port over.
-  To keep an endpoint reachable past the gateway, give it a port of its own.
+  With Bandit and Cowboy the endpoint cannot tell it from a port of its own: `conn.remote_ip`,
+  `conn.scheme`, `conn.host` and `conn.port` are the client's, and so is the address in
+  `Plug.Conn.get_peer_data/1` and in the `:peer_data` of sockets (its port is 0). Events of Bandit
+  around a request have 127.0.0.1 as peer.
+
+  The port in front belongs to the gateway. An endpoint that is configured with the same one (every
+  generated application says 4000, and on a host with a single `PORT` there is nothing else to say),
+  or with the port of another endpoint, gets a private listener instead, with the other options of
+  its `http:`. The log says so in one line. An endpoint that has started before the gateway hands its
+  port over. To keep an endpoint reachable past the gateway, give it a port of its own.
 
     * `:auto` - as above. `server: false` is respected: in a release with roles it keeps an endpoint
       off a node

@@ -71,8 +71,8 @@ defmodule ExServiceMeshRouter.Index do
       {:ok, path} ->
         config |> children(path) |> Supervisor.init(strategy: :rest_for_one)
 
-      :error ->
-        Logger.warning("there is no index: no directory for its socket can be made")
+      {:error, why} ->
+        Logger.warning("there is no index: #{why}")
         Supervisor.init([], strategy: :one_for_one)
     end
   end

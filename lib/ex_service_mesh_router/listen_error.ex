@@ -15,9 +15,9 @@ defmodule ExServiceMeshRouter.ListenError do
   def message(%{kind: :eaddrinuse, holder: {application, endpoint}} = error) do
     """
     port #{error.port} is in use (#{error.address}): #{inspect(endpoint)} of this system listens \
-    there. Give it another port, \
+    there. Give it another port at the end of config/runtime.exs, \
     `config #{inspect(application)}, #{inspect(endpoint)}, http: [port: #{error.port + 1}]`, or \
-    none at all, `http: false`, and leave it to \
+    let the gateway listen for it: \
     `config :ex_service_mesh_router, private_listeners: :auto`.\
     """
   end
@@ -26,7 +26,8 @@ defmodule ExServiceMeshRouter.ListenError do
     """
     port #{error.port} is in use (#{error.address})#{by(error.port)}. Stop that, or let the gateway \
     listen elsewhere: `config :ex_service_mesh_router, port: 4080`. An endpoint of this umbrella \
-    takes another port with `config :my_app, MyAppWeb.Endpoint, http: [port: 4001]`.\
+    takes another port with `config :my_app, MyAppWeb.Endpoint, http: [port: 4001]` at the end of \
+    config/runtime.exs.\
     """
   end
 

@@ -42,13 +42,12 @@ defmodule ExServiceMeshRouter.Metrics do
   defp listen(name, _host) do
     case SocketDir.socket("metrics-#{inspect(name)}") do
       {:ok, path} -> {:ok, {:local, path}}
-      :error -> {:error, {:shutdown, no_directory()}}
+      {:error, why} -> {:error, {:shutdown, no_socket(why)}}
     end
   end
 
-  defp no_directory do
-    why = "no directory for it can be made below $XDG_RUNTIME_DIR, $TMPDIR or /tmp"
-    detail = "#{why}; `metrics: [port: 9568]` needs none"
+  defp no_socket(why) do
+    detail = "#{why}; or use `metrics: [port: 9568]`, which needs no socket"
     %ListenError{kind: :other, address: "a Unix socket for metrics", detail: detail}
   end
 

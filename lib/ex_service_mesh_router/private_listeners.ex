@@ -37,8 +37,8 @@ defmodule ExServiceMeshRouter.PrivateListeners do
 
   @doc "Starts the listener unless it runs; see `Listener.ensure/2`."
   def ensure(name, endpoint, application) do
-    with {:ok, _pid, _where} = result <- Listener.ensure(endpoint, application) do
-      GenServer.cast(process_name(name), {:started, endpoint})
+    with {:ok, _pid, where} = result <- Listener.ensure(endpoint, application) do
+      GenServer.cast(process_name(name), {:started, endpoint, where})
       result
     end
   end
@@ -61,17 +61,17 @@ defmodule ExServiceMeshRouter.PrivateListeners do
   def init(config) do
     Process.flag(:trap_exit, true)
     taken = Contention.prepare(config, Gateway.addresses(config.name))
-    {:ok, %{taken: taken, started: MapSet.new()}}
+    {:ok, %{taken: taken, started: %{}}}
   end
 
   @impl true
-  def handle_cast({:started, endpoint}, state),
-    do: {:noreply, %{state | started: MapSet.put(state.started, endpoint)}}
+  def handle_cast({:started, endpoint, where}, state),
+    do: {:noreply, put_in(state.started[endpoint], where)}
 
   @impl true
   def terminate(_reason, state) do
     restore(state.taken)
-    Enum.each(state.started, &Listener.stop/1)
+    for {endpoint, where} <- state.started, do: Listener.stop(endpoint, where)
     SocketDir.forget()
   end
 

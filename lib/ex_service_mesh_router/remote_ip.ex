@@ -6,14 +6,18 @@ defmodule ExServiceMeshRouter.RemoteIp do
       # lib/auth_web/endpoint.ex, before anything that looks at them
       plug ExServiceMeshRouter.RemoteIp
 
-  Behind a gateway an endpoint sees the gateway's connections: `conn.remote_ip` is loopback. The
+  It is for endpoints with a port of their own. On private listeners of Bandit and Cowboy (see
+  `ExServiceMeshRouter.Config`) all of this is done already, and the plug changes nothing.
+
+  Behind a gateway such an endpoint sees the gateway's connections: `conn.remote_ip` is loopback. The
   gateway says who the client is in `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, one line each,
   and replaces whatever a client says itself. `Plug.RewriteOn` reads the same fields, and believes
   them whoever connects. This plug believes them **only on the gateway's own connections**: it asks
   the gateway whether it is the peer. A request that reaches the endpoint by another way (its own
   port, another proxy) is left as it is, so that nobody can claim an address by going around.
 
-  On a Unix socket the peer cannot be told apart; whoever may open the socket is believed.
+  On a Unix socket that the endpoint opens itself, peers cannot be told apart, and every peer is
+  believed.
 
   With `trusted_proxies`, `X-Forwarded-For` is a list, to which each proxy has added the peer that it
   saw. The client is the last address that is not itself a trusted proxy.
@@ -26,7 +30,8 @@ defmodule ExServiceMeshRouter.RemoteIp do
 
   ## Sockets
 
-  Phoenix sockets and LiveView do not pass through plugs of the endpoint. Ask for the fields there:
+  Phoenix sockets and LiveView do not pass through plugs of the endpoint. On a private listener, the
+  address in `:peer_data` is the client's. For a port of its own, ask for the fields:
 
       socket "/live", Phoenix.LiveView.Socket,
         websocket: [connect_info: [:peer_data, :x_headers, session: @session_options]]
@@ -84,11 +89,18 @@ defmodule ExServiceMeshRouter.RemoteIp do
     forwarded || if(:inet.is_ip_address(peer.address), do: peer.address)
   end
 
-  # Bandit says `address: {:local, path}`, Cowboy `address: :local, port: path`.
-  defp own?(%{address: {:local, _path}}), do: true
-  defp own?(%{address: :local}), do: true
+  @doc false
+  # The peer of connections to private listeners: no TCP peer has port 0.
+  def gateway, do: {{127, 0, 0, 1}, 0}
 
-  defp own?(%{address: address, port: port}) do
+  @doc false
+  # Whether the peer is the gateway. Bandit says `address: {:local, path}` of a Unix socket, Cowboy
+  # `address: :local, port: path`.
+  def own?(%{address: {:local, _path}}), do: true
+  def own?(%{address: :local}), do: true
+  def own?(%{address: {127, 0, 0, 1}, port: 0}), do: true
+
+  def own?(%{address: address, port: port}) do
     Native.loaded?() and Native.own_connection(address |> :inet.ntoa() |> to_string(), port)
   end
 

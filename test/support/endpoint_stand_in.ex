@@ -11,6 +11,7 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
   """
 
   alias Demo.HTTP.Server
+  alias ExServiceMeshRouter.PrivateListeners.Listener
 
   defmodule Adapter do
     @moduledoc "Makes servers as the adapters of Phoenix do, here and on Unix sockets."
@@ -110,6 +111,11 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
           :ok
         end
 
+        def init(options), do: options
+
+        def call(conn, _options),
+          do: unquote(__MODULE__).config(unquote(application), __MODULE__, :plug).(conn)
+
         def url, do: raise("the public address is nobody's upstream")
         def server_info(scheme), do: unquote(__MODULE__).server_info(__MODULE__, scheme)
       end
@@ -144,7 +150,10 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
 
   @doc false
   def server_info(endpoint, :http) do
-    case List.keyfind(Supervisor.which_children(endpoint), {endpoint, :http}, 0) do
+    case Enum.find(
+           Supervisor.which_children(endpoint),
+           &Listener.listener?(elem(&1, 0), endpoint)
+         ) do
       {_id, pid, _, _} when is_pid(pid) -> {:ok, address(Server.url(pid))}
       {_id, :restarting, _, _} -> :error
       nil -> {:error, :no_server_found}

@@ -45,7 +45,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.Contention do
   end
 
   defp take_over({application, endpoint}, port) do
-    log({application, endpoint}, port)
+    log(endpoint, port, :gateway)
     Settings.take(application, endpoint, port: port)
     Listener.stop_own(endpoint)
   end
@@ -102,7 +102,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.Contention do
         true
 
       rivals == [:gateway] or (rivals != [] and Process.whereis(endpoint) == nil) ->
-        unless Settings.taken?(settings), do: log(key, elem(it.address, 1))
+        unless Settings.taken?(settings), do: log(endpoint, elem(it.address, 1), hd(rivals))
         Settings.take(application, endpoint, links)
         true
 
@@ -120,18 +120,24 @@ defmodule ExServiceMeshRouter.PrivateListeners.Contention do
       Policy.instead?(config.private_listeners, endpoint)
   end
 
-  defp log({application, endpoint}, port) do
+  # Nothing to do for the reader, so there is no configuration line.
+  defp log(endpoint, port, rival) do
+    whose =
+      case rival do
+        :gateway -> "the gateway's"
+        {_application, other} -> "also asked for by #{inspect(other)}"
+      end
+
     Logger.info(
-      "#{inspect(endpoint)} cannot have port #{port} to itself: it is given a private listener. " <>
-        "To ask for one, and end this line: " <>
-        "`config #{inspect(application)}, #{inspect(endpoint)}, http: false`"
+      "#{inspect(endpoint)} needs no port: port #{port} is #{whose}, and requests reach this " <>
+        "endpoint through the gateway"
     )
   end
 
   defp warn(%{key: {application, endpoint}, address: {_ip, port}}) do
     Logger.error(
       "port #{port} is wanted by both ExServiceMeshRouter and #{inspect(endpoint)}, which will not " <>
-        "start. Give the endpoint another one: " <>
+        "start. Give the endpoint another one, at the end of config/runtime.exs: " <>
         "`config #{inspect(application)}, #{inspect(endpoint)}, http: [port: #{port + 1}]`"
     )
   end

@@ -4,7 +4,9 @@ defmodule ExServiceMeshRouter.PrivateListeners.Listener do
   # child of the endpoint's supervisor, where Phoenix would have put one: it is restarted there, ends
   # with the endpoint, and whoever asks the endpoint where it listens is told.
 
-  alias ExServiceMeshRouter.PrivateListeners.{Settings, SocketDir}
+  require Logger
+
+  alias ExServiceMeshRouter.PrivateListeners.{Front, Settings, SocketDir}
 
   @loopback [ip: {127, 0, 0, 1}, port: 0]
 
@@ -30,25 +32,19 @@ defmodule ExServiceMeshRouter.PrivateListeners.Listener do
     for {id, _pid, _where} <- ended, do: stop_child(endpoint, id)
     stop_own(endpoint)
 
-    # Like for like: code that was written for a TCP listener may take `conn.remote_ip` for an
-    # address, which it is not on a Unix socket.
-    if http(endpoint, application) |> tcp?() do
+    with {:error, reason} <- start_on_socket(endpoint, application) do
+      with {:no_socket, why} <- reason,
+           do: Logger.warning("#{inspect(endpoint)} gets a loopback port: #{why}")
+
       start_at(endpoint, application, :ask, @loopback)
-    else
-      with {:error, _reason} <- start_on_socket(endpoint, application),
-           do: start_at(endpoint, application, :ask, @loopback)
     end
   end
 
-  defp tcp?(http) when is_list(http),
-    do: not match?({:local, _}, :proplists.get_value(:ip, http, nil))
-
-  defp tcp?(_none), do: false
-
   defp start_on_socket(endpoint, application) do
-    with {:ok, path} <- SocketDir.socket(inspect(endpoint)),
-         do: start_at(endpoint, application, {:unix, path}, ip: {:local, path}, port: 0),
-         else: (:error -> {:error, :no_directory})
+    case SocketDir.socket(inspect(endpoint)) do
+      {:ok, path} -> start_at(endpoint, application, {:unix, path}, ip: {:local, path}, port: 0)
+      {:error, why} -> {:error, {:no_socket, why}}
+    end
   end
 
   defp start_at(endpoint, application, where, address) do
@@ -58,13 +54,31 @@ defmodule ExServiceMeshRouter.PrivateListeners.Listener do
       for spec <- config[:adapter].child_specs(endpoint, config),
           do: Supervisor.child_spec(spec, [])
 
-    case Enum.split_with(specs, &listener?(&1.id, endpoint)) do
+    with {[listener], others} <- Enum.split_with(specs, &listener?(&1.id, endpoint)),
+         {:ok, listener} <- with_front(listener, where, http(endpoint, application)) do
+      start_children(endpoint, listener, others, where)
+    else
       {[], _} -> {:error, {:no_listener, config[:adapter]}}
-      {[listener], others} -> start_children(endpoint, listener, others, where)
+      {:error, _reason} = error -> error
     end
   rescue
     error -> {:error, error}
   end
+
+  # An adapter that is not known keeps the kind of address it was configured with: its endpoint may
+  # take `conn.remote_ip` for an address, which it is not on a Unix socket.
+  defp with_front(spec, where, http) do
+    case Front.put_before(spec) do
+      {:ok, spec} -> {:ok, spec}
+      :error when where == :ask -> {:ok, spec}
+      :error -> if tcp?(http), do: {:error, :unknown_adapter}, else: {:ok, spec}
+    end
+  end
+
+  defp tcp?(http) when is_list(http),
+    do: not match?({:local, _}, :proplists.get_value(:ip, http, nil))
+
+  defp tcp?(_none), do: false
 
   defp start_children(endpoint, listener, others, where) do
     listener = %{listener | start: {__MODULE__, :start_link, [where, listener.start]}}
@@ -128,17 +142,17 @@ defmodule ExServiceMeshRouter.PrivateListeners.Listener do
   defp address?({key, _value}), do: key in [:ip, :ifaddr, :port, :net, :ipv6_v6only]
   defp address?(_option), do: false
 
-  @doc "Stops the private listener, if there is one."
-  def stop(endpoint) do
-    for {id, _pid, where} <- mine(endpoint) do
-      stop_child(endpoint, id)
-      with {:unix, path} <- where, do: File.rm(path)
-    end
-
+  @doc "Stops the private listener at `where`, which may have ended with its endpoint already."
+  def stop(endpoint, where) do
+    stop(endpoint)
+    with {:unix, path} <- where, do: File.rm(path)
     :ok
+  end
+
+  defp stop(endpoint) do
+    for {id, _pid, _where} <- mine(endpoint), do: stop_child(endpoint, id)
   catch
-    # With the endpoint it went already.
-    :exit, _reason -> :ok
+    :exit, _reason -> []
   end
 
   @doc "Stops the listener that the endpoint has started itself, if there is one."

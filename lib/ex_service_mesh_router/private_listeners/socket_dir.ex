@@ -14,20 +14,22 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
   @prefix "exmesh-"
   # A Unix socket's address has 108 bytes, the last of them a zero.
   @longest 107
+  # What of these the names of the directory and of a socket take at most.
+  @room 48
 
-  @doc "The path of a socket of this name, or `:error` where there can be none."
+  @doc "The path of a socket of this name, or `{:error, why}`, a sentence, where there can be none."
   def socket(name) do
     with {:ok, directory} <- directory() do
       path = Path.join(directory, name <> ".sock")
       short = Path.join(directory, short(name) <> ".sock")
-      Enum.find_value([path, short], :error, &if(byte_size(&1) <= @longest, do: {:ok, &1}))
+      {:ok, if(byte_size(path) <= @longest, do: path, else: short)}
     end
   end
 
   defp short(name), do: name |> :erlang.md5() |> Base.encode16(case: :lower) |> binary_part(0, 12)
 
   @doc "The directory of this VM, made when it is first asked for."
-  def directory, do: known() || alone(fn -> known() || again() || make() end)
+  def directory, do: known() || alone(fn -> known() || again() || make(bases()) end)
 
   # One at a time: endpoints are probed at once, and gateways come and go. Left to wait by itself,
   # `:global` sleeps for up to a quarter of a second, and then longer.
@@ -56,17 +58,33 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
     end
   end
 
-  defp make do
-    Enum.find_value(bases(), :error, fn base ->
+  @doc false
+  def make(bases) do
+    Enum.reduce_while(bases, {:error, []}, fn base, {:error, failed} ->
       path = Path.join(base, "#{@prefix}#{System.pid()}-#{random()}")
 
-      with :ok <- mkdir(path) do
+      with true <- byte_size(base) <= @longest - @room || {:error, :enametoolong},
+           :ok <- mkdir(path) do
         clean(base)
-        {:ok, path}
+        {:halt, {:ok, path}}
       else
-        _error -> nil
+        {:error, reason} -> {:cont, {:error, [{base, reason} | failed]}}
       end
     end)
+    |> explain()
+  end
+
+  defp explain({:ok, path}), do: {:ok, path}
+
+  defp explain({:error, failed}) do
+    reasons =
+      for {base, reason} <- Enum.reverse(failed), uniq: true do
+        "#{base} (#{:file.format_error(reason)})"
+      end
+
+    {:error,
+     "no directory for Unix sockets can be made in #{Enum.join(reasons, ", ")}; set " <>
+       "XDG_RUNTIME_DIR to a directory that this user may write to"}
   end
 
   # A name that is taken is an error. In between nobody else can have put anything into it, for it
@@ -104,11 +122,10 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
     end
   end
 
-  # Room for the name of a socket is needed behind the directory's.
   defp bases do
-    for base <- [System.get_env("XDG_RUNTIME_DIR"), System.tmp_dir(), "/tmp"],
-        is_binary(base) and byte_size(base) <= @longest - 48,
-        do: base
+    [System.get_env("XDG_RUNTIME_DIR"), System.tmp_dir(), "/tmp"]
+    |> Enum.filter(&(is_binary(&1) and &1 != ""))
+    |> Enum.uniq()
   end
 
   defp random, do: :rand.uniform(0xFFFFFF) |> Integer.to_string(36) |> String.downcase()
