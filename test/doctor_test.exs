@@ -25,8 +25,13 @@ defmodule ExServiceMeshRouter.DoctorTest do
     Config.Reader.merge([a: settings(context)], a: more)[:a]
   end
 
-  defp settings(context),
-    do: [url: [host: context.label <> ".localhost", port: 4000], http: [port: 4001], server: true]
+  defp settings(context) do
+    [
+      url: [host: context.label <> ".localhost", port: 4000],
+      http: [ip: {127, 0, 0, 1}, port: 4001],
+      server: true
+    ]
+  end
 
   defp options(context, more \\ []),
     do: [port: 4000, discover: [only: List.wrap(context.application)]] ++ more
@@ -38,8 +43,9 @@ defmodule ExServiceMeshRouter.DoctorTest do
   end
 
   # Puts the printed line where it says it belongs: into the configuration. Returns the gateway's.
-  defp apply_fix(finding, options) do
-    written = Config.Reader.eval!("fix.exs", "import Config\n" <> finding.fix)
+  defp apply_fix(finding, options, more \\ []) do
+    env = if Keyword.get(more, :development?, true), do: :dev, else: :prod
+    written = Config.Reader.eval!("fix.exs", "import Config\n" <> finding.fix, env: env)
     {gateway, endpoints} = Keyword.pop(written, :ex_service_mesh_router, [])
 
     for {application, settings} <- endpoints do
@@ -55,7 +61,7 @@ defmodule ExServiceMeshRouter.DoctorTest do
 
   defp assert_cured(options, more \\ []) do
     assert [finding] = configured(options, more)
-    assert configured(apply_fix(finding, options), more) == []
+    assert configured(apply_fix(finding, options, more), more) == []
     finding
   end
 
@@ -94,6 +100,39 @@ defmodule ExServiceMeshRouter.DoctorTest do
       url = [host: context.label <> ".localhost"]
       define(context.application, context.endpoint, url: url, http: false)
       assert configured(options(context)) == []
+    end
+
+    # What `phx.new.web` leaves in development; the server is at 4000 and links say 80.
+    test "an http: without a port is the gateway's port, and so are its links", context do
+      http = [ip: {127, 0, 0, 1}]
+      url = [host: context.label <> ".localhost"]
+      endpoint(context, url: url, http: http, server: true)
+      assert configured(options(context)) == []
+      assert configured(options(context), development?: false) == []
+
+      assert [%{check: :endpoint_port} = port, %{check: :url_port} = links] =
+               configured(options(context, private_listeners: :never))
+
+      assert links.why =~ "They lead to http://#{context.label}.localhost:80,"
+      Enum.each([port, links], &apply_fix(&1, []))
+      assert configured(options(context, private_listeners: :never)) == []
+    end
+
+    test "who shares a port with another is given the gateway's, too", context do
+      for label <- ["", "b"] do
+        application = :"#{label}#{context.application}"
+        url = [host: label <> context.label <> ".localhost"]
+
+        define(application, Module.concat([label <> "X", context.endpoint]),
+          url: url,
+          http: [port: 4001],
+          server: true
+        )
+      end
+
+      options = [port: 4000, discover: [only: [context.application, :"b#{context.application}"]]]
+      assert configured(options) == []
+      assert [%{check: :url_port}, _] = configured(options ++ [private_listeners: :never])
     end
 
     test "another port is somebody's in front", context do
@@ -221,7 +260,7 @@ defmodule ExServiceMeshRouter.DoctorTest do
     endpoint(context, sound(context, force_ssl: [hsts: true, rewrite_on: [:x_forwarded_host]]))
     finding = assert_cured(options(context, trusted_proxies: ["127.0.0.1"]))
     assert finding.check == :force_ssl
-    assert finding.file == "config/prod.exs"
+    assert finding.file == "config/prod.exs, at its end"
     assert finding.fix =~ "force_ssl: [rewrite_on: [:x_forwarded_host, :x_forwarded_proto]]"
   end
 
@@ -261,10 +300,14 @@ defmodule ExServiceMeshRouter.DoctorTest do
     test "a release whose gateway nobody told to listen", context do
       Application.delete_env(:phoenix, :serve_endpoints)
       endpoint(context, sound(context))
-      finding = assert_cured(options(context), release?: true)
+      release = [release?: true, development?: false]
+      finding = assert_cured(options(context), release)
       assert finding.check == :server_missing
-      assert finding.fix == "config :ex_service_mesh_router, server: true"
-      log = capture_log(fn -> Watch.unserved(options(context), release?: true) end)
+      assert finding.file == "config/runtime.exs, at its end"
+      assert finding.fix =~ "config :ex_service_mesh_router, server: true"
+      # Neither tests nor migrations are to open the port for it.
+      assert Config.Reader.eval!("fix.exs", "import Config\n" <> finding.fix, env: :test) == []
+      log = capture_log(fn -> Watch.unserved(options(context), release) end)
       assert log =~ "config :ex_service_mesh_router, server: true"
       assert capture_log(fn -> Watch.unserved(options(context), release?: false) end) == ""
     end
@@ -274,7 +317,7 @@ defmodule ExServiceMeshRouter.DoctorTest do
       Application.delete_env(:phoenix, :serve_endpoints)
       endpoint(context, Keyword.delete(sound(context), :server))
       options = options(context, server: true)
-      assert assert_cured(options, release?: true).fix =~ "server: true"
+      assert assert_cured(options, release?: true, development?: false).fix =~ "server: true"
       Application.put_env(context.application, context.endpoint, sound(context, server: false))
       assert configured(options, release?: true) == []
     end
@@ -309,7 +352,7 @@ defmodule ExServiceMeshRouter.DoctorTest do
       assert finding.check == :port_taken
       assert finding.problem =~ "port #{port} is taken by process #{pid} (beam"
 
-      fixed = apply_fix(finding, options)
+      fixed = apply_fix(finding, options, development?: false)
       {:ok, config} = ExServiceMeshRouter.Config.new(fixed)
       assert Port.free?(config, fixed[:port])
       :gen_tcp.close(socket)
@@ -351,7 +394,7 @@ defmodule ExServiceMeshRouter.DoctorTest do
       assert finding.problem =~ "runs, and listens nowhere"
       assert finding.fix =~ "http: [ip: {127, 0, 0, 1}, port: 4001]"
 
-      apply_fix(finding, [])
+      apply_fix(finding, [], development?: false)
       stop_supervised!(context.endpoint)
       start_supervised!(context.endpoint)
       eventually(:listening, fn -> state(gateway) end)

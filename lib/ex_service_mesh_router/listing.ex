@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Listing do
   # machine, or, where none does, what the configuration comes to.
 
   alias ExServiceMeshRouter.{DevNames, PrivateListeners.Policy, Upstream}
-  alias ExServiceMeshRouter.Doctor.{Endpoint, Remote, Snapshot}
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Private, Remote, Snapshot}
   alias ExServiceMeshRouter.Routes.Table
 
   # Each route has: host, service, application, upstreams, state (of one that runs), since, source,
@@ -92,25 +92,23 @@ defmodule ExServiceMeshRouter.Listing do
     cond do
       Policy.private?(mode, it.endpoint, it.serves? == true, http) -> ["a private listener"]
       it.serves? != true -> ["none, it does not serve"]
-      its_port?(it, snapshot) and Policy.instead?(mode, it.endpoint) -> ["a private listener"]
-      true -> bound(http, Endpoint.http_port(it))
+      Private.taken?(it, snapshot) -> ["a private listener"]
+      true -> [it |> Endpoint.listener() |> bound()]
     end
   end
 
   defp upstreams(service, _snapshot), do: Enum.map(service.upstreams, &Upstream.to_string/1)
 
-  defp its_port?(it, snapshot), do: Endpoint.http_port(it) == snapshot.port
+  defp bound(nil), do: "none, it has no http:"
+  defp bound(:unknown), do: "not known before it starts"
+  defp bound({:tcp, _ip, 0}), do: "a port of its own choice"
+  defp bound({:tcp, ip, port}), do: written({ip, port})
+  defp bound({:unix, path}), do: written({:local, path})
 
-  defp bound(http, port) when is_list(http) do
-    ip = :proplists.get_value(:ip, http, {127, 0, 0, 1})
-
-    case Upstream.from_bound(if(is_tuple(ip) and tuple_size(ip) == 2, do: ip, else: {ip, port})) do
-      {:ok, upstream} -> [Upstream.to_string(upstream)]
-      :error -> ["a port of its own choice"]
-    end
+  defp written(address) do
+    {:ok, upstream} = Upstream.from_bound(address)
+    Upstream.to_string(upstream)
   end
-
-  defp bound(_none, _port), do: ["none, it has no http:"]
 
   defp sort(routes), do: Enum.sort_by(routes, &{&1.service, &1.derived, &1.host})
 

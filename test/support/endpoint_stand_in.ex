@@ -6,8 +6,8 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
       define(:some_web, SomeWeb.Endpoint, url: [host: "some.local"])
       start_supervised!(SomeWeb.Endpoint)
 
-  As with Phoenix, it listens with `server: true` and an `http:`, which here is port 0 unless
-  something else is said, and its server is made by its `adapter:`.
+  As with Phoenix, it listens with `server: true` and an `http:`, which here is port 0 on loopback
+  unless something else is said, and its server is made by its `adapter:`.
   """
 
   alias Demo.HTTP.Server
@@ -78,7 +78,8 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
 
   @doc "Loads an application with such an endpoint in its configuration."
   def define(application, endpoint, settings) do
-    settings = [adapter: Adapter, http: [port: 0]] |> Keyword.merge(settings)
+    defaults = [adapter: Adapter, http: [ip: {127, 0, 0, 1}, port: 0]]
+    settings = Keyword.merge(defaults, settings)
     :ok = load(application)
     Application.put_env(application, endpoint, settings)
     define_module(application, endpoint)

@@ -7,7 +7,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   # asked (before Phoenix 1.7.10, or an adapter without `server_info/2`), or gives no answer for
   # good although it should serve.
 
-  alias ExServiceMeshRouter.{PrivateListeners, Upstream}
+  alias ExServiceMeshRouter.{EndpointSettings, PrivateListeners, Upstream}
   alias ExServiceMeshRouter.PrivateListeners.{Listener, Settings}
 
   defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: [], problem: nil]
@@ -50,7 +50,8 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
 
   defp running(endpoint, application, pid, private) do
     listener = private(endpoint, application, pid, private)
-    expected? = listener != nil or serves?(endpoint, application)
+    server = EndpointSettings.read(endpoint, application, [:server])
+    expected? = listener != nil or EndpointSettings.serves?(server)
     # Before the question where it is bound: Cowboy remembers the address of a server that is gone
     # until the next one is up. If the answer is that old, so is one of these processes.
     watch = server_processes(endpoint, pid)
@@ -75,7 +76,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
 
   # Whoever is to have a private listener gets it here.
   defp private(endpoint, application, pid, {name, mode}) do
-    http = setting(endpoint, application, :http)
+    http = EndpointSettings.read(endpoint, application, [:http])[:http]
 
     if supervisor?(pid) and PrivateListeners.wanted?(mode, endpoint, application, http),
       do: PrivateListeners.ensure(name, endpoint, application)
@@ -108,84 +109,44 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   end
 
   defp configured(endpoint, application) do
-    http = setting(endpoint, application, :http)
-    url = setting(endpoint, application, :url)
+    settings = EndpointSettings.read(endpoint, application, [:http, :https, :url])
+    port = EndpointSettings.port(EndpointSettings.url(settings)[:port])
 
-    cond do
-      is_list(http) -> from_options(http)
-      http == false or setting(endpoint, application, :https) -> []
-      is_list(url) -> from_port(nil, url[:port])
-      true -> []
+    case EndpointSettings.listener(settings[:http]) do
+      {:tcp, ip, port} ->
+        upstreams({ip, port})
+
+      {:unix, path} ->
+        upstreams({:local, path})
+
+      :unknown ->
+        []
+
+      nil ->
+        if is_list(settings[:https]) or settings[:http] == false,
+          do: [],
+          else: upstreams({{127, 0, 0, 1}, port})
     end
   end
 
-  # `ip: {:local, path}` and cowboy's `:inet6` stand among other options.
-  defp from_options(options) do
-    options = Enum.filter(options, &match?({_, _}, &1))
-
-    case :proplists.get_value(:ip, options, nil) do
-      {:local, path} -> from_port({:local, path}, 0)
-      ip -> from_port(ip, :proplists.get_value(:port, options, 4_000))
+  defp upstreams(address) do
+    case Upstream.from_bound(address) do
+      {:ok, upstream} -> [upstream]
+      :error -> []
     end
   end
 
-  defp from_port({:local, _} = path, _port), do: ok(Upstream.from_bound(path))
-  defp from_port(ip, {:system, variable}), do: from_port(ip, System.get_env(variable))
-
-  defp from_port(ip, port) when is_binary(port) do
-    case Integer.parse(port) do
-      {number, ""} -> from_port(ip, number)
-      _ -> []
-    end
-  end
-
-  defp from_port(ip, port), do: ok(Upstream.from_bound({ip || {127, 0, 0, 1}, port}))
-
-  defp ok({:ok, upstream}), do: [upstream]
-  defp ok(:error), do: []
-
-  defp serves?(endpoint, application) do
-    case setting(endpoint, application, :server) do
-      nil -> Application.get_env(:phoenix, :serve_endpoints, false) == true
-      server -> server == true
-    end
-  end
-
-  # A running endpoint knows its settings, start options included. Phoenix's default otherwise.
   # Where the gateway has changed what links say, the host is what was said before.
   defp host(endpoint, application, pid) do
-    case if(pid, do: running_host(endpoint, application), else: env_host(endpoint, application)) do
-      {:system, variable} -> System.get_env(variable) || "localhost"
-      host when is_binary(host) -> host
-      _ -> "localhost"
-    end
-  end
+    keys = [:url, Settings.key()]
 
-  defp running_host(endpoint, application) do
-    kept = setting(endpoint, application, Settings.key())
-    (is_list(kept) && kept[:url][:host]) || url_host(setting(endpoint, application, :url))
-  end
+    settings =
+      if pid,
+        do: EndpointSettings.read(endpoint, application, keys),
+        else: EndpointSettings.configured(application, endpoint)
 
-  defp env_host(endpoint, application) do
-    settings = Settings.get(application, endpoint)
-    url_host(Settings.url(settings))
-  end
-
-  defp url_host(url), do: is_list(url) && url[:host]
-
-  defp setting(endpoint, application, key) do
-    endpoint.config(key)
-  rescue
-    _ -> from_env(endpoint, application, key)
-  catch
-    _kind, _reason -> from_env(endpoint, application, key)
-  end
-
-  defp from_env(endpoint, application, key) do
-    case Application.get_env(application, endpoint) do
-      settings when is_list(settings) -> Keyword.get(settings, key)
-      _ -> nil
-    end
+    before = Settings.url(settings)
+    EndpointSettings.host(if before[:host], do: before, else: EndpointSettings.url(settings))
   end
 
   # The processes whose end means that the listener is gone, although the endpoint lives on: its

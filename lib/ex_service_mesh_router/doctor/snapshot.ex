@@ -3,7 +3,8 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
   # What the checks look at, gathered in one place: of a system that runs, or of one that is
   # configured and does not.
 
-  alias ExServiceMeshRouter.{Config, DevNames, Environment, Gateway, Host, Routes, Service}
+  alias ExServiceMeshRouter.{Config, DevNames, EndpointSettings, Environment, Gateway, Host}
+  alias ExServiceMeshRouter.{Routes, Service}
   alias ExServiceMeshRouter.Discovery.Candidates
   alias ExServiceMeshRouter.Doctor.Endpoint
   alias ExServiceMeshRouter.Routes.Table
@@ -81,7 +82,7 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
     found =
       for {endpoint, application} <- candidates(config.discover) do
         hosts =
-          with {:ok, host} <- Host.normalise(Endpoint.host(endpoint, application)),
+          with {:ok, host} <- Host.normalise(host(endpoint, application)),
                do: [host],
                else: (_ -> [])
 
@@ -90,5 +91,12 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
       end
 
     static ++ found
+  end
+
+  defp host(endpoint, application) do
+    application
+    |> EndpointSettings.configured(endpoint)
+    |> EndpointSettings.url()
+    |> EndpointSettings.host()
   end
 end

@@ -2,34 +2,18 @@ defmodule ExServiceMeshRouter.PrivateListeners.Address do
   @moduledoc false
   # The address that an endpoint's `http:` asks for, and whether two cannot be had at once.
 
-  # What the adapters take where nothing is said.
-  @port 4_000
+  alias ExServiceMeshRouter.EndpointSettings
+
   @any4 {0, 0, 0, 0}
   @any6 {0, 0, 0, 0, 0, 0, 0, 0}
 
   @doc "`{ip, port}`, or `nil` for what takes no port from anybody: none, a Unix socket, port 0."
-  def of(http) when is_list(http) do
-    options = Enum.filter(http, &match?({_, _}, &1))
-    ip = :proplists.get_value(:ip, options, @any6)
-
-    case port(:proplists.get_value(:port, options, @port)) do
-      port when port in 1..65_535 and tuple_size(ip) in [4, 8] -> {ip, port}
-      _ -> nil
+  def of(http) do
+    case EndpointSettings.listener(http) do
+      {:tcp, ip, port} when port > 0 -> {ip, port}
+      _other -> nil
     end
   end
-
-  def of(_no_listener), do: nil
-
-  defp port({:system, variable}), do: variable |> System.get_env() |> port()
-
-  defp port(text) when is_binary(text) do
-    case Integer.parse(text) do
-      {number, ""} -> number
-      _ -> nil
-    end
-  end
-
-  defp port(port), do: port
 
   @doc "Whether these two cannot be listened on at the same time."
   def overlap?(nil, _other), do: false

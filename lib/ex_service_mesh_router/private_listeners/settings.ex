@@ -6,25 +6,17 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
   # stood there before is kept beside it, under a key of our own: it is needed for the private
   # listener (options of the server), after a restart of the gateway, and to be put back.
 
+  alias ExServiceMeshRouter.EndpointSettings
+
   @key :ex_service_mesh_router
 
   @doc "The key under which an endpoint that runs, too, has what was changed."
   def key, do: @key
 
-  def get(application, endpoint) do
-    case Application.get_env(application, endpoint) do
-      settings when is_list(settings) -> settings
-      _ -> []
-    end
-  end
+  defdelegate get(application, endpoint), to: EndpointSettings, as: :configured
 
   @doc "Whether an endpoint with these settings listens, by Phoenix's rule."
-  def serves?(settings) do
-    case settings[:server] do
-      nil -> Application.get_env(:phoenix, :serve_endpoints, false) == true
-      server -> server == true
-    end
-  end
+  defdelegate serves?(settings), to: EndpointSettings
 
   @doc "Whether the gateway has taken the listening over."
   def taken?(settings), do: is_list(settings[@key])
@@ -34,8 +26,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
 
   @doc "`url:` as it was configured."
   def url(settings) do
-    url = if taken?(settings), do: settings[@key][:url], else: settings[:url]
-    if is_list(url), do: url, else: []
+    EndpointSettings.url(if taken?(settings), do: settings[@key], else: settings)
   end
 
   @doc """
@@ -81,8 +72,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
   # A port that somebody has written down is somebody's in front, unless it is ours.
   defp linked(settings, links) do
     port = links[:port]
-    url = if is_list(settings[:url]), do: settings[:url], else: []
-    url = Keyword.put_new(url, :port, port)
+    url = settings |> EndpointSettings.url() |> Keyword.put_new(:port, port)
 
     if url[:port] in [port, "#{port}"],
       do: Keyword.merge(url, Keyword.take(links, [:host])),
@@ -91,8 +81,10 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
 
   defp change(application, endpoint, before, settings) do
     put(application, endpoint, settings)
-    if before[:url][:host] != settings[:url][:host], do: tell(endpoint, settings)
+    if links(before) != links(settings), do: tell(endpoint, settings)
   end
+
+  defp links(settings), do: settings |> EndpointSettings.links() |> Map.take([:host, :port])
 
   # Phoenix's way to change the settings of an endpoint that runs. One that has started before the
   # gateway has computed the beginning of its links already.

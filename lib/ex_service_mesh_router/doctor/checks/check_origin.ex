@@ -28,7 +28,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.CheckOrigin do
 
   # That of its links, which is given to it where its own is not its own.
   defp host(it, snapshot) do
-    host = it |> Endpoint.url() |> elem(1)
+    host = Endpoint.links(it).host
     given? = host in snapshot.shared and Private.links?(it, snapshot)
     if given?, do: List.first(it.hosts), else: host
   end
@@ -43,13 +43,10 @@ defmodule ExServiceMeshRouter.Doctor.Checks.CheckOrigin do
   defp matches?(_allowed, _origin), do: true
 
   defp finding(it, refused, snapshot) do
-    %{
+    Map.merge(Fix.endpoint(it, [check_origin: list(it)], snapshot), %{
       problem: "#{Endpoint.name(it)} refuses the sockets of pages at #{Enum.join(refused, ", ")}",
-      why:
-        "LiveView and channels do not connect there: check_origin does not let these hosts in.",
-      file: Fix.file(snapshot),
-      fix: Fix.endpoint(it, check_origin: list(it))
-    }
+      why: "LiveView and channels do not connect there: check_origin does not let these hosts in."
+    })
   end
 
   defp list(%{settings: settings} = it) do

@@ -21,12 +21,12 @@ defmodule ExServiceMeshRouter.Doctor.Checks.EndpointDown do
   end
 
   defp finding(it, snapshot) do
-    %{
+    http = [ip: {127, 0, 0, 1}, port: free(snapshot)]
+
+    Map.merge(Fix.endpoint(it, [http: http], snapshot), %{
       problem: "#{Endpoint.name(it)} runs, and listens nowhere that the gateway could reach",
-      why: "Requests for it get a 503. The gateway speaks HTTP without TLS to endpoints.",
-      file: Fix.file(snapshot),
-      fix: Fix.endpoint(it, http: [ip: {127, 0, 0, 1}, port: free(snapshot)])
-    }
+      why: "Requests for it get a 503. The gateway speaks HTTP without TLS to endpoints."
+    })
   end
 
   defp free(snapshot) do

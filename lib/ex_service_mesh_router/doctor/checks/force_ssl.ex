@@ -11,17 +11,16 @@ defmodule ExServiceMeshRouter.Doctor.Checks.ForceSsl do
         Keyword.keyword?(options),
         rewrite = List.wrap(options[:rewrite_on]),
         :x_forwarded_proto not in rewrite,
-        do: finding(it, rewrite)
+        do: finding(it, rewrite, snapshot)
   end
 
-  defp finding(it, rewrite) do
-    %{
+  defp finding(it, rewrite, snapshot) do
+    force_ssl = [rewrite_on: rewrite ++ [:x_forwarded_proto]]
+
+    Map.merge(Fix.endpoint(it, [force_ssl: force_ssl], snapshot), %{
       problem: "#{Endpoint.name(it)} forces TLS and does not look at what the client speaks",
       why:
-        "Behind the gateway every request comes without TLS: each is redirected to https, and again.",
-      # Phoenix reads it when it compiles the endpoint.
-      file: "config/prod.exs",
-      fix: Fix.endpoint(it, force_ssl: [rewrite_on: rewrite ++ [:x_forwarded_proto]])
-    }
+        "Behind the gateway every request comes without TLS: each is redirected to https, and again."
+    })
   end
 end

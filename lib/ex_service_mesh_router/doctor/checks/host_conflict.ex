@@ -7,17 +7,15 @@ defmodule ExServiceMeshRouter.Doctor.Checks.HostConflict do
   def findings(snapshot) do
     for {host, winner, loser} <- snapshot.conflicts,
         it = Enum.find(snapshot.endpoints, &(Endpoint.name(&1) == loser)),
-        host == it |> Endpoint.url() |> elem(1),
+        host == Endpoint.links(it).host,
         do: finding(it, host, winner, snapshot)
   end
 
   defp finding(it, host, winner, snapshot) do
-    %{
+    Map.merge(Fix.endpoint(it, [url: [host: free(it, host, snapshot)]], snapshot), %{
       problem: "#{host} is the host of both #{winner} and #{Endpoint.name(it)}",
-      why: "#{winner} gets its requests, #{Endpoint.name(it)} none.",
-      file: Fix.file(snapshot),
-      fix: Fix.endpoint(it, url: [host: free(it, host, snapshot)])
-    }
+      why: "#{winner} gets its requests, #{Endpoint.name(it)} none."
+    })
   end
 
   defp free(it, host, snapshot) do

@@ -7,7 +7,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.LocalNames do
 
   def findings(%{os: :darwin} = snapshot) do
     for it <- snapshot.endpoints,
-        host = it |> Endpoint.url() |> elem(1),
+        host = Endpoint.links(it).host,
         String.ends_with?(host, ".local"),
         do: finding(it, host, snapshot)
   end
@@ -15,13 +15,12 @@ defmodule ExServiceMeshRouter.Doctor.Checks.LocalNames do
   def findings(_snapshot), do: []
 
   defp finding(it, host, snapshot) do
-    %{
+    name = DevNames.label(it.application, it.endpoint) <> ".localhost"
+
+    Map.merge(Fix.endpoint(it, [url: [host: name]], snapshot), %{
       problem:
         "#{Endpoint.name(it)} has a host below .local, which macOS looks up on the network",
-      why: "Each first request to #{host} takes seconds. Names below .localhost need no look-up.",
-      file: Fix.file(snapshot),
-      fix:
-        Fix.endpoint(it, url: [host: DevNames.label(it.application, it.endpoint) <> ".localhost"])
-    }
+      why: "Each first request to #{host} takes seconds. Names below .localhost need no look-up."
+    })
   end
 end

@@ -6,12 +6,10 @@ defmodule ExServiceMeshRouter.Doctor.Checks.PortTaken do
 
   def findings(%{running?: false, holder: %{} = holder, port: port} = snapshot) do
     [
-      %{
+      Map.merge(Fix.gateway([port: free(snapshot)], snapshot), %{
         problem: "port #{port} is taken by #{words(holder)}",
-        why: "The gateway, and with it the application that depends on it, would not start.",
-        file: Fix.file(snapshot),
-        fix: Fix.gateway(port: free(snapshot))
-      }
+        why: "The gateway, and with it the application that depends on it, would not start."
+      })
     ]
   end
 

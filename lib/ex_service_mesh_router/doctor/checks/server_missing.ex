@@ -8,12 +8,10 @@ defmodule ExServiceMeshRouter.Doctor.Checks.ServerMissing do
   def findings(%{release?: true, server?: false} = snapshot) do
     if Enum.any?(snapshot.endpoints, & &1.serves?) do
       [
-        %{
+        Map.merge(Fix.gateway([server: true], snapshot), %{
           problem: "endpoints listen, and the gateway does not",
-          why: "A release listens only where it is told to.",
-          file: "config/runtime.exs",
-          fix: Fix.gateway(server: true)
-        }
+          why: "A release listens only where it is told to."
+        })
       ]
     else
       []
@@ -22,12 +20,10 @@ defmodule ExServiceMeshRouter.Doctor.Checks.ServerMissing do
 
   def findings(%{release?: true} = snapshot) do
     for %{serves?: nil} = it <- snapshot.endpoints do
-      %{
+      Map.merge(Fix.endpoint(it, [server: true], snapshot), %{
         problem: "#{Endpoint.name(it)} does not listen",
-        why: "A release listens only where it is told to; requests for it get a 503.",
-        file: "config/runtime.exs",
-        fix: Fix.endpoint(it, server: true)
-      }
+        why: "A release listens only where it is told to; requests for it get a 503."
+      })
     end
   end
 

@@ -5,6 +5,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.TrustedProxies do
   # http, and that the proxy is the client.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+  alias ExServiceMeshRouter.EndpointSettings
 
   @private ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
   @loopback ["127.0.0.1", "::1"]
@@ -20,21 +21,21 @@ defmodule ExServiceMeshRouter.Doctor.Checks.TrustedProxies do
 
   # `https:` of its own is another port of the endpoint, and nobody's business here.
   defp proxied?(%{settings: settings}) do
-    Endpoint.url(settings[:url])[:scheme] == "https" or
+    EndpointSettings.url(settings)[:scheme] == "https" or
       (Keyword.keyword?(settings[:force_ssl]) and settings[:force_ssl][:rewrite_on] != nil)
   end
 
   defp finding(endpoints, snapshot) do
     names = Enum.map_join(endpoints, ", ", &Endpoint.name/1)
 
-    %{
+    networks = networks(snapshot.config.ip)
+
+    Map.merge(Fix.gateway([trusted_proxies: networks], snapshot), %{
       problem: "#{names}: its links are https, and no proxy is trusted",
       why:
         "What a TLS proxy in front says about its clients is replaced: endpoints see http, and the " <>
-          "proxy's address as everybody's. Name the proxy, and nobody else.",
-      file: Fix.file(snapshot),
-      fix: Fix.gateway(trusted_proxies: networks(snapshot.config.ip))
-    }
+          "proxy's address as everybody's. Name the proxy, and nobody else."
+    })
   end
 
   # Who listens on loopback only can have a proxy on this machine only.

@@ -10,7 +10,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlHost do
   def findings(snapshot) do
     for it <- snapshot.endpoints,
         it.serves? == true,
-        {_scheme, host, port, _explicit?} = Endpoint.url(it),
+        %{host: host, port: port} = Endpoint.links(it),
         host in snapshot.shared and port == snapshot.port,
         name = List.first(it.hosts),
         not Private.links?(it, snapshot),
@@ -18,13 +18,11 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlHost do
   end
 
   defp finding(it, host, name, snapshot) do
-    %{
+    Map.merge(Fix.endpoint(it, [url: [host: name]], snapshot), %{
       problem: "#{Endpoint.name(it)} writes links to #{host}, which is not its own",
       why:
         "It shares that host with others, so that its links lead to the gateway's index. " <>
-          "It is reached as #{name}.",
-      file: Fix.file(snapshot),
-      fix: Fix.endpoint(it, url: [host: name])
-    }
+          "It is reached as #{name}."
+    })
   end
 end

@@ -10,36 +10,33 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
   end
 
   defp check(it, %{port: gateway} = snapshot) do
-    {scheme, host, port, explicit?} = Endpoint.url(it)
+    %{port: port} = links = Endpoint.links(it)
 
     cond do
-      port == gateway or gateway == 0 ->
-        nil
-
-      # Its links are given the gateway's port.
-      snapshot.development? and not explicit? and Private.listener?(it, snapshot) ->
+      port == gateway or gateway == 0 or Private.port?(it, snapshot) ->
         nil
 
       port in [Endpoint.http_port(it), Endpoint.https_port(it)] ->
-        finding(it, host, port, snapshot)
+        finding(it, links, snapshot)
 
       # Nothing in front changes the port on a developer's machine.
-      snapshot.development? and not explicit? and scheme == "http" ->
-        finding(it, host, port, snapshot)
+      snapshot.development? and not links.explicit? and links.scheme == "http" ->
+        finding(it, links, snapshot)
 
       true ->
         nil
     end
   end
 
-  defp finding(it, host, port, snapshot) do
-    %{
+  defp finding(it, %{host: host} = links, snapshot) do
+    url = host(it, host, snapshot) ++ [port: snapshot.port]
+
+    Map.merge(Fix.endpoint(it, [url: url], snapshot), %{
       problem: "#{Endpoint.name(it)} writes links that bypass the gateway",
       why:
-        "They lead to http://#{host}:#{port}, and the gateway listens on port #{snapshot.port}.",
-      file: Fix.file(snapshot),
-      fix: Fix.endpoint(it, url: host(it, host, snapshot) ++ [port: snapshot.port])
-    }
+        "They lead to #{links.scheme}://#{host}:#{links.port}, and the gateway listens on port " <>
+          "#{snapshot.port}."
+    })
   end
 
   # On the gateway's port a host that several have is nobody's.
