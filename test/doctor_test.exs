@@ -361,7 +361,115 @@ defmodule ExServiceMeshRouter.DoctorTest do
     end
   end
 
+  describe "public_listener" do
+    @production [development?: false]
+
+    # As Phoenix generates applications for production.
+    defp public(context, http) do
+      url = [host: context.label <> ".test", port: 443, scheme: "https"]
+      settings = [url: url, http: http, server: true]
+
+      if Code.ensure_loaded?(context.endpoint),
+        do: Application.put_env(context.application, context.endpoint, settings),
+        else: endpoint(context, settings)
+
+      options(context, ip: :any, trusted_proxies: ["127.0.0.1"])
+    end
+
+    test "an endpoint that other machines reach past the gateway", context do
+      every = "listens on every address of this machine, port 4001"
+
+      for {http, where} <- [
+            {[ip: {0, 0, 0, 0, 0, 0, 0, 0}, port: 4001], every},
+            {[ip: {0, 0, 0, 0}, port: "4001"], every},
+            {[ip: :any, port: 4001], every},
+            {[port: 4001], every},
+            {[:inet6, port: 4001], every},
+            {[port: 4001, net: :inet6], every},
+            {[ip: {10, 0, 0, 5}, port: 4001], "listens on 10.0.0.5, port 4001"},
+            {[port: 0], "listens on every address of this machine"}
+          ] do
+        finding = assert_cured(public(context, http), @production)
+        assert finding.check == :public_listener
+        assert finding.problem == "#{inspect(context.endpoint)} #{where}"
+        assert finding.file == "config/runtime.exs, at its end"
+        assert finding.fix =~ "http: [ip: {127, 0, 0, 1}"
+        http = Application.get_env(context.application, context.endpoint)[:http]
+        assert http[:port] in [4001, "4001", 0]
+      end
+    end
+
+    test "the port of an application that says none is 4000", context do
+      options = context |> public(ip: :any) |> Keyword.put(:port, 4080)
+      assert assert_cured(options, @production).problem =~ "of this machine, port 4000"
+    end
+
+    test "one whose port is the gateway's is listened for; with :never it is not", context do
+      options = public(context, ip: :any)
+      assert configured(options, @production) == []
+
+      assert [%{check: :endpoint_port} = port, %{check: :public_listener} = public] =
+               configured([private_listeners: :never] ++ options, @production)
+
+      # Another address than the gateway's is no reason to take its port.
+      options = context |> public(ip: {10, 0, 0, 5}) |> Keyword.put(:ip, {127, 0, 0, 1})
+      assert [%{check: :public_listener}] = configured(options, @production)
+      options = public(context, ip: :any) ++ [private_listeners: :never]
+      apply_fix(public, options, @production)
+      apply_fix(port, options, @production)
+      assert configured(options, @production) == []
+    end
+
+    test "loopback, a Unix socket, and development are nothing to say a word about", context do
+      for http <- [
+            [ip: {127, 0, 0, 1}, port: 4001],
+            [ip: {127, 8, 0, 1}, port: 4001],
+            [ip: {0, 0, 0, 0, 0, 0, 0, 1}, port: 4001],
+            [ip: {0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1}, port: 4001],
+            [ip: :loopback, port: 4001],
+            [ip: {:local, "/run/a.sock"}, port: 0],
+            false
+          ],
+          do: assert(configured(public(context, http), @production) == [])
+
+      options = public(context, ip: {0, 0, 0, 0}, port: 4001)
+      assert configured(options) == []
+      assert [_] = configured(options, @production)
+      settings = Application.get_env(context.application, context.endpoint)
+      settings = Keyword.put(settings, :server, false)
+      Application.put_env(context.application, context.endpoint, settings)
+      assert configured(options, @production) == []
+    end
+  end
+
   describe "in a running system" do
+    test "an endpoint that listens for other machines", context do
+      url = [host: context.label <> ".test"]
+      endpoint(context, url: url, http: [ip: {0, 0, 0, 0}, port: 0], server: true)
+      gateway = start_gateway(discover: [only: [context.application]])
+      start_supervised!(context.endpoint)
+      eventually(:listening, fn -> state(gateway) end)
+      assert [%{check: :public_listener} = finding] = running(gateway, %{started: []})
+
+      apply_fix(finding, [], development?: false)
+      stop_supervised!(context.endpoint)
+      start_supervised!(context.endpoint)
+      eventually(:listening, fn -> state(gateway) end)
+      assert running(gateway, %{started: []}) == []
+    end
+
+    test "an endpoint whose port the gateway takes does not", context do
+      {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+      {:ok, port} = :inet.port(socket)
+      :gen_tcp.close(socket)
+      url = [host: context.label <> ".test"]
+      endpoint(context, url: url, http: [ip: {0, 0, 0, 0}, port: port], server: true)
+      start_supervised!(context.endpoint)
+      gateway = start_gateway(port: port, discover: [only: [context.application]])
+      eventually(:listening, fn -> state(gateway) end)
+      assert running(gateway, %{started: []}) == []
+    end
+
     test "an endpoint that is not running, and is", context do
       endpoint(context, sound(context))
       gateway = start_gateway(discover: [only: [context.application]])

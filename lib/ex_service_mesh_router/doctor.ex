@@ -11,6 +11,8 @@ defmodule ExServiceMeshRouter.Doctor do
     {:server_missing, Checks.ServerMissing,
      "a release in which the gateway, or an endpoint, does not listen for want of `server: true`"},
     {:endpoint_down, Checks.EndpointDown, "an endpoint that should listen and does not"},
+    {:public_listener, Checks.PublicListener,
+     "in production an endpoint that other machines reach past the gateway"},
     {:host_conflict, Checks.HostConflict, "two services with one host"},
     {:url_port, Checks.UrlPort, "an endpoint whose generated links bypass the gateway"},
     {:url_host, Checks.UrlHost,

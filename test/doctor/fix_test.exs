@@ -181,6 +181,18 @@ defmodule ExServiceMeshRouter.Doctor.FixTest do
     assert for({_name, checks} <- results, uniq: true, do: checks) == [[:url_port]]
   end
 
+  test "an endpoint that listens for other machines in production", context do
+    results =
+      each(context.root, &cure(&1, :prod, port: 4080, ip: :any, private_listeners: :never))
+
+    assert for({_name, checks} <- results, do: :public_listener in checks) == [
+             true,
+             true,
+             true,
+             true
+           ]
+  end
+
   test "a release in which the gateway does not listen", context do
     Application.delete_env(:phoenix, :serve_endpoints)
     System.put_env("PHX_SERVER", "true")
