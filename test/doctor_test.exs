@@ -264,6 +264,11 @@ defmodule ExServiceMeshRouter.DoctorTest do
     assert finding.fix =~ "force_ssl: [rewrite_on: [:x_forwarded_host, :x_forwarded_proto]]"
   end
 
+  test "force_ssl on a private listener, which needs no rewrite_on, is no finding", context do
+    endpoint(context, sound(context, force_ssl: [hsts: true], http: false))
+    assert configured(options(context, trusted_proxies: ["127.0.0.1"])) == []
+  end
+
   test "a TLS proxy that nobody trusts", context do
     endpoint(context, sound(context, url: [scheme: "https", port: 443]))
     finding = assert_cured(options(context))

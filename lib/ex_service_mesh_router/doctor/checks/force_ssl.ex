@@ -1,9 +1,10 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.ForceSsl do
   @moduledoc false
   # Endpoints are spoken to without TLS, so one that forces it has to go by what the gateway says
-  # about the client's connection. Without that it redirects every request, for ever.
+  # about the client's connection. Without that it redirects every request, for ever. On a private
+  # listener `conn.scheme` is the client's without that.
 
-  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
 
   def findings(snapshot) do
     for %{settings: settings} = it <- snapshot.endpoints,
@@ -11,6 +12,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.ForceSsl do
         Keyword.keyword?(options),
         rewrite = List.wrap(options[:rewrite_on]),
         :x_forwarded_proto not in rewrite,
+        not (Private.listener?(it, snapshot) or Private.taken?(it, snapshot)),
         do: finding(it, rewrite, snapshot)
   end
 
