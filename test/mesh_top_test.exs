@@ -41,10 +41,14 @@ defmodule ExServiceMeshRouter.MeshTopTest do
 
   if @script do
     # Runs it in a terminal of this size; returns all it wrote until it ended, and its exit code.
-    defp in_terminal(gateway, columns, rows, keys) do
+    # `path` comes before the programs of the system.
+    defp in_terminal(gateway, columns, rows, keys, path \\ "/nowhere") do
       program = "Mix.Tasks.Mesh.Top.run([~s(--port), ~s(#{port(gateway)})])"
       paths = Enum.map_join(:code.get_path(), " ", &"-pa '#{&1}'")
-      command = "stty cols #{columns} rows #{rows} && exec elixir #{paths} -e '#{program}'"
+
+      command =
+        "stty cols #{columns} rows #{rows} && PATH=#{path}:$PATH exec elixir #{paths} -e '#{program}'"
+
       arguments = ["--quiet", "--return", "--command", command, "/dev/null"]
       options = [:binary, :exit_status, :stderr_to_stdout, args: arguments]
       terminal = Port.open({:spawn_executable, @script}, options)
@@ -75,8 +79,10 @@ defmodule ExServiceMeshRouter.MeshTopTest do
       services = %{"up.localhost" => start_server("up"), "down.localhost" => "unix:/nowhere/s"}
       gateway = start_gateway(index: true, services: services)
 
-      for key <- ["q", <<3>>] do
+      # Keys that mean nothing are not shown either.
+      for key <- ["zzq", <<3>>] do
         assert {written, 0} = in_terminal(gateway, 60, 8, key)
+        refute written =~ "z"
         assert [before, picture, "" | _] = String.split(written, ["\e[?1049h", "\e[?1049l"])
         refute before =~ "SERVICE"
         assert picture =~ ~r/^\e\[\?25l.*\e\[\?25h$/s
@@ -87,6 +93,22 @@ defmodule ExServiceMeshRouter.MeshTopTest do
         assert Enum.all?(lines, &(String.length(&1) <= 60))
         refute written =~ "BREAK"
       end
+    end
+
+    test "ends with q and Enter where keys cannot be had, and says so" do
+      directory = Path.join(System.tmp_dir!(), "stty-#{System.unique_integer([:positive])}")
+      File.mkdir_p!(directory)
+      on_exit(fn -> File.rm_rf(directory) end)
+      File.write!(Path.join(directory, "stty"), "#!/bin/sh\nexit 1\n")
+      File.chmod!(Path.join(directory, "stty"), 0o755)
+
+      gateway = start_gateway(index: true, services: %{"up.localhost" => start_server("up")})
+      assert {written, 0} = in_terminal(gateway, 60, 8, "q\n", directory)
+      assert [_before, picture, _after] = String.split(written, ["\e[?1049h", "\e[?1049l"])
+      assert picture =~ "up.localhost"
+      assert picture =~ "\e[Kq and Enter end it: \e[J"
+      lines = picture |> String.split("\e[J") |> hd() |> String.split("\r\n")
+      assert length(lines) <= 8
     end
   else
     IO.puts("not opening mix mesh.top in a terminal: script is not installed (package bsdutils)")

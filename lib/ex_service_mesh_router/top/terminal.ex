@@ -1,15 +1,17 @@
 defmodule ExServiceMeshRouter.Top.Terminal do
   @moduledoc false
-  # A terminal that is given back as it was: a screen of its own, keys as they are pressed.
+  # Takes the terminal for a while: a screen of its own, and keys as they are pressed.
   #
-  # In a program without a shell, OTP leaves the terminal to its driver, which hands on whole lines
-  # and takes Ctrl-C for a signal, and to that the VM answers with a menu. `stty` changes both. It
-  # has to be told which terminal, because the VM's children have none of their own.
+  # OTP hands on whole lines to a program without a shell, and takes Ctrl-C for a signal, which the VM
+  # answers with a menu. `stty` changes both. It is told which terminal by the VM's own descriptor: the
+  # VM's children have none, and the name of the terminal may be one of another container. Where that
+  # does not work (no `stty`, no /proc), lines have to do.
 
   @enter "\e[?1049h\e[?25l"
   @leave "\e[?25h\e[?1049l"
 
-  defstruct [:tty, :settings]
+  # input: `{:keys, settings before}`, `:lines`, or `:none` where the input is no terminal.
+  defstruct [:input]
 
   @doc "`{columns, rows}` of the terminal that is written to, or `nil` where that is none."
   def size do
@@ -25,23 +27,31 @@ defmodule ExServiceMeshRouter.Top.Terminal do
 
   @doc """
   Takes the terminal. From then on the caller gets `{:key, byte}`, and `{:key, :eof}` at the end of
-  its input. `nil` where it cannot be taken.
+  its input.
   """
   def open do
-    link = File.read_link("/proc/self/fd/0")
+    terminal = %__MODULE__{input: input()}
+    IO.write(@enter)
+    caller = self()
+    if terminal.input != :none, do: spawn_link(fn -> keys(caller) end)
+    terminal
+  end
 
-    with true <- terminal?(link),
-         {:ok, tty} <- link,
-         {settings, 0} <- stty(tty, "-g"),
-         {_, 0} <- stty(tty, "-icanon -echo -isig") do
-      IO.write(@enter)
-      caller = self()
-      spawn_link(fn -> keys(caller) end)
-      %__MODULE__{tty: tty, settings: String.trim(settings)}
+  defp input do
+    with true <- terminal?(File.read_link("/proc/self/fd/0")),
+         {settings, 0} <- stty("-g"),
+         {_, 0} <- stty("-icanon -echo -isig") do
+      {:keys, String.trim(settings)}
     else
-      _ -> nil
+      false -> :none
+      _failed -> :lines
     end
   end
+
+  @doc "What the user has to be told about how to end it, or `nil`."
+  def prompt(%{input: {:keys, _settings}}), do: nil
+  def prompt(%{input: :lines}), do: "q and Enter end it: "
+  def prompt(%{input: :none}), do: "Ctrl-C ends it. "
 
   defp terminal?({:ok, "/dev/null"}), do: false
   defp terminal?({:ok, path}), do: String.starts_with?(path, "/dev/")
@@ -49,11 +59,9 @@ defmodule ExServiceMeshRouter.Top.Terminal do
   defp terminal?({:error, _reason}), do: true
 
   @doc "Gives it back."
-  def close(nil), do: :ok
-
   def close(terminal) do
     IO.write(@leave)
-    stty(terminal.tty, terminal.settings)
+    with {:keys, settings} <- terminal.input, do: stty(settings)
     :ok
   end
 
@@ -75,6 +83,8 @@ defmodule ExServiceMeshRouter.Top.Terminal do
     end
   end
 
-  defp stty(tty, arguments),
-    do: System.cmd("sh", ["-c", "stty #{arguments} < '#{tty}'"], stderr_to_stdout: true)
+  defp stty(arguments) do
+    command = "stty #{arguments} < /proc/#{System.pid()}/fd/0"
+    System.cmd("sh", ["-c", command], stderr_to_stdout: true)
+  end
 end

@@ -4,6 +4,7 @@ defmodule Mix.Tasks.Mesh.Top do
   @moduledoc """
   Shows what goes through the running gateway: requests, errors and times of each service, what went
   wrong last, and what became of the routes. `q` or Ctrl-C ends it, and the terminal is as before.
+  Where keys cannot be read as they are pressed, it is `q` and Enter; the last line then says so.
 
       mix mesh.top
       mix mesh.top --port 4080
@@ -74,20 +75,28 @@ defmodule Mix.Tasks.Mesh.Top do
       end)
 
     try do
-      show(ip, port)
+      show(ip, port, Terminal.prompt(terminal))
     after
       System.untrap_signal(:sigterm, trap)
       Terminal.close(terminal)
     end
   end
 
-  defp show(ip, port) do
-    ip |> ask(port) |> text() |> Terminal.show()
-    unless left?(System.monotonic_time(:millisecond) + @pause), do: show(ip, port)
+  defp show(ip, port, prompt) do
+    ip |> ask(port) |> text(prompt) |> Terminal.show()
+    unless left?(System.monotonic_time(:millisecond) + @pause), do: show(ip, port, prompt)
   end
 
-  defp text({:ok, report}), do: Top.render(report, Terminal.size() || :all, true)
-  defp text({:error, why}), do: "#{why}; trying again"
+  defp text(asked, nil), do: body(asked, Terminal.size() || :all)
+
+  # The prompt takes the last line, where the terminal shows what is typed.
+  defp text(asked, prompt) do
+    size = with {columns, rows} <- Terminal.size() || :all, do: {columns, rows - 1}
+    [body(asked, size), prompt]
+  end
+
+  defp body({:ok, report}, size), do: Top.render(report, size, true)
+  defp body({:error, why}, _size), do: "#{why}; trying again\n"
 
   # Whether the user wants to leave before that time.
   defp left?(time) do
