@@ -24,16 +24,18 @@ defmodule ExServiceMeshRouter.MixProject do
     [
       mod: {ExServiceMeshRouter.Application, []},
       # Optional, so that telemetry is up before the gateway wherever the umbrella has it.
-      extra_applications: [:logger, telemetry: :optional] ++ test_applications(Mix.env())
+      extra_applications: [:logger, telemetry: :optional] ++ demo_applications(Mix.env())
     ]
   end
 
-  # The demo's HTTP server is tested here, and stands where tests need an endpoint.
+  # The demo's HTTP server is tested here, and stands where tests need an endpoint. In development its
+  # services run behind the gateway (.iex.exs). As a dependency the project is compiled for :prod.
   defp elixirc_paths(:test), do: ["lib", "test/support", "examples/demo/lib"]
+  defp elixirc_paths(:dev), do: ["lib", "examples/demo/lib"]
   defp elixirc_paths(_), do: ["lib"]
 
-  defp test_applications(:test), do: [:crypto]
-  defp test_applications(_), do: []
+  defp demo_applications(environment) when environment in [:dev, :test], do: [:crypto]
+  defp demo_applications(_), do: []
 
   defp description do
     "One port in front of every Phoenix endpoint of an umbrella: host routing with a Rust data " <>
@@ -55,6 +57,7 @@ defmodule ExServiceMeshRouter.MixProject do
   defp docs do
     [
       main: "readme",
+      filter_modules: ~r/^Elixir\.(ExServiceMeshRouter|Router|Mix)\b/,
       source_ref: "v#{@version}",
       extras: [
         "README.md",

@@ -1,2 +1,1 @@
-# What is logged is shown with the test that fails.
-ExUnit.start(capture_log: true)
+ExUnit.start()
