@@ -1,7 +1,7 @@
 # examples/umbrella has a formatter of its own: it needs Phoenix's rules.
 [
   inputs: [
-    "{mix,.formatter}.exs",
+    "{mix,.formatter,.iex}.exs",
     "{config,lib,test}/**/*.{ex,exs}",
     "examples/demo/**/*.{ex,exs}"
   ]
