@@ -1,0 +1,69 @@
+defmodule ExServiceMeshRouter.EndpointSettingsTest do
+  # Not async: whether Phoenix serves is the VM's.
+  use ExUnit.Case
+
+  alias ExServiceMeshRouter.EndpointSettings
+
+  @any4 {0, 0, 0, 0}
+  @any6 {0, 0, 0, 0, 0, 0, 0, 0}
+
+  # `server:` wins over `mix phx.server` even as `nil`, as `System.get_env("PHX_SERVER")` may be.
+  test "whether an endpoint serves" do
+    on_exit(fn -> Application.delete_env(:phoenix, :serve_endpoints) end)
+
+    for serve? <- [true, false] do
+      Application.put_env(:phoenix, :serve_endpoints, serve?)
+      assert EndpointSettings.serves?([]) == serve?
+      assert EndpointSettings.serves?(server: "true")
+      refute EndpointSettings.serves?(server: nil)
+      refute EndpointSettings.serves?(server: false)
+    end
+  end
+
+  test "a running endpoint tells a nil that is set from a key that is not" do
+    defmodule Running do
+      def config(:server, _default), do: nil
+      def config(_key, default), do: default
+    end
+
+    assert EndpointSettings.read(Running, :nowhere, [:http, :server]) == [server: nil]
+  end
+
+  test "where a server listens" do
+    for {http, where} <- [
+          {[], {:tcp, @any4, 4000}},
+          {[ip: :any], {:tcp, @any4, 4000}},
+          {[:inet6], {:tcp, @any6, 4000}},
+          {[:inet6, port: 4001, ip: :loopback], {:tcp, {0, 0, 0, 0, 0, 0, 0, 1}, 4001}},
+          {[port: 1, net: :inet6], {:tcp, @any6, 1}},
+          {[ip: :loopback, port: 0], {:tcp, {127, 0, 0, 1}, 0}},
+          {[ip: {10, 0, 0, 5}, port: "4001"], {:tcp, {10, 0, 0, 5}, 4001}},
+          {[ip: {:local, ~c"/run/a"}, port: 0], {:unix, "/run/a"}},
+          {[port: nil], :unknown},
+          {[port: {:system, "NOT_SET_ANYWHERE"}], :unknown},
+          {[port: 65_536], :unknown},
+          {[ip: "127.0.0.1"], :unknown},
+          {false, nil},
+          {nil, nil}
+        ],
+        do: assert(EndpointSettings.listener(http) == where)
+  end
+
+  test "where links lead" do
+    for {settings, address} <- [
+          {[], {"http", "localhost", 80}},
+          {[http: [ip: :any]], {"http", "localhost", 80}},
+          {[http: [:inet6, port: 4001], url: [host: "a.test"]], {"http", "a.test", 4001}},
+          {[http: [port: 4001], https: []], {"https", "localhost", 443}},
+          {[http: false, https: [port: 4443]], {"https", "localhost", 4443}},
+          {[http: [port: 4001], url: [port: "443", scheme: "https"]],
+           {"https", "localhost", 443}},
+          {[url: nil], {"http", "localhost", 80}},
+          {[url: [host: {:system, "NOT_SET_ANYWHERE"}]], {"http", "localhost", 80}}
+        ] do
+      links = EndpointSettings.links(settings)
+      assert {links.scheme, links.host, links.port} == address
+      assert links.explicit? == Keyword.has_key?(settings[:url] || [], :port)
+    end
+  end
+end
