@@ -23,8 +23,9 @@ defmodule ExServiceMeshRouter.MixProject do
   def application do
     [
       mod: {ExServiceMeshRouter.Application, []},
-      # Optional, so that telemetry is up before the gateway wherever the umbrella has it.
-      extra_applications: [:logger, telemetry: :optional] ++ demo_applications(Mix.env())
+      # telemetry starts before the gateway where the umbrella has it. Not in extra_applications:
+      # Elixir 1.20 takes these for loaded when it compiles, and warns about an optional one.
+      applications: [:logger, telemetry: :optional] ++ demo_applications(Mix.env())
     ]
   end
 

@@ -87,7 +87,7 @@ defmodule ExServiceMeshRouter.LifecycleTest do
 
       case :gen_tcp.listen(0, [:inet6, ip: {0, 0, 0, 0, 0, 0, 0, 1}]) do
         {:ok, _} ->
-          assert {:ok, socket} = :gen_tcp.connect('::1', port, [:inet6, :binary, active: false])
+          assert {:ok, socket} = :gen_tcp.connect(~c"::1", port, [:inet6, :binary, active: false])
           RawClient.send(socket, request("a.local"))
           assert socket |> RawClient.read_to_end() |> answer() == {200, "a"}
 

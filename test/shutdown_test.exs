@@ -16,7 +16,7 @@ defmodule ExServiceMeshRouter.ShutdownTest do
     def stop(_state), do: IO.puts("web stops")
   end
 
-  keys = [description: 'web', vsn: '1', modules: [], registered: [], applications: [], mod: {Web, []}]
+  keys = [description: ~c"web", vsn: ~c"1", modules: [], registered: [], applications: [], mod: {Web, []}]
   :ok = :application.load({:application, :web, keys})
   :ok = :application.start(:web)
   :ok = ExServiceMeshRouter.put_service("slow.local", "http://127.0.0.1:" <> port)
@@ -85,7 +85,7 @@ defmodule ExServiceMeshRouter.ShutdownTest do
     def start(_type, slow), do: Supervisor.start_link([{Endpoint, slow}], strategy: :one_for_one)
   end
 
-  keys = [vsn: '1', modules: [], registered: [], applications: [], mod: {Web, slow}]
+  keys = [vsn: ~c"1", modules: [], registered: [], applications: [], mod: {Web, slow}]
   :ok = :application.load({:application, :web, keys})
   :ok = :application.start(:web)
   Process.sleep(:infinity)

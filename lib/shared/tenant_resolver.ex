@@ -156,13 +156,9 @@ defmodule Router.Shared.TenantResolver do
     end
   end
 
+  # One dot only: a second one leaves an empty label, which no host has.
   defp without_trailing_dot(name) do
-    size = byte_size(name) - 1
-
-    case name do
-      <<name::binary-size(size), ".">> -> name
-      name -> name
-    end
+    if String.ends_with?(name, "."), do: binary_part(name, 0, byte_size(name) - 1), else: name
   end
 
   # RFC 1123, section 2.1: letters, digits and hyphens, no hyphen at either end.

@@ -87,7 +87,7 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
   end
 
   def load(application) do
-    keys = [vsn: '1', modules: [], registered: []]
+    keys = [vsn: ~c"1", modules: [], registered: []]
 
     case :application.load({:application, application, keys}) do
       {:error, {:already_loaded, _}} -> :ok

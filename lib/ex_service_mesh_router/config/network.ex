@@ -43,7 +43,7 @@ defmodule ExServiceMeshRouter.Config.Network do
 
   defp prefix(text, size) do
     case Integer.parse(text) do
-      {length, ""} when length in 0..size -> {:ok, length}
+      {length, ""} when length >= 0 and length <= size -> {:ok, length}
       _ -> :error
     end
   end

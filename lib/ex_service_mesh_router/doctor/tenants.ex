@@ -44,19 +44,19 @@ defmodule ExServiceMeshRouter.Doctor.Tenants do
   # Atoms stand in a table of their own, and inside terms (`on_mount {Hook, options}`) among the
   # compressed literals.
   defp read(file) do
-    case :beam_lib.chunks(to_charlist(file), ['AtU8', 'LitT'], [:allow_missing_chunks]) do
+    case :beam_lib.chunks(to_charlist(file), [~c"AtU8", ~c"LitT"], [:allow_missing_chunks]) do
       {:ok, {_module, chunks}} -> Enum.any?(chunks, &named?/1)
       _ -> false
     end
   end
 
   defp named?({_chunk, :missing_chunk}), do: false
-  defp named?({'AtU8', table}), do: :binary.match(table, @names) != :nomatch
+  defp named?({~c"AtU8", table}), do: :binary.match(table, @names) != :nomatch
 
   # From OTP 28 on they are not compressed, and the size says 0.
-  defp named?({'LitT', <<0::32, literals::binary>>}),
+  defp named?({~c"LitT", <<0::32, literals::binary>>}),
     do: :binary.match(literals, @names) != :nomatch
 
-  defp named?({'LitT', <<_size::32, compressed::binary>>}),
+  defp named?({~c"LitT", <<_size::32, compressed::binary>>}),
     do: compressed |> :zlib.uncompress() |> :binary.match(@names) != :nomatch
 end

@@ -18,8 +18,8 @@ defmodule ExServiceMeshRouter.Shutdown.LastApplication do
     remove()
 
     specification = [
-      description: 'drains ex_service_mesh_router before the node stops',
-      vsn: '1',
+      description: ~c"drains ex_service_mesh_router before the node stops",
+      vsn: ~c"1",
       modules: [],
       registered: [],
       applications: [:kernel, :stdlib],

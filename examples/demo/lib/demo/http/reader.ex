@@ -31,10 +31,8 @@ defmodule Demo.HTTP.Reader do
   def take(%{buffer: ""} = reader, most), do: reader |> more() |> take(most)
 
   def take(%{buffer: buffer} = reader, most) do
-    case buffer do
-      <<data::binary-size(most), rest::binary>> -> {data, %{reader | buffer: rest}}
-      data -> {data, %{reader | buffer: ""}}
-    end
+    {data, rest} = :erlang.split_binary(buffer, min(most, byte_size(buffer)))
+    {data, %{reader | buffer: rest}}
   end
 
   @doc "Takes one packet of `:erlang.decode_packet/3`: a request line, a header line, a line."

@@ -112,12 +112,9 @@ defmodule Demo.HTTP.Request do
 
   # decode_packet takes the white space off the front only.
   defp trim(value) do
-    size = byte_size(value) - 1
-
-    case value do
-      <<value::binary-size(size), c>> when c in [?\s, ?\t] -> trim(value)
-      value -> value
-    end
+    if String.ends_with?(value, [" ", "\t"]),
+      do: value |> binary_part(0, byte_size(value) - 1) |> trim(),
+      else: value
   end
 
   defp check_host({1, 0}, []), do: :ok

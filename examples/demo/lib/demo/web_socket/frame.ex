@@ -29,7 +29,8 @@ defmodule Demo.WebSocket.Frame do
     with {:ok, opcode} <- opcode(number),
          {:ok, length, rest} <- payload_length(rest) do
       case rest do
-        <<mask::binary-size(4), payload::binary-size(length), rest::binary>> ->
+        <<mask::binary-size(4), data::binary>> when byte_size(data) >= length ->
+          {payload, rest} = :erlang.split_binary(data, length)
           {:ok, %{fin?: fin == 1, opcode: opcode, payload: unmask(payload, mask)}, rest}
 
         _incomplete ->
