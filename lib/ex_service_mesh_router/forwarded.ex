@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.Forwarded do
   @moduledoc false
   # Reads the fields that the gateway writes: exactly one line each. Anything else is `nil`.
 
-  alias ExServiceMeshRouter.Config.Network
+  alias ExServiceMeshRouter.{Config.Network, Lock}
 
   @trusted {__MODULE__, :trusted_proxies}
 
@@ -11,14 +11,10 @@ defmodule ExServiceMeshRouter.Forwarded do
     networks = Enum.map(cidrs, &Network.parse!/1)
 
     # One at a time: of two gateways that start at once, one would forget what the other has added.
-    :global.trans(
-      {@trusted, self()},
-      fn ->
-        known = :persistent_term.get(@trusted, [])
-        :persistent_term.put(@trusted, Enum.uniq(known ++ networks))
-      end,
-      [node()]
-    )
+    Lock.run(__MODULE__, fn ->
+      known = :persistent_term.get(@trusted, [])
+      :persistent_term.put(@trusted, Enum.uniq(known ++ networks))
+    end)
   end
 
   @doc "The last address that is not a trusted proxy's, or the first one if all are."

@@ -9,6 +9,8 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
 
   import Bitwise
 
+  alias ExServiceMeshRouter.Lock
+
   require Logger
 
   @prefix "exmesh-"
@@ -31,14 +33,8 @@ defmodule ExServiceMeshRouter.PrivateListeners.SocketDir do
   @doc "The directory of this VM, made when it is first asked for."
   def directory, do: known() || alone(fn -> known() || again() || make(bases()) end)
 
-  # One at a time: endpoints are probed at once, and gateways come and go. Left to wait by itself,
-  # `:global` sleeps for up to a quarter of a second, and then longer.
-  defp alone(fun) do
-    with :aborted <- :global.trans({__MODULE__, self()}, fun, [node()], 0) do
-      Process.sleep(1)
-      alone(fun)
-    end
-  end
+  # One at a time: endpoints are probed at once, and gateways come and go.
+  defp alone(fun), do: Lock.run(__MODULE__, fun)
 
   defp known do
     with {path, identity} <- :persistent_term.get(__MODULE__, nil),
