@@ -13,7 +13,7 @@ defmodule ExServiceMeshRouter.Shutdown do
 
   use GenServer
 
-  alias ExServiceMeshRouter.Gateway
+  alias ExServiceMeshRouter.{Applications, Gateway}
   alias ExServiceMeshRouter.Shutdown.{LastApplication, SignalHandler}
 
   # A system that starts is left to come to rest first: each new start of the last application
@@ -30,33 +30,32 @@ defmodule ExServiceMeshRouter.Shutdown do
     drain = fn -> Gateway.drain(config.name) end
     :ok = SignalHandler.add(drain)
 
-    # In a process of its own: whoever asks the application controller while the node stops gets no
-    # answer, and the controller waits for this one to end.
+    # In a process of its own: a question to the application controller at the moment when the node
+    # begins to stop may have no answer, and the controller waits for this process to end.
     {:ok, spawn_link(fn -> look(drain, @rest, nil) end)}
   end
 
   @impl true
+  # The node stops.
+  def handle_info({:EXIT, looking, :normal}, looking), do: {:noreply, looking}
   def handle_info({:EXIT, looking, reason}, looking), do: {:stop, reason, looking}
   def handle_info(_other, looking), do: {:noreply, looking}
 
   defp look(drain, pause, before) do
-    running = LastApplication.running()
+    with {:ok, running} <- Applications.running(),
+         {:ok, pause} <- settle(drain, pause, running, running == before) do
+      Process.sleep(pause)
+      look(drain, pause, running)
+    end
+  end
 
-    pause =
-      cond do
-        LastApplication.last?(running) ->
-          min(pause * 2, @longest_pause)
-
-        running == before ->
-          LastApplication.start(drain)
-          @rest
-
-        true ->
-          @rest
-      end
-
-    Process.sleep(pause)
-    look(drain, pause, running)
+  # How long to wait until the next look.
+  defp settle(drain, pause, running, at_rest?) do
+    cond do
+      LastApplication.last?(running) -> {:ok, min(pause * 2, @longest_pause)}
+      at_rest? -> with {:ok, _} <- LastApplication.start(drain), do: {:ok, @rest}
+      true -> {:ok, @rest}
+    end
   end
 
   @impl true

@@ -3,7 +3,8 @@ defmodule ExServiceMeshRouter.Doctor.Endpoint do
   # What the checks know of an endpoint: its settings, from the running one where it runs, and what
   # the gateway makes of it. Only the settings named here are ever taken out of its configuration.
 
-  alias ExServiceMeshRouter.{Doctor.Tenants, EndpointSettings, PrivateListeners, Service}
+  alias ExServiceMeshRouter.{Applications, Doctor.Tenants, EndpointSettings}
+  alias ExServiceMeshRouter.{PrivateListeners, Service}
 
   @settings [:url, :http, :https, :server, :check_origin, :force_ssl]
 
@@ -53,7 +54,7 @@ defmodule ExServiceMeshRouter.Doctor.Endpoint do
   def links(%__MODULE__{settings: settings}), do: EndpointSettings.links(settings)
 
   defp started?(application) do
-    List.keymember?(Application.started_applications(), application, 0)
+    with {:ok, running} <- Applications.running(), do: application in running, else: (_ -> false)
   end
 
   # Whether any socket goes by the endpoint's own `check_origin`. Something that cannot be asked

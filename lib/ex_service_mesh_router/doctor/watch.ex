@@ -7,7 +7,7 @@ defmodule ExServiceMeshRouter.Doctor.Watch do
 
   require Logger
 
-  alias ExServiceMeshRouter.Doctor
+  alias ExServiceMeshRouter.{Applications, Doctor}
   alias ExServiceMeshRouter.Doctor.{Finding, Snapshot}
 
   # Between two looks at which applications run; the same twice, and none about to start, is rest.
@@ -25,12 +25,16 @@ defmodule ExServiceMeshRouter.Doctor.Watch do
   @impl true
   def handle_info(:look, %{before: before} = state) do
     case applications() do
-      {running, []} when running == before ->
+      {:ok, running, []} when running == before ->
         state.name |> Doctor.findings() |> log()
         {:noreply, state, :hibernate}
 
-      {running, _starting} ->
+      {:ok, running, _starting} ->
         {:noreply, later(%{state | before: running})}
+
+      # There is nothing left to advise.
+      :stopping ->
+        {:noreply, state, :hibernate}
     end
   end
 
@@ -54,7 +58,8 @@ defmodule ExServiceMeshRouter.Doctor.Watch do
   end
 
   defp applications do
-    info = :application.info()
-    {Enum.sort(Keyword.keys(info[:running])), info[:starting]}
+    with {:ok, running} <- Applications.running(),
+         {:ok, starting} <- Applications.starting(),
+         do: {:ok, running, starting}
   end
 end

@@ -6,7 +6,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
   # stood there before is kept beside it, under a key of our own: it is needed for the private
   # listener (options of the server), after a restart of the gateway, and to be put back.
 
-  alias ExServiceMeshRouter.EndpointSettings
+  alias ExServiceMeshRouter.{Applications, EndpointSettings}
 
   @key :ex_service_mesh_router
 
@@ -98,5 +98,5 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
 
   # Persistent, because an application that is loaded later must not bring the old ones back.
   defp put(application, endpoint, settings),
-    do: Application.put_env(application, endpoint, settings, persistent: true, timeout: :infinity)
+    do: Applications.put_env(application, endpoint, settings, persistent: true)
 end

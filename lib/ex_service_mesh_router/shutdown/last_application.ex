@@ -5,16 +5,17 @@ defmodule ExServiceMeshRouter.Shutdown.LastApplication do
 
   use Application
 
+  alias ExServiceMeshRouter.Applications
+
   @name :ex_service_mesh_router_drain
 
-  @doc "The applications that run, the one that started last first."
-  def running, do: for({name, _, _} <- :application.which_applications(:infinity), do: name)
-
-  @doc "Whether none of them was started after it."
+  @doc "Whether no application was started after it; `running` names the latest first."
   def last?(running), do: match?([@name | _], running)
 
-  @doc "Starts it, anew if it runs already. `drain` is called when the node stops."
-  def start(drain) do
+  @doc "Starts it, anew if it runs already. `drain` is called when the node stops; `:stopping` if it does."
+  def start(drain), do: Applications.ask(fn -> replace(drain) end)
+
+  defp replace(drain) do
     remove()
 
     specification = [
@@ -27,20 +28,20 @@ defmodule ExServiceMeshRouter.Shutdown.LastApplication do
     ]
 
     with :ok <- :application.load({:application, @name, specification}) do
-      Application.delete_env(@name, :removed)
+      Application.delete_env(@name, :removed, timeout: :infinity)
       :application.start(@name)
     end
   end
 
   @doc "Removes it without waiting: whoever asks may be stopped by the application controller."
   def forget do
-    spawn(&remove/0)
+    spawn(fn -> Applications.ask(&remove/0) end)
     :ok
   end
 
   # Not the end of the node: it must not drain.
   defp remove do
-    Application.put_env(@name, :removed, true)
+    Application.put_env(@name, :removed, true, timeout: :infinity)
     :application.stop(@name)
     :application.unload(@name)
   end
