@@ -532,19 +532,32 @@ defmodule ExServiceMeshRouter.DoctorTest do
       endpoint(context, sound(context, force_ssl: [hsts: true]))
       gateway = start_gateway(discover: [only: [context.application]])
 
-      log =
-        capture_log(fn ->
-          pid = start_supervised!({Watch, name: gateway, pause: 10})
+      handler = :"log of #{inspect(context.endpoint)}"
+      :ok = :logger.add_handler(handler, __MODULE__, %{config: self()})
+      on_exit(fn -> :logger.remove_handler(handler) end)
+      start_supervised!({Watch, name: gateway, pause: 10})
 
-          eventually({:current_function, {:erlang, :hibernate, 3}}, fn ->
-            Process.info(pid, :current_function)
-          end)
-        end)
-
-      assert log =~ "mesh doctor: #{inspect(context.endpoint)} forces TLS"
+      line = "mesh doctor: #{inspect(context.endpoint)} forces TLS"
+      log = logged(line, 10_000)
+      assert logged(line, 200) == nil
 
       assert log =~
                "    config #{inspect(context.application)}, #{inspect(context.endpoint)}, force_ssl:"
+    end
+  end
+
+  @doc "A handler of `:logger` that tells a test."
+  def log(%{msg: {:string, text}}, %{config: test}),
+    do: send(test, {:logged, IO.chardata_to_string(text)})
+
+  def log(_other, _handler), do: :ok
+
+  # The next message with `line` in it.
+  defp logged(line, within) do
+    receive do
+      {:logged, text} -> if text =~ line, do: text, else: logged(line, within)
+    after
+      within -> nil
     end
   end
 
