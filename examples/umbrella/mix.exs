@@ -6,6 +6,7 @@ defmodule Example.MixProject do
       apps_path: "apps",
       version: "0.1.0",
       start_permanent: Mix.env() == :prod,
+      listeners: [Phoenix.CodeReloader],
       deps: deps(),
       releases: [
         example: [
@@ -20,7 +21,7 @@ defmodule Example.MixProject do
   defp deps do
     [
       # for `mix format` of ~H
-      {:phoenix_live_view, "~> 1.0.0"}
+      {:phoenix_live_view, "~> 1.0"}
     ]
   end
 end

@@ -24,7 +24,7 @@ config :api, Api.Endpoint,
   render_errors: [formats: [json: Shared.ErrorJSON], layout: false],
   pubsub_server: Shared.PubSub
 
-config :logger, :console,
+config :logger, :default_formatter,
   format: "$time $metadata[$level] $message\n",
   metadata: [:request_id]
 

@@ -34,7 +34,7 @@ config :api, Api.Endpoint,
   debug_errors: true,
   secret_key_base: "api-dev-api-dev-api-dev-api-dev-api-dev-api-dev-api-dev-api-dev-api"
 
-config :logger, :console, format: "[$level] $message\n"
+config :logger, :default_formatter, format: "[$level] $message\n"
 
 config :phoenix, :stacktrace_depth, 20
 config :phoenix, :plug_init_mode, :runtime

@@ -9,8 +9,9 @@ defmodule Api.MixProject do
       config_path: "../../config/config.exs",
       deps_path: "../../deps",
       lockfile: "../../mix.lock",
-      elixir: "~> 1.14",
+      elixir: "~> 1.15",
       start_permanent: Mix.env() == :prod,
+      listeners: [Phoenix.CodeReloader],
       deps: deps()
     ]
   end
@@ -22,7 +23,7 @@ defmodule Api.MixProject do
   defp deps do
     [
       {:shared, in_umbrella: true},
-      {:phoenix, "~> 1.7"},
+      {:phoenix, "~> 1.8"},
       {:jason, "~> 1.2"},
       {:bandit, "~> 1.5"}
     ]

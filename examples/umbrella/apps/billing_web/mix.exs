@@ -9,8 +9,9 @@ defmodule BillingWeb.MixProject do
       config_path: "../../config/config.exs",
       deps_path: "../../deps",
       lockfile: "../../mix.lock",
-      elixir: "~> 1.14",
+      elixir: "~> 1.15",
       start_permanent: Mix.env() == :prod,
+      listeners: [Phoenix.CodeReloader],
       deps: deps()
     ]
   end
@@ -22,13 +23,13 @@ defmodule BillingWeb.MixProject do
   defp deps do
     [
       {:shared, in_umbrella: true},
-      {:phoenix, "~> 1.7"},
+      {:phoenix, "~> 1.8"},
       {:phoenix_html, "~> 4.1"},
-      {:phoenix_live_view, "~> 1.0.0"},
+      {:phoenix_live_view, "~> 1.0"},
       {:phoenix_live_reload, "~> 1.2", only: :dev},
       {:jason, "~> 1.2"},
       {:plug_cowboy, "~> 2.7"},
-      {:floki, ">= 0.30.0", only: :test}
+      {:lazy_html, ">= 0.1.0", only: :test}
     ]
   end
 end

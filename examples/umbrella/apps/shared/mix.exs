@@ -9,7 +9,7 @@ defmodule Shared.MixProject do
       config_path: "../../config/config.exs",
       deps_path: "../../deps",
       lockfile: "../../mix.lock",
-      elixir: "~> 1.14",
+      elixir: "~> 1.15",
       start_permanent: Mix.env() == :prod,
       deps: deps()
     ]
@@ -26,9 +26,9 @@ defmodule Shared.MixProject do
       #   {:ex_service_mesh_router, git: "...", tag: "v0.1.0"}
       #   {:ex_service_mesh_router, "~> 0.1"}
       {:ex_service_mesh_router, path: "../../../.."},
-      {:phoenix, "~> 1.7"},
+      {:phoenix, "~> 1.8"},
       {:phoenix_html, "~> 4.1"},
-      {:phoenix_live_view, "~> 1.0.0"},
+      {:phoenix_live_view, "~> 1.0"},
       {:phoenix_pubsub, "~> 2.1"},
       {:jason, "~> 1.2"}
     ]
