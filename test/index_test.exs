@@ -206,6 +206,46 @@ defmodule ExServiceMeshRouter.IndexTest do
       end
     end
 
+    test "may have any character that a host can have, and be as long as it can be" do
+      gateway = indexed(services: %{"auth.attacker.com" => "http://127.0.0.1:9"})
+      long = String.duplicate("a.", 123) <> "evil.com"
+      assert byte_size(long) > 253
+
+      for host <-
+            ["a~b.attacker.com", "a!b.attacker.com", "a*b.attacker.com", long] ++
+              ["A$&'()+,;=b.attacker.com:80", "a%41.attacker.com", "attacker.com"] do
+        assert {404, body} = gateway |> ask(host) |> answer()
+        assert body =~ "http://127.0.0.1:#{ExServiceMeshRouter.port(gateway)}/", host
+        refute body =~ "auth.attacker.com", host
+      end
+    end
+
+    test "beside one that has a domain of strangers is one, too" do
+      services =
+        for host <- ["shop.co.uk", "app.github.io", "app.example.com", "x-1.a.run.app"],
+            into: %{"shop.example.co.uk" => "http://127.0.0.1:9"},
+            do: {host, "http://127.0.0.1:9"}
+
+      gateway = indexed(services: services)
+
+      for host <- ["evil.co.uk", "evil.github.io", "evil.example.com", "x-2.a.run.app"],
+          do: refute(ask(gateway, host) =~ "shop.example.co.uk", host)
+
+      assert ask(gateway, "shpo.example.co.uk") =~ "did you mean shop.example.co.uk?"
+    end
+
+    test "is what cannot be read" do
+      # Past the gateway, which would not route it.
+      gateway = indexed()
+      {:ok, path} = ExServiceMeshRouter.Index.socket(gateway)
+
+      for host <- ["Host: a b\r\n", "Host: a\r\nHost: localhost\r\n", ""] do
+        {:ok, socket} = :gen_tcp.connect({:local, path}, 0, [:binary, active: false])
+        :gen_tcp.send(socket, "GET / HTTP/1.1\r\n#{host}X-Forwarded-For: 127.0.0.1\r\n\r\n")
+        refute RawClient.read_to_end(socket) =~ "auth.localhost"
+      end
+    end
+
     test "beside a known host is none" do
       gateway = indexed(services: %{"auth.corp.example.com" => "http://127.0.0.1:9"})
       assert ask(gateway, "auht.corp.example.com") =~ "did you mean auth.corp.example.com?"
@@ -218,6 +258,8 @@ defmodule ExServiceMeshRouter.IndexTest do
     allowed? = &ExServiceMeshRouter.Index.Access.allowed?(&1, networks)
     assert allowed?.([{"x-forwarded-for", "127.0.0.1"}])
     assert allowed?.([{"x-forwarded-for", "::ffff:127.0.0.1"}])
+    refute allowed?.([{"x-forwarded-for", "127.0.0.1, garbage"}])
+    refute allowed?.([{"x-forwarded-for", "garbage"}])
     refute allowed?.([])
     refute allowed?.([{"x-forwarded-for", "localhost"}])
     refute allowed?.([{"x-forwarded-for", "127.0.0.1"}, {"x-forwarded-for", "127.0.0.1"}])
@@ -252,11 +294,8 @@ defmodule ExServiceMeshRouter.IndexTest do
     gateway = indexed()
     supervisor = Process.whereis(Module.concat(gateway, Supervisor))
 
-    {_, index, _, _} =
-      List.keyfind(Supervisor.which_children(supervisor), ExServiceMeshRouter.Index, 0)
-
-    {_, server, _, _} =
-      List.keyfind(Supervisor.which_children(index), ExServiceMeshRouter.Http.Server, 0)
+    %{ExServiceMeshRouter.Index => index, ExServiceMeshRouter.Http.Server => server} =
+      Map.new(ExServiceMeshRouter.Tree.processes(gateway))
 
     {:links, links} = Process.info(server, :links)
     monitors = for pid <- links, pid != index, is_pid(pid), do: Process.monitor(pid)

@@ -84,6 +84,21 @@ defmodule ExServiceMeshRouter.RemoteIpTest do
     assert ask(url, chain) == ~s|{{203, 0, 113, 7}, :https, "evil", 666}|
   end
 
+  test "a client behind a proxy that adds to its list cannot hide, nor become local", %{
+    port: port
+  } do
+    url = gateway(port, trusted_proxies: ["127.0.0.0/8"])
+
+    for {list, client} <- [
+          {"garbage, 203.0.113.7", "{203, 0, 113, 7}"},
+          {"garbage", "{0, 0, 0, 0}"},
+          {"203.0.113.7:4711", "{203, 0, 113, 7}"},
+          {"[2001:db8::7]:4711", "{8193, 3512, 0, 0, 0, 0, 0, 7}"}
+        ] do
+      assert ask(url, "X-Forwarded-For: #{list}\r\n") =~ "{#{client}, :http", list
+    end
+  end
+
   test "gateways that start at once forget nobody's proxies" do
     proxies = for n <- 1..200, do: "198.51.100.#{n}"
 

@@ -63,7 +63,9 @@ defmodule ExServiceMeshRouter.Config do
   without it, every client has the proxy's address.
 
   A host that could be a stranger's (`rebound.example.com`) is answered with a link to the page and
-  not with the page: otherwise a web site could have its name point to your machine and read it.
+  not with the page: otherwise a web site could have its name point to your machine and read it. The
+  page is shown under addresses, names without a dot, names below `localhost`, `local`, `test`,
+  `internal`, `lan`, `home`, and names beside a known host whose common domain has three labels or more.
 
   ## Endpoints without a port
 

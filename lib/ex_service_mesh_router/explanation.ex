@@ -38,9 +38,9 @@ defmodule ExServiceMeshRouter.Explanation do
   # `resolved` is the data plane's own answer, so that this explains what it does and not what it
   # should do.
   def new(asked, resolved, {services, table, default}) do
-    case asked |> Host.without_port() |> Host.normalise() do
+    case Host.parse(asked) do
       :error -> %__MODULE__{asked: asked, host: nil, rule: :none, status: 400}
-      {:ok, host} -> explain(asked, host, resolved, services, table, default)
+      {:ok, host, _port} -> explain(asked, host, resolved, services, table, default)
     end
   end
 

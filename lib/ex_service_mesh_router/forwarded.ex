@@ -17,16 +17,50 @@ defmodule ExServiceMeshRouter.Forwarded do
     end)
   end
 
-  @doc "The last address that is not a trusted proxy's, or the first one if all are."
+  # What stands for a client of whom nothing can be told (RFC 4291, 2.5.2): an address that nobody has.
+  @unknown {0, 0, 0, 0}
+
+  @doc """
+  The last address of the list that is not a trusted proxy's, or the first one if all are; `nil` without
+  the field.
+
+  The list is read from its trusted end, since a client may have written the other one. What cannot be
+  read ends it there: the client is then the proxy that has passed it on. On this machine that would be
+  loopback, which many trust: then it is 0.0.0.0.
+  """
   def client(headers) do
-    with value when is_binary(value) <- one(headers, "x-forwarded-for"),
-         {:ok, [first | _] = ips} <- addresses(value) do
+    with value when is_binary(value) <- one(headers, "x-forwarded-for") do
       trusted = :persistent_term.get(@trusted, [])
-      ips |> Enum.reverse() |> Enum.find(first, &(not Network.member?(trusted, &1)))
-    else
-      _ -> nil
+      value |> String.split(",") |> Enum.reverse() |> walk(trusted, nil)
     end
   end
+
+  defp walk([], _trusted, proxy), do: proxy || @unknown
+
+  defp walk([entry | rest], trusted, proxy) do
+    case entry |> String.trim(" ") |> String.trim("\t") |> address() do
+      :empty -> walk(rest, trusted, proxy)
+      :error -> if proxy == nil or loopback?(proxy), do: @unknown, else: proxy
+      {:ok, ip} -> if Network.member?(trusted, ip), do: walk(rest, trusted, ip), else: ip
+    end
+  end
+
+  # Some proxies add the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`.
+  defp address(""), do: :empty
+
+  defp address(text) do
+    text =
+      case Regex.run(~r/\A(?:\[([^\]]*)\]|([0-9.]+))(?::[0-9]{1,5})?\z/, text) do
+        [_, ipv6] -> ipv6
+        [_, "", ipv4] -> ipv4
+        nil -> text
+      end
+
+    with {:ok, ip} <- Network.parse_address(text), do: {:ok, Network.unmap(ip)}
+  end
+
+  defp loopback?({127, _, _, _}), do: true
+  defp loopback?(ip), do: ip == {0, 0, 0, 0, 0, 0, 0, 1}
 
   def scheme(headers) do
     case one(headers, "x-forwarded-proto") do
@@ -58,21 +92,6 @@ defmodule ExServiceMeshRouter.Forwarded do
     case for {^name, value} <- headers, do: value do
       [value] -> value
       _ -> nil
-    end
-  end
-
-  defp addresses(value) do
-    value
-    |> String.split(",")
-    |> Enum.reduce_while({:ok, []}, fn part, {:ok, ips} ->
-      case part |> String.trim() |> to_charlist() |> :inet.parse_strict_address() do
-        {:ok, ip} -> {:cont, {:ok, [ip | ips]}}
-        {:error, _} -> {:halt, :error}
-      end
-    end)
-    |> case do
-      {:ok, ips} -> {:ok, Enum.reverse(ips)}
-      :error -> :error
     end
   end
 end

@@ -1,8 +1,10 @@
 defmodule ExServiceMeshRouter.Metrics do
   @moduledoc false
-  # `/metrics`, at a port of its own or behind the gateway.
+  # `/metrics`, at a port of its own or behind the gateway. At a port of its own it answers to names
+  # that no stranger can have: a web page whose name points here (DNS rebinding) is refused.
 
-  alias ExServiceMeshRouter.{Http, ListenError, Prometheus, Routes, Service}
+  alias ExServiceMeshRouter.{Host, Http, Http.Request, ListenError, Prometheus, Routes, Service}
+  alias ExServiceMeshRouter.Index.Access
   alias ExServiceMeshRouter.PrivateListeners.SocketDir
 
   def child_spec(config) do
@@ -13,10 +15,13 @@ defmodule ExServiceMeshRouter.Metrics do
     with {:ok, listen} <- listen(name, metrics), do: start_link(name, metrics, listen)
   end
 
+  # Its route comes first, so that nothing is left to fail once the server is there.
   defp start_link(name, metrics, listen) do
-    case Http.Server.start_link(listen: listen, handler: &answer(&1, name)) do
+    with {:local, path} <- listen, do: route(name, metrics.host, path)
+    options = [listen: listen, handler: &checked(&1, metrics, name), name: process_name(name)]
+
+    case Http.Server.start_link(options) do
       {:ok, server} ->
-        with {:local, path} <- listen, do: route(name, metrics.host, path)
         {:ok, server}
 
       {:error, {:shutdown, {:listen, reason}}} ->
@@ -29,13 +34,13 @@ defmodule ExServiceMeshRouter.Metrics do
 
   @doc "The port that is listened on, or `nil`."
   def port(name) do
-    children = Supervisor.which_children(Module.concat(name, Pages))
-
-    with {_, server, _, _} when is_pid(server) <- List.keyfind(children, __MODULE__, 0),
+    with server when is_pid(server) <- name |> process_name() |> Process.whereis(),
          {_ip, port} when is_integer(port) <- Http.Server.address(server),
          do: port,
          else: (_ -> nil)
   end
+
+  defp process_name(name), do: Module.concat(name, Metrics)
 
   defp listen(_name, %{host: nil, ip: ip, port: port}), do: {:ok, {ip, port}}
 
@@ -53,6 +58,37 @@ defmodule ExServiceMeshRouter.Metrics do
 
   defp route(name, host, path),
     do: :ok = Routes.put(name, Service.static(host, [{:unix, path}], :config))
+
+  defp checked(request, metrics, name) do
+    if metrics.host != nil or request |> Request.all("host") |> ours?(),
+      do: answer(request, name),
+      else: refused_host()
+  end
+
+  # Without the field it is no browser.
+  defp ours?([]), do: true
+
+  defp ours?([field]) do
+    with {:ok, host, _port} <- Host.parse(field),
+         do: Access.host(host, []) != :foreign or host in machine(),
+         else: (:error -> false)
+  end
+
+  defp ours?(_several), do: false
+
+  # This machine's name, short and with its domain.
+  defp machine do
+    {:ok, name} = :inet.gethostname()
+    for name <- [name, :net_adm.localhost()], do: name |> to_string() |> String.downcase(:ascii)
+  end
+
+  defp refused_host do
+    body =
+      "Metrics are not shown under this name, which may be a stranger's. Ask for them by an " <>
+        "address, localhost, or the name of this machine.\n"
+
+    {403, [{"content-type", "text/plain; charset=utf-8"}], body}
+  end
 
   defp answer(%{method: method}, _name) when method not in ["GET", "HEAD"],
     do: {405, [{"allow", "GET, HEAD"}], ""}

@@ -118,6 +118,26 @@ defmodule ExServiceMeshRouter.PrometheusTest do
       assert {200, ""} = url |> RawClient.exchange("HEAD /metrics HTTP/1.0\r\n\r\n") |> answer()
     end
 
+    test "is not shown under a name that may be a stranger's" do
+      url = "http://127.0.0.1:#{[metrics: [port: 0]] |> start_gateway() |> Metrics.port()}"
+      ask = &RawClient.exchange(url, "GET /metrics HTTP/1.1\r\n#{&1}\r\n")
+      {:ok, machine} = :inet.gethostname()
+
+      for host <-
+            ["localhost:9568", "127.0.0.1", "[::1]:1", "a.localhost", "prometheus.internal"] ++
+              ["#{machine}:9568"],
+          do: assert({200, _} = answer(ask.("Host: #{host}\r\n")), host)
+
+      for host <- ["evil.example.com", "a~b.evil.com:9568", "evil.com.", "a b", ""] do
+        assert {403, body} = answer(ask.("Host: #{host}\r\n"))
+        assert body =~ "Ask for them by an address"
+      end
+
+      assert {403, _} = answer(ask.("Host: localhost\r\nHost: evil.com\r\n"))
+      # Whatever has no such field is no browser.
+      assert {200, _} = url |> RawClient.exchange("GET /metrics HTTP/1.0\r\n\r\n") |> answer()
+    end
+
     test "is served behind the gateway, under a host of its own" do
       gateway = start_gateway(metrics: [host: "metrics.internal"])
       assert {200, text} = get(gateway, "metrics.internal", "/metrics?x=y")

@@ -1,6 +1,7 @@
 defmodule ExServiceMeshRouter.Config.Network do
   @moduledoc false
   # CIDR blocks (RFC 4632, RFC 4291 section 2.3): `{bits of the address, prefix length, size}`.
+  # An IPv4 address that is written as one of IPv6 (`::ffff:127.0.0.1`) is the IPv4 address.
 
   @doc "Reads `10.0.0.0/8`, or an address, which is a block of one."
   def parse(text) when is_binary(text) do
@@ -10,16 +11,46 @@ defmodule ExServiceMeshRouter.Config.Network do
         [address] -> {address, nil}
       end
 
-    with {:ok, ip} <- :inet.parse_strict_address(to_charlist(address)),
+    with {:ok, ip} <- parse_address(address),
          {bits, size} = bits(ip),
          {:ok, length} <- prefix(prefix, size) do
-      {:ok, {bits, length, size}}
+      {:ok, unmap_block({bits, length, size})}
     else
       _ -> :error
     end
   end
 
   def parse(_other), do: :error
+
+  @doc "An address, and nothing that only looks like one to `inet`: octal numbers, a zone."
+  def parse_address(text) do
+    case text |> :binary.bin_to_list() |> :inet.parse_strict_address() do
+      {:ok, ip} when tuple_size(ip) == 4 ->
+        if List.to_string(:inet.ntoa(ip)) == text, do: {:ok, ip}, else: :error
+
+      {:ok, ip} ->
+        if String.contains?(text, "%"), do: :error, else: {:ok, ip}
+
+      {:error, _} ->
+        :error
+    end
+  end
+
+  @doc "`::ffff:127.0.0.1` as 127.0.0.1, all else as it is."
+  def unmap({0, 0, 0, 0, 0, 0xFFFF, high, low}),
+    do: {div(high, 256), rem(high, 256), div(low, 256), rem(low, 256)}
+
+  def unmap(ip), do: ip
+
+  @mapped 0xFFFF_0000_0000
+
+  defp unmap_block({bits, length, 128}) when length >= 96 and bits >= @mapped do
+    if Bitwise.bsr(bits, 32) == 0xFFFF,
+      do: {Bitwise.band(bits, 0xFFFF_FFFF), length - 96, 32},
+      else: {bits, length, 128}
+  end
+
+  defp unmap_block(block), do: block
 
   def parse!(text) do
     {:ok, network} = parse(text)
@@ -31,7 +62,7 @@ defmodule ExServiceMeshRouter.Config.Network do
 
   @doc "Whether an address is in one of the blocks."
   def member?(networks, ip) do
-    {bits, size} = bits(ip)
+    {bits, size} = ip |> unmap() |> bits()
 
     Enum.any?(networks, fn {network, length, network_size} ->
       network_size == size and

@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
   @moduledoc false
   # The hosts that an endpoint asks for: its own, and the one derived from its application.
 
-  alias ExServiceMeshRouter.{DevNames, Host, Service}
+  alias ExServiceMeshRouter.{Config.Network, DevNames, Host, Service}
 
   defstruct [:endpoint, :application, :mistake, hosts: [], derived: []]
 
@@ -35,8 +35,8 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
   end
 
   # An endpoint that only says `url: [port: 4000]` means the gateway, not itself.
-  defp own?({:tcp, ip, port}, port) when ip in [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}],
-    do: true
+  defp own?({:tcp, ip, port}, port),
+    do: Network.unmap(ip) in [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]
 
   defp own?(_upstream, _own_port), do: false
 end

@@ -49,6 +49,9 @@ defmodule ExServiceMeshRouter.Http.Connection do
       )
 
       error(500)
+  catch
+    # What it asks is being started again, or ends.
+    :exit, _reason -> error(503)
   end
 
   defp error(status),

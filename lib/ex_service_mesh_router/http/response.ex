@@ -7,6 +7,7 @@ defmodule ExServiceMeshRouter.Http.Response do
   @reasons %{
     200 => "OK",
     400 => "Bad Request",
+    403 => "Forbidden",
     404 => "Not Found",
     405 => "Method Not Allowed",
     431 => "Request Header Fields Too Large",

@@ -16,7 +16,8 @@ defmodule ExServiceMeshRouter.Http.Server do
 
   @most_connections 128
 
-  def start_link(options), do: GenServer.start_link(__MODULE__, options)
+  def start_link(options),
+    do: GenServer.start_link(__MODULE__, options, Keyword.take(options, [:name]))
 
   @doc "`{ip, port}` or `{:local, path}`."
   def address(server), do: GenServer.call(server, :address)

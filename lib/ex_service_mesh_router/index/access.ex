@@ -7,8 +7,8 @@ defmodule ExServiceMeshRouter.Index.Access do
   #
   # By host: a stranger's web page can have its own name point to this machine (DNS rebinding) and
   # would then read the answer as its own. So the page is shown under names that nobody on the
-  # internet can own, and under those beside known hosts; under any other name there is only the way
-  # to it.
+  # internet can own, and under those beside known hosts; under any other name, and where there is
+  # none that can be read, there is only the way to it.
 
   alias ExServiceMeshRouter.{Config.Network, Forwarded, Host, Index}
 
@@ -19,17 +19,12 @@ defmodule ExServiceMeshRouter.Index.Access do
   def allowed?(headers, networks) do
     case Forwarded.client(headers) do
       nil -> false
-      ip -> Network.member?(networks, unmapped(ip))
+      ip -> Network.member?(networks, ip)
     end
   end
 
-  defp unmapped({0, 0, 0, 0, 0, 0xFFFF, high, low}),
-    do: {div(high, 256), rem(high, 256), div(low, 256), rem(low, 256)}
-
-  defp unmapped(ip), do: ip
-
   @doc "`:own` for the gateway's own names and addresses, `:near` or `:foreign` for unknown hosts."
-  def host(nil, _known), do: :own
+  def host(nil, _known), do: :foreign
 
   def host(host, known) do
     cond do
@@ -47,16 +42,24 @@ defmodule ExServiceMeshRouter.Index.Access do
     end
   end
 
-  # `auht.example.com` beside `auth.example.com`.
+  # `auht.corp.example.com` beside `auth.corp.example.com`.
   defp sibling?(host, known) do
-    zones = for name <- known, zone = zone(name), do: zone
+    zones = for name <- known, not Host.address?(name), zone = zone(name), do: zone
     Enum.any?(zones, &(host == &1 or String.ends_with?(host, "." <> &1)))
   end
 
+  # Two labels may be all that strangers share (`co.uk`, `github.io`): anybody can have a name beside
+  # one below them. So can anybody below what these hand out, at whatever depth.
+  @shared ~w(amazonaws.com appspot.com awsapprunner.com azure.com azurewebsites.net cloudfront.net
+             elasticbeanstalk.com github.dev gitpod.io ngrok.app ngrok.io on.aws run.app)
+
   defp zone(name) do
-    case String.split(name, ".", parts: 2) do
-      [_label, zone] -> if String.contains?(zone, "."), do: zone
-      _ -> nil
-    end
+    with [_label, zone] <- String.split(name, ".", parts: 2),
+         [_, _, _ | _] = labels <- String.split(zone, "."),
+         false <- labels |> Enum.take(-2) |> Enum.join(".") |> shared?(),
+         do: zone,
+         else: (_ -> nil)
   end
+
+  defp shared?(domain), do: domain in @shared
 end

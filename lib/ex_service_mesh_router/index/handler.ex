@@ -73,10 +73,10 @@ defmodule ExServiceMeshRouter.Index.Handler do
   defp type(:json), do: @json
   defp type(:text), do: @text
 
-  # As the gateway has routed it.
+  # As the gateway has routed it. Of what it would not have routed nothing is known.
   defp host(request) do
-    with host when is_binary(host) <- Request.one(request, "host"),
-         {:ok, host} <- host |> Host.without_port() |> Host.normalise() do
+    with field when is_binary(field) <- Request.one(request, "host"),
+         {:ok, host, _port} <- Host.parse(field) do
       host
     else
       _ -> nil
