@@ -4,6 +4,8 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
   import ExServiceMeshRouter.EndpointStandIn
   import ExUnit.CaptureLog
 
+  alias ExServiceMeshRouter.{Discovery, Gateway, Routes, Tree}
+
   # Names that no other test has: applications and modules are the VM's.
   setup do
     number = System.unique_integer([:positive])
@@ -212,9 +214,8 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
         gateway = discovering(context)
         start_supervised!(context.endpoint)
         eventually({200, "quiet"}, fn -> get(gateway, context.host) end)
-        tree = Process.whereis(Module.concat(gateway, Supervisor))
-
-        for {_id, pid, :worker, _} <- Supervisor.which_children(tree) do
+        # Those of them that have a state.
+        for {module, pid} <- Tree.processes(gateway), module in [Discovery, Routes, Gateway] do
           refute inspect(:sys.get_state(pid), limit: :infinity) =~ "secret"
         end
       end)

@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.LifecycleTest do
   # Not async: the module of the NIF is the VM's.
   use ExServiceMeshRouter.GatewayCase
 
-  alias ExServiceMeshRouter.{ConfigError, ListenError, Native}
+  alias ExServiceMeshRouter.{ConfigError, ListenError, Native, Worker}
 
   # Answers when it is told to.
   defp waiting_server do
@@ -20,16 +20,14 @@ defmodule ExServiceMeshRouter.LifecycleTest do
   defp tree(gateway), do: Process.whereis(Module.concat(gateway, Supervisor))
 
   defp workers(gateway) do
-    {_, supervisor, _, _} =
-      gateway |> tree() |> Supervisor.which_children() |> List.keyfind(:workers, 0)
-
-    for {_id, pid, _, _} <- Supervisor.which_children(supervisor), is_pid(pid), do: pid
+    for {{Worker, _index}, pid, _, _} <- gateway |> tree() |> Supervisor.which_children(),
+        is_pid(pid),
+        do: pid
   end
 
-  defp runner(worker) do
+  defp runner(gateway, worker) do
     {:links, links} = Process.info(worker, :links)
-    {:dictionary, dictionary} = Process.info(worker, :dictionary)
-    [runner] = for pid <- links, is_pid(pid), pid not in dictionary[:"$ancestors"], do: pid
+    [runner] = links -- [tree(gateway)]
     runner
   end
 
@@ -160,7 +158,7 @@ defmodule ExServiceMeshRouter.LifecycleTest do
     test "whose call's process is killed serves on, and still stops", %{gateway: gateway} do
       [first, _second] = workers(gateway)
       monitor = Process.monitor(first)
-      Process.exit(runner(first), :kill)
+      Process.exit(runner(gateway, first), :kill)
       assert_receive {:DOWN, ^monitor, :process, _, _}, 3_000
 
       for _ <- 1..50, do: assert(get(gateway, "a.local") == {200, "a"})
@@ -175,7 +173,7 @@ defmodule ExServiceMeshRouter.LifecycleTest do
     end
   end
 
-  test "when the process that opened it dies, a gateway stops" do
+  test "when the process that it belongs to dies, a gateway stops" do
     test = self()
 
     opener =
@@ -194,8 +192,11 @@ defmodule ExServiceMeshRouter.LifecycleTest do
   end
 
   test "an argument that the library does not understand is an error, not a crash" do
-    assert {:error, {:config, "", "it does not decode"}} = Native.open(%{})
-    assert {:error, {:config, "", ~s("x" is not valid here)}} = Native.open(settings(ips: ["x"]))
+    assert {:error, {:config, "", "it does not decode"}} = Native.open(%{}, self())
+
+    assert {:error, {:config, "", ~s("x" is not valid here)}} =
+             Native.open(settings(ips: ["x"]), self())
+
     {:ok, gateway} = open()
 
     assert_raise ArgumentError, fn ->
@@ -267,7 +268,7 @@ defmodule ExServiceMeshRouter.LifecycleTest do
     end
   end
 
-  defp open, do: with(:ok <- Native.load(), do: Native.open(settings([])))
+  defp open, do: with(:ok <- Native.load(), do: Native.open(settings([]), self()))
 
   defp settings(options) do
     {:ok, config} = ExServiceMeshRouter.Config.new(port: 0, ip: {127, 0, 0, 1})

@@ -163,11 +163,7 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
             for service <- ExServiceMeshRouter.services(gateway), do: service.state
           end)
 
-          tree = Process.whereis(Module.concat(gateway, Supervisor))
-
-          {_, discovery, _, _} =
-            tree |> Supervisor.which_children() |> List.keyfind(ExServiceMeshRouter.Discovery, 0)
-
+          discovery = gateway |> ExServiceMeshRouter.Discovery.process_name() |> Process.whereis()
           settled = fn -> :sys.get_state(discovery).endpoints[web.endpoint].problem != nil end
           eventually(true, settled)
           send(discovery, :scan)

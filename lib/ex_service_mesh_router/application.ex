@@ -13,13 +13,23 @@ defmodule ExServiceMeshRouter.Application do
 
     with {:ok, _config} <- Config.new(options) do
       if Config.server?(options) do
-        ExServiceMeshRouter.Supervisor.start_link(options)
+        start_gateway(options)
       else
-        Doctor.Watch.unserved(options)
+        # The doctor has something to say about releases only, and reads all modules to find it.
+        if Doctor.Snapshot.release?(), do: Doctor.Watch.unserved(options)
         Supervisor.start_link([], strategy: :one_for_one)
       end
     end
     |> explain()
+  end
+
+  # Below a supervisor: a gateway that has lost its data plane ends, and has to be restarted.
+  defp start_gateway(options) do
+    children = [{ExServiceMeshRouter.Supervisor, options}]
+
+    with {:error, {:shutdown, {:failed_to_start_child, _gateway, reason}}} <-
+           Supervisor.start_link(children, strategy: :one_for_one),
+         do: {:error, reason}
   end
 
   # Mix and OTP print the message of an exception only if it comes with a stack trace.

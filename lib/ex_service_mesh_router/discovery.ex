@@ -7,6 +7,9 @@ defmodule ExServiceMeshRouter.Discovery do
   # The start is announced when the endpoint has started; its listener may be about to bind (a
   # restart under it, a suspended listener). An endpoint that should listen and does not is asked
   # again after 5 ms, 10 ms, and so on.
+  #
+  # After a crash it begins with the endpoints that the registry has: each keeps its route until a
+  # probe says otherwise.
 
   use GenServer
 
@@ -19,7 +22,11 @@ defmodule ExServiceMeshRouter.Discovery do
   @subscribe_again 25
   @retries [5, 10, 20, 40, 80, 160, 320, 640, 1_000]
 
-  def start_link(config), do: GenServer.start_link(__MODULE__, config)
+  def start_link(config),
+    do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
+
+  @doc "The process that follows the endpoints of a gateway."
+  def process_name(name), do: Module.concat(name, Discovery)
 
   @impl true
   def init(config) do
@@ -42,7 +49,7 @@ defmodule ExServiceMeshRouter.Discovery do
       waiting: []
     }
 
-    {:ok, state, {:continue, :scan}}
+    {:ok, state, {:continue, :begin}}
   end
 
   @impl true
@@ -50,7 +57,11 @@ defmodule ExServiceMeshRouter.Discovery do
     do: {:noreply, Settled.tell(%{state | waiting: [from | state.waiting]})}
 
   @impl true
-  def handle_continue(:scan, state), do: {:noreply, scan(state)}
+  def handle_continue(:begin, state) do
+    state = restore(state)
+    # A restored endpoint may be one whose server is being restarted: it is asked again.
+    {:noreply, scan(state, if(state.endpoints == %{}, do: [], else: @retries))}
+  end
 
   @impl true
   def handle_info(:scan, state), do: {:noreply, scan(state)}
@@ -91,9 +102,19 @@ defmodule ExServiceMeshRouter.Discovery do
   def handle_info(_other, state), do: {:noreply, state}
 
   @impl true
-  def terminate(_reason, _state), do: Events.unsubscribe(self())
+  def terminate(_reason, state), do: Events.unsubscribe(state.name)
 
-  defp scan(state) do
+  defp restore(state) do
+    {services, _table, _default} = Routes.claims(state.name)
+
+    for %{source: :endpoint} = service <- services, reduce: state do
+      state ->
+        state = know(state, service.endpoint, service.application)
+        put_in(state.endpoints[service.endpoint].service, service)
+    end
+  end
+
+  defp scan(state, retries \\ []) do
     state = schedule_scan(state)
     found = Candidates.all(state.discover)
 
@@ -102,7 +123,7 @@ defmodule ExServiceMeshRouter.Discovery do
     state
     |> announce(Map.drop(found, Map.keys(state.endpoints)))
     |> then(
-      &Enum.reduce(Map.keys(found), &1, fn endpoint, state -> probe(state, endpoint, []) end)
+      &Enum.reduce(Map.keys(found), &1, fn endpoint, state -> probe(state, endpoint, retries) end)
     )
   end
 
@@ -124,7 +145,9 @@ defmodule ExServiceMeshRouter.Discovery do
   # that goes with the subscription.
   defp schedule_scan(state) do
     state =
-      if state.subscribed?, do: state, else: %{state | subscribed?: Events.subscribe(self())}
+      if state.subscribed?,
+        do: state,
+        else: %{state | subscribed?: Events.subscribe(state.name, self())}
 
     pause = if state.subscribed? or not Events.available?(), do: @rescan, else: @subscribe_again
     Process.send_after(self(), :scan, pause)
@@ -242,11 +265,15 @@ defmodule ExServiceMeshRouter.Discovery do
   end
 
   defp put_service(state, endpoint, service) do
-    if state.endpoints[endpoint].service == service do
+    if same?(state.endpoints[endpoint].service, service) do
       state
     else
       Routes.put(state.name, service)
       put_in(state.endpoints[endpoint].service, service)
     end
   end
+
+  # The registry sets `since`.
+  defp same?(nil, _service), do: false
+  defp same?(known, service), do: %{known | since: nil} == %{service | since: nil}
 end

@@ -1,31 +1,45 @@
 defmodule ExServiceMeshRouter.Gateway do
   @moduledoc false
-  # Owns the data plane: opens it (which binds the sockets) and holds the reference that all others
-  # use. When this process dies, the data plane stops; whatever is started after it in the tree
-  # starts anew with it.
+  # Opens the data plane (which binds the sockets) and drains it. The reference is kept in the
+  # gateway's Store and belongs to the gateway's supervisor: when that process dies, the data plane
+  # stops. When this one dies, nothing happens but that it is started again.
 
   use GenServer
 
   require Logger
 
-  alias ExServiceMeshRouter.{Forwarded, ListenError, Native, Telemetry}
+  alias ExServiceMeshRouter.{Forwarded, ListenError, Native, Store, Telemetry}
   alias ExServiceMeshRouter.PrivateListeners.Contention
 
+  # The VM closes a socket some time after the process has ended that had it, at most milliseconds.
+  @looks 100
+  @look_again 10
+
+  # This process ends by itself when the data plane is lost. That ends the supervisor, too.
+  def child_spec(config) do
+    start = {__MODULE__, :start_link, [config]}
+    %{id: __MODULE__, start: start, restart: :transient, significant: true}
+  end
+
+  # The supervisor's process calls this, and owns the data plane.
   def start_link(config) do
-    GenServer.start_link(__MODULE__, config, name: process_name(config.name))
+    GenServer.start_link(__MODULE__, {config, self()}, name: process_name(config.name))
   end
 
   @doc "The data plane's reference, an argument for the functions of Native."
-  def ref(name), do: GenServer.call(process_name(name), :ref)
+  def ref(name), do: fetch(name, :gateway)
 
   @doc "The configuration that it was started with."
-  def config(name), do: GenServer.call(process_name(name), :config)
+  def config(name), do: fetch(name, :config)
 
   @doc "Whether it has been told to stop listening."
-  def draining?(name), do: GenServer.call(process_name(name), :draining?)
+  def draining?(name), do: Store.get(name, :draining, false)
 
   @doc "`[{ip, port}]` as bound."
-  def addresses(name), do: name |> ref() |> Native.addrs()
+  def addresses(name), do: fetch(name, :bound)
+
+  # Nothing is there before the sockets are bound.
+  defp fetch(name, key), do: Store.get(name, key) || exit({:noproc, {__MODULE__, key, [name]}})
 
   @doc """
   Stops listening, and returns when the requests in flight are through, at the latest after
@@ -34,84 +48,102 @@ defmodule ExServiceMeshRouter.Gateway do
   def drain(name) do
     GenServer.call(process_name(name), :drain, :infinity)
   catch
-    # It is gone, and with it whatever was to be drained.
-    :exit, _reason -> :ok
+    :exit, _reason ->
+      # This process is being restarted, or the gateway has ended and there is nothing to drain.
+      if Store.running?(name) do
+        Process.sleep(@look_again)
+        drain(name)
+      else
+        :ok
+      end
   end
 
-  @doc "Tells the workers to finish within `drain` milliseconds and to return."
-  def stop(gateway, drain) do
+  @doc """
+  Tells the workers to finish within `drain` milliseconds and to return. `:lost` if the reference
+  was lost with its module, see Worker; the data plane then ends with the supervisor.
+  """
+  def stop(name, gateway, drain) do
+    Store.put(name, :draining, true)
     Native.stop(gateway, if(drain == :infinity, do: nil, else: drain))
   rescue
-    # Lost with its module, see Worker. The data plane then ends with this process.
-    ArgumentError -> :ok
+    ArgumentError -> :lost
   end
 
   @doc "Called by a worker that was stopped, or has lost the reference, and not by its supervisor."
-  def stopped(name, worker), do: GenServer.cast(process_name(name), {:stopped, worker})
+  def stopped(name, worker) do
+    Store.put(name, {:stopped, worker}, true)
+    GenServer.cast(process_name(name), :stopped)
+  end
 
   defp process_name(name), do: Module.concat(name, Gateway)
 
   @impl true
-  def init(config) do
+  def init({config, owner}) do
+    Process.flag(:trap_exit, true)
+
+    if Store.get(config.name, :gateway),
+      do: {:ok, %{config: config, waiting: []}},
+      else: first_init(config, owner)
+  end
+
+  defp first_init(config, owner) do
     with :ok <- load(),
-         {:ok, gateway} <- open(config) do
+         {:ok, gateway} <- open(config, owner) do
       Forwarded.add_trusted_proxies(config.native.trusted_proxies)
-      log_listening(Native.addrs(gateway), config)
-      started(gateway, config)
-      {:ok, %{gateway: gateway, config: config, draining: nil}}
+      bound = Native.addrs(gateway)
+      log_listening(bound, config)
+      Store.put(config.name, :config, config)
+      Store.put(config.name, :bound, bound)
+      Store.put(config.name, :gateway, gateway)
+      tell_started(bound, config)
+      {:ok, %{config: config, waiting: []}}
     else
       {:error, error} -> {:stop, {:shutdown, error}}
     end
   end
 
   @impl true
-  def handle_call(:ref, _from, state), do: {:reply, state.gateway, state}
+  def handle_call(:drain, from, %{config: config} = state) do
+    unless draining?(config.name) do
+      Logger.info("ExServiceMeshRouter stops listening and drains")
+      stop(config.name, ref(config.name), config.timeouts.drain)
+    end
 
-  def handle_call(:draining?, _from, state), do: {:reply, state.draining != nil, state}
-  def handle_call(:config, _from, state), do: {:reply, state.config, state}
-
-  def handle_call(:drain, from, %{draining: nil} = state) do
-    Logger.info("ExServiceMeshRouter stops listening and drains")
-    stop(state.gateway, state.config.timeouts.drain)
-    workers = MapSet.new(0..(state.config.native.workers - 1))
-    {:noreply, %{state | draining: %{workers: workers, waiting: [from]}}}
-  end
-
-  def handle_call(:drain, from, %{draining: draining} = state) do
-    {:noreply, drained(%{state | draining: %{draining | waiting: [from | draining.waiting]}})}
+    {:noreply, drained(%{state | waiting: [from | state.waiting]})}
   end
 
   @impl true
-  def handle_cast({:stopped, _worker}, %{draining: nil} = state) do
-    Logger.warning("ExServiceMeshRouter lost its data plane and opens it anew")
-    {:stop, {:shutdown, :stopped}, state}
+  def handle_cast(:stopped, %{config: config} = state) do
+    if draining?(config.name) do
+      {:noreply, drained(state)}
+    else
+      Logger.warning("ExServiceMeshRouter lost its data plane and opens it anew")
+      {:stop, {:shutdown, :lost}, state}
+    end
   end
 
-  def handle_cast({:stopped, worker}, %{draining: draining} = state) do
-    workers = MapSet.delete(draining.workers, worker)
-    {:noreply, drained(%{state | draining: %{draining | workers: workers}})}
-  end
+  @impl true
+  def handle_info(_other, state), do: {:noreply, state}
 
+  # A crash of this process stops nothing.
   @impl true
   def terminate(reason, state) do
-    Telemetry.now([:gateway, :stop], %{gateway: state.config.name, reason: reason})
+    if reason == :shutdown or match?({:shutdown, _}, reason),
+      do: Telemetry.now([:gateway, :stop], %{gateway: state.config.name, reason: reason})
   end
 
-  # Traps exits, so that its end can be told.
-  defp started(gateway, config) do
-    Process.flag(:trap_exit, true)
-
+  defp tell_started(bound, config) do
     Telemetry.now([:gateway, :start], %{
       gateway: config.name,
-      addresses: Native.addrs(gateway),
+      addresses: bound,
       workers: config.native.workers
     })
   end
 
-  defp drained(%{draining: %{workers: workers, waiting: waiting}} = state) do
-    if MapSet.size(workers) == 0 do
-      Enum.each(waiting, &GenServer.reply(&1, :ok))
-      put_in(state.draining.waiting, [])
+  defp drained(%{config: config} = state) do
+    if map_size(Store.all(config.name, :stopped)) == config.native.workers do
+      Enum.each(state.waiting, &GenServer.reply(&1, :ok))
+      %{state | waiting: []}
     else
       state
     end
@@ -124,48 +156,52 @@ defmodule ExServiceMeshRouter.Gateway do
     end
   end
 
-  # The VM closes a socket some time after the process has ended that had it, at most milliseconds.
-  @handed_over 100
-  @look_again 10
-
   # An endpoint of this system that has the port may have to hand it over.
-  defp open(config) do
-    with {:error, %ListenError{kind: :eaddrinuse} = error} <- open(config, config.ips) do
+  defp open(config, owner) do
+    with {:error, %ListenError{kind: :eaddrinuse} = error} <- open(config, owner, config.ips) do
       case Contention.free(config) do
-        :ok -> open_handed_over(config, @handed_over)
+        :ok -> open_again(config, owner)
+        {:error, nil} -> if opened?(config), do: open_again(config, owner), else: {:error, error}
         {:error, holder} -> {:error, %{error | holder: holder}}
       end
     end
   end
 
-  defp open_handed_over(config, looks) do
-    with {:error, %ListenError{kind: :eaddrinuse}} when looks > 0 <- open(config, config.ips) do
+  defp open_again(config, owner, looks \\ @looks) do
+    with {:error, %ListenError{kind: :eaddrinuse}} when looks > 0 <-
+           open(config, owner, config.ips) do
       Process.sleep(@look_again)
-      open_handed_over(config, looks - 1)
+      open_again(config, owner, looks - 1)
     end
   end
 
-  defp open(config, ips) do
-    case Native.open(%{config.native | ips: ips}) do
+  # Whether this gateway had this port before. When its supervisor is killed, the next one starts a
+  # moment before the sockets are closed.
+  defp opened?(config), do: :persistent_term.get(opened_key(config), false)
+  defp opened_key(config), do: {__MODULE__, config.name, config.port}
+
+  defp open(config, owner, ips) do
+    case Native.open(%{config.native | ips: ips}, owner) do
       {:ok, gateway} ->
+        :persistent_term.put(opened_key(config), true)
         {:ok, gateway}
 
       {:error, {kind, address, detail}} ->
         error = %ListenError{kind: kind, address: address, detail: detail, port: config.port}
-        open_without_ipv6(config, ips, error)
+        open_without_ipv6(config, owner, ips, error)
     end
   end
 
   # Nobody asked for IPv6 by name with :loopback and :any, and in many containers there is none.
-  defp open_without_ipv6(%{ip: ip} = config, ips, %{kind: kind, address: "[" <> _} = error)
+  defp open_without_ipv6(%{ip: ip} = config, owner, ips, %{kind: kind, address: "[" <> _} = error)
        when ip in [:loopback, :any] and kind in [:eaddrnotavail, :other] do
     case Enum.reject(ips, &String.contains?(&1, ":")) do
       ^ips -> {:error, error}
-      ipv4 -> open(config, ipv4)
+      ipv4 -> open(config, owner, ipv4)
     end
   end
 
-  defp open_without_ipv6(_config, _ips, error), do: {:error, error}
+  defp open_without_ipv6(_config, _owner, _ips, error), do: {:error, error}
 
   defp log_listening(addresses, config) do
     urls = Enum.map_join(addresses, " and ", fn {ip, port} -> "http://#{bracket(ip)}:#{port}" end)

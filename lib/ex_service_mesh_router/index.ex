@@ -63,13 +63,14 @@ defmodule ExServiceMeshRouter.Index do
     end)
   end
 
-  def start_link(config), do: Supervisor.start_link(__MODULE__, config)
+  def start_link(config),
+    do: Supervisor.start_link(__MODULE__, config, name: Module.concat(config.name, Index))
 
   @impl true
   def init(config) do
     case socket(config.name) do
       {:ok, path} ->
-        config |> children(path) |> Supervisor.init(strategy: :rest_for_one)
+        config |> children(path) |> Supervisor.init(strategy: :rest_for_one, max_restarts: 10)
 
       {:error, why} ->
         Logger.warning("there is no index: #{why}")

@@ -46,7 +46,7 @@ defmodule ExServiceMeshRouter.Native do
   end
 
   @doc false
-  def open(_config), do: not_loaded()
+  def open(_config, _owner), do: not_loaded()
   @doc false
   def run(_gateway, _index), do: not_loaded()
   @doc false

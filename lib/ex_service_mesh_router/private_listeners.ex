@@ -4,7 +4,8 @@ defmodule ExServiceMeshRouter.PrivateListeners do
   #
   # Discovery starts them, when it sees an endpoint that wants one (ensure/3). What this process does
   # is before and after: those that could not have their port are spared that (Contention), and when
-  # the gateway ends, it stops the listeners and puts the settings back.
+  # the gateway ends, it stops the listeners and puts the settings back. The gateway's Store remembers
+  # both: a crash of this process stops no listener and forgets none.
 
   use GenServer
 
@@ -12,7 +13,7 @@ defmodule ExServiceMeshRouter.PrivateListeners do
 
   @restore 200
 
-  alias ExServiceMeshRouter.Gateway
+  alias ExServiceMeshRouter.{Gateway, Store}
   alias ExServiceMeshRouter.PrivateListeners.{Contention, Listener, Policy, Settings, SocketDir}
 
   def child_spec(config) do
@@ -38,7 +39,7 @@ defmodule ExServiceMeshRouter.PrivateListeners do
   @doc "Starts the listener unless it runs; see `Listener.ensure/2`."
   def ensure(name, endpoint, application) do
     with {:ok, _pid, where} = result <- Listener.ensure(endpoint, application) do
-      GenServer.cast(process_name(name), {:started, endpoint, where})
+      Store.put(name, {:private_listener, endpoint}, where)
       result
     end
   end
@@ -60,20 +61,27 @@ defmodule ExServiceMeshRouter.PrivateListeners do
   @impl true
   def init(config) do
     Process.flag(:trap_exit, true)
-    taken = Contention.prepare(config, Gateway.addresses(config.name))
-    {:ok, %{taken: taken, started: %{}}}
+    unless Store.get(config.name, :taken), do: prepare(config)
+    {:ok, config.name}
   end
 
-  @impl true
-  def handle_cast({:started, endpoint, where}, state),
-    do: {:noreply, put_in(state.started[endpoint], where)}
+  defp prepare(config) do
+    taken = Contention.prepare(config, Gateway.addresses(config.name))
+    Store.put(config.name, :taken, taken)
+  end
 
+  # Only with the gateway.
   @impl true
-  def terminate(_reason, state) do
-    restore(state.taken)
-    for {endpoint, where} <- state.started, do: Listener.stop(endpoint, where)
+  def terminate(:shutdown, name) do
+    name |> Store.get(:taken, []) |> restore()
+
+    for {endpoint, where} <- Store.all(name, :private_listener),
+        do: Listener.stop(endpoint, where)
+
     SocketDir.forget()
   end
+
+  def terminate(_crash, _name), do: :ok
 
   # By another process, which nobody waits for long: where this is the end of the application, its
   # controller, which keeps the settings, is itself waiting for us. At the end of an application all

@@ -40,15 +40,26 @@ defmodule ExServiceMeshRouter.Reporter do
         {:ok, %{name: config.name, gateway: gateway, file?: file?}}
 
       {:error, why} ->
-        {:stop, {:shutdown, unwritable(config.observe.access_log.path, why)}}
+        {:stop, {:shutdown, error(why, config.observe.access_log)}}
     end
   end
 
-  defp unwritable(path, why) do
+  defp error({:log_file, why}, %{path: path}) do
     expected = "a file that can be written (#{why})"
     mistake = %{key: "access_log.to", value: path, expected: expected, unknown: false}
     %ConfigError{mistakes: [mistake]}
   end
+
+  defp error({:thread, why}, _log) do
+    %RuntimeError{
+      message:
+        "the gateway cannot start its thread for logs and telemetry: #{why}. " <>
+          "The limit on threads of this user or container is probably reached (`ulimit -u`)."
+    }
+  end
+
+  defp error({_other, why}, _log),
+    do: %RuntimeError{message: "the gateway cannot start its logs and telemetry: #{why}"}
 
   @impl true
   def handle_info({:mesh, :records, records}, state) do
@@ -75,9 +86,15 @@ defmodule ExServiceMeshRouter.Reporter do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # What is still on its way arrives before `observe` returns.
+  # What is still on its way arrives before `observe` returns. After a crash the data plane goes on
+  # writing its log, and the next Reporter takes over.
   @impl true
-  def terminate(_reason, state) do
+  def terminate(reason, state) do
+    if reason == :shutdown, do: stop_observing(state)
+    drain(state)
+  end
+
+  defp stop_observing(state) do
     if state.file?, do: AccessLog.Signal.remove(state.name)
 
     try do
@@ -86,8 +103,6 @@ defmodule ExServiceMeshRouter.Reporter do
       # Lost with its module, see Worker.
       ArgumentError -> :ok
     end
-
-    drain(state)
   end
 
   defp drain(state) do

@@ -2,16 +2,23 @@ defmodule ExServiceMeshRouter.Routes do
   @moduledoc false
   # The registry: all services, and from them the one table that the data plane has. Changes that
   # arrive together go out together, and a call returns when the data plane routes by it.
+  #
+  # The services are kept in the gateway's Store as well: a restarted registry begins with the services
+  # that the data plane serves, including those that were put at run time.
 
   use GenServer
 
   require Logger
 
-  alias ExServiceMeshRouter.{DevNames, Gateway, Index, Native, Reporter, Service, Upstream}
+  alias ExServiceMeshRouter.{DevNames, Gateway, Index, Native, Reporter, Service, Store, Upstream}
   alias ExServiceMeshRouter.Routes.{Changes, Events, Table}
 
   # Changes that are remembered, for those who look later.
   @history 50
+
+  # A call waits for a restarting registry: so many times, so many milliseconds.
+  @look_again 10
+  @looks 500
 
   def start_link(config),
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
@@ -21,18 +28,16 @@ defmodule ExServiceMeshRouter.Routes do
 
   @doc "The same with several, all of which are routed at the same moment."
   def put_all(name, services),
-    do: GenServer.call(process_name(name), {:put, services}, :infinity)
+    do: call(name, {:put, services})
 
   @doc "Removes a service. `:error` if there is none."
-  def delete(name, key), do: GenServer.call(process_name(name), {:delete, key}, :infinity)
+  def delete(name, key), do: call(name, {:delete, key})
 
   @doc "Tells where the index listens, or with `nil` that there is none. It is no service."
-  def put_index(name, upstream),
-    do: GenServer.call(process_name(name), {:put_index, upstream}, :infinity)
+  def put_index(name, upstream), do: call(name, {:put_index, upstream})
 
   @doc "Tells where named upstreams are: each name with its addresses."
-  def put_addresses(name, addresses),
-    do: GenServer.cast(process_name(name), {:addresses, addresses})
+  def put_addresses(name, addresses), do: call(name, {:addresses, addresses})
 
   @doc "All services, sorted by name, with the hosts that they have got of those that they claim."
   def all(name) do
@@ -42,39 +47,71 @@ defmodule ExServiceMeshRouter.Routes do
   end
 
   @doc "All services as they were put, the table made of them, and the configured default."
-  def claims(name), do: GenServer.call(process_name(name), :claims)
+  def claims(name), do: call(name, :claims)
 
   @doc "The latest changes, the last one first: `{time, line}`."
-  def history(name), do: GenServer.call(process_name(name), :history)
+  def history(name), do: call(name, :history)
 
   @doc "The service of that name, or `nil`."
   def find(name, service_name), do: name |> all() |> Enum.find(&(&1.name == service_name))
+
+  # Waits for a registry that is being restarted. All requests can be repeated without harm.
+  defp call(name, request, looks \\ @looks) do
+    GenServer.call(process_name(name), request, :infinity)
+  catch
+    :exit, reason ->
+      if looks > 0 and Store.running?(name) do
+        Process.sleep(@look_again)
+        call(name, request, looks - 1)
+      else
+        exit(reason)
+      end
+  end
 
   defp process_name(name), do: Module.concat(name, Routes)
 
   @impl true
   def init(config) do
+    state = %{
+      name: config.name,
+      gateway: Gateway.ref(config.name),
+      default: config.default,
+      shared: DevNames.shared(config.dev_domain),
+      services: %{},
+      addresses: Store.get(config.name, :addresses, %{}),
+      index: Store.get(config.name, :index),
+      history: Store.get(config.name, :history, []),
+      table: Table.empty(),
+      # The services and addresses of the last table that the data plane has accepted.
+      served: {%{}, %{}},
+      waiting: [],
+      flushing: true
+    }
+
+    if Store.get(config.name, :registry),
+      do: {:ok, restored(state)},
+      else: {:ok, flush(configured(state, config))}
+  end
+
+  defp configured(state, config) do
     services =
       Map.new(config.services, fn {host, upstreams} ->
         service = Service.static(host, upstreams, :config)
         {service.key, %{service | since: DateTime.utc_now()}}
       end)
 
-    state = %{
-      name: config.name,
-      gateway: Gateway.ref(config.name),
-      default: config.default,
-      shared: DevNames.shared(config.dev_domain),
-      services: services,
-      addresses: %{},
-      index: nil,
-      history: [],
-      table: Table.empty(),
-      waiting: [],
-      flushing: true
-    }
+    Store.put(config.name, :registry, true)
+    keep(services, state)
+    %{state | services: services}
+  end
 
-    {:ok, flush(state)}
+  # Pushes, because the previous process may have kept a change that it did not push any more.
+  defp restored(state) do
+    services = Store.all(state.name, :service)
+    table = Table.build(services, state.addresses, state.shared)
+    push(table, state)
+    served = {services, state.addresses}
+    %{state | services: services, served: served, table: table, flushing: false}
   end
 
   @impl true
@@ -89,8 +126,12 @@ defmodule ExServiceMeshRouter.Routes do
 
   def handle_call({:put_index, upstream}, _from, state) do
     state = flush(%{state | index: upstream && Upstream.to_native(upstream)})
+    Store.put(state.name, :index, state.index)
     {:reply, push(state.table, state), state}
   end
+
+  def handle_call({:addresses, addresses}, from, state),
+    do: {:noreply, later(%{state | addresses: Map.merge(state.addresses, addresses)}, from)}
 
   def handle_call({:delete, key}, from, state) do
     case Map.pop(state.services, key) do
@@ -104,11 +145,6 @@ defmodule ExServiceMeshRouter.Routes do
     state = flush(state)
     services = state.services |> Map.values() |> Enum.sort_by(& &1.name)
     {:reply, {services, state.table, state.default}, state}
-  end
-
-  @impl true
-  def handle_cast({:addresses, addresses}, state) do
-    {:noreply, later(%{state | addresses: Map.merge(state.addresses, addresses)}, nil)}
   end
 
   @impl true
@@ -127,18 +163,41 @@ defmodule ExServiceMeshRouter.Routes do
   # Behind everything that is in the mailbox now: a hundred changes are one table.
   defp later(state, from) do
     unless state.flushing, do: send(self(), :flush)
-    %{state | flushing: true, waiting: if(from, do: [from | state.waiting], else: state.waiting)}
+    %{state | flushing: true, waiting: [from | state.waiting]}
   end
 
   defp flush(%{flushing: false} = state), do: state
 
+  # Keeps before it pushes: the data plane must not serve more than a restarted registry would know.
   defp flush(state) do
     table = Table.build(state.services, state.addresses, state.shared)
+    keep(state.services, state)
     result = if table.rows == state.table.rows, do: :ok, else: push(table, state)
+    state = pushed(result, table, state)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
-    lines = if result == :ok, do: tell(state, table), else: []
-    state = %{state | table: table, waiting: [], flushing: false}
-    %{state | history: remember(lines, state.history)}
+    %{state | waiting: [], flushing: false}
+  end
+
+  defp pushed(:ok, table, state) do
+    history = state |> tell(table) |> remember(state.history)
+    if history != state.history, do: Store.put(state.name, :history, history)
+    Store.put(state.name, :addresses, state.addresses)
+    %{state | table: table, history: history, served: {state.services, state.addresses}}
+  end
+
+  # Goes back to the last good table: a refused change must not block all later ones.
+  defp pushed({:error, _}, _table, %{served: {services, addresses}} = state) do
+    keep(services, %{state | served: {state.services, state.addresses}})
+    %{state | services: services, addresses: addresses}
+  end
+
+  # Writes only what has changed.
+  defp keep(services, %{served: {before, _addresses}, name: name}) do
+    for {key, service} <- services,
+        before[key] != service,
+        do: Store.put(name, {:service, key}, service)
+
+    for {key, _} <- before, not is_map_key(services, key), do: Store.delete(name, {:service, key})
   end
 
   defp remember([], history), do: history

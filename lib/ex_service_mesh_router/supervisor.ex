@@ -19,9 +19,8 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Index, Metrics, Names}
-  alias ExServiceMeshRouter.{PrivateListeners, Reporter}
-  alias ExServiceMeshRouter.{Routes, Shutdown, Worker}
+  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Guard, Index, Metrics, Names}
+  alias ExServiceMeshRouter.{PrivateListeners, Reporter, Routes, Shutdown, Store, Worker}
 
   @doc """
   Starts a gateway.
@@ -49,65 +48,65 @@ defmodule ExServiceMeshRouter.Supervisor do
   defp readable({:error, {:shutdown, {:failed_to_start_child, Gateway, {:shutdown, reason}}}}),
     do: {:error, reason}
 
-  defp readable({:error, {:shutdown, {:failed_to_start_child, child, {:shutdown, reason}}}})
-       when child in [Reports, Pages],
-       do: readable({:error, {:shutdown, reason}})
-
   defp readable({:error, {:shutdown, {:failed_to_start_child, _child, {:shutdown, error}}}})
        when is_exception(error),
        do: {:error, error}
 
   defp readable(result), do: result
 
-  # Whoever depends on the data plane's reference comes after its owner, and goes with it. The
-  # registry has its routes before a worker accepts; discovery ends before the workers drain, and they
-  # have drained before the private listeners end.
+  # This is the supervisor of the data plane: its process owns the data plane and the Store. The
+  # parts of the control plane run beside the workers, each below a Guard, so that their failures do
+  # not count here.
+  #
+  # The order is the reverse of a stop: discovery and the index end before the workers drain, the
+  # registry, the private listeners and the reporter end after that.
   @impl true
   def init(config) do
+    await_orphans(config.name)
+    Store.new(config.name)
+
     children =
-      [{Gateway, config}, reports(config), {PrivateListeners, config}, {Routes, config}] ++
-        [{Names, config}, workers(config)] ++
-        if(config.discover == false, do: [], else: [{Discovery, config}]) ++
-        if(config.index, do: [{Index, config}], else: []) ++
-        if(config.metrics, do: [pages(config)], else: []) ++
+      [{Gateway, config}, guard(config, Reporter), {PrivateListeners, config}] ++
+        [guard(config, Routes), guard(config, Names)] ++
+        workers(config) ++
+        if(config.discover == false, do: [], else: [guard(config, Discovery)]) ++
+        if(config.index, do: [guard(config, Index)], else: []) ++
+        if(config.metrics, do: [guard(config, Metrics)], else: []) ++
         doctor(config) ++
         shutdown(config)
 
-    Supervisor.init(children, strategy: :rest_for_one)
+    # A failing worker ends at most once a second. The other children end only when something kills
+    # them: this allows for ten kills a second.
+    intensity = 10 + 2 * config.native.workers
+    options = [strategy: :one_for_one, max_restarts: intensity, max_seconds: 1]
+    {:ok, {flags, specs}} = Supervisor.init(children, options)
+
+    # When the data plane is lost (see Gateway), this supervisor ends, and its own restarts it.
+    {:ok, {Map.put(flags, :auto_shutdown, :any_significant), specs}}
   end
 
-  # A supervisor of its own: whatever fails there, requests go on.
-  defp reports(config), do: apart(config, Reports, [{Reporter, config}])
+  # After a kill of the previous supervisor its children are still ending, and still have their names.
+  @orphan 5_000
 
-  defp pages(config), do: apart(config, Pages, [{Metrics, config}])
-
-  defp apart(config, name, children) do
-    options = [strategy: :one_for_one, max_restarts: 10, name: Module.concat(config.name, name)]
-    %{id: name, type: :supervisor, start: {Supervisor, :start_link, [children, options]}}
+  defp await_orphans(name) do
+    for part <- [Gateway, Reporter, PrivateListeners, Routes, Discovery, Index, Metrics],
+        pid = Process.whereis(Module.concat(name, List.last(Module.split(part)))),
+        do: Guard.await_end(pid, @orphan)
   end
 
-  # Only the application's own gateway is drained first when the node stops: whoever starts another
-  # one has chosen its place in a supervision tree.
-  defp shutdown(%{name: ExServiceMeshRouter} = config), do: [{Shutdown, config}]
+  defp guard(config, module), do: {Guard, {config.name, {module, config}}}
+
+  # Only the application's own gateway is drained first when the node stops. The place of another one
+  # in a supervision tree is its owner's choice.
+  defp shutdown(%{name: ExServiceMeshRouter} = config), do: [guard(config, Shutdown)]
   defp shutdown(_config), do: []
 
   # A gateway that somebody starts beside it is not the one that a system is measured by.
   defp doctor(%{name: ExServiceMeshRouter, doctor: [_ | _]} = config),
-    do: [{Doctor.Watch, name: config.name}]
+    do: [{Guard, {config.name, {Doctor.Watch, name: config.name}}}]
 
   defp doctor(_config), do: []
 
-  # A failing worker pauses before it ends, so no fault that lasts can exceed this intensity.
-  defp workers(config) do
-    count = config.native.workers
-    children = for index <- 0..(count - 1), do: {Worker, {config, index}}
-    options = [strategy: :one_for_one, max_restarts: 3 * count, max_seconds: 1]
-
-    %{
-      id: :workers,
-      type: :supervisor,
-      start: {Supervisor, :start_link, [children, options]},
-      shutdown: :infinity
-    }
-  end
+  defp workers(config),
+    do: for(index <- 0..(config.native.workers - 1), do: {Worker, {config, index}})
 end

@@ -48,13 +48,12 @@ defmodule ExServiceMeshRouter.Test do
     name = Module.concat(__MODULE__, "Gateway#{System.unique_integer([:positive])}")
     options = Keyword.merge([name: name] ++ defaults(), options)
     # ExUnit is there where this is called, and nowhere else.
-    supervisor =
-      apply(ExUnit.Callbacks, :start_supervised!, [{ExServiceMeshRouter.Supervisor, options}])
+    apply(ExUnit.Callbacks, :start_supervised!, [{ExServiceMeshRouter.Supervisor, options}])
 
-    for {Discovery, pid, _, _} <- Supervisor.which_children(supervisor),
-        do: Discovery.Settled.await(pid, @settle)
+    with pid when is_pid(pid) <- name |> Discovery.process_name() |> Process.whereis(),
+         do: Discovery.Settled.await(pid, @settle)
 
-    options[:name]
+    name
   end
 
   defp defaults do

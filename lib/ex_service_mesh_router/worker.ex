@@ -74,9 +74,10 @@ defmodule ExServiceMeshRouter.Worker do
   def handle_info({:failed, why}, state), do: {:stop, {:shutdown, {:failed, why}}, state}
 
   # Stopped or lost, and not by its supervisor: the gateway drains, or has to be opened anew.
+  # Repeated, because the gateway's process may be restarting.
   def handle_info(:stopped, state) do
     Gateway.stopped(state.config.name, state.index)
-    {:noreply, state}
+    {:noreply, later(state, :stopped, @look_again)}
   end
 
   def handle_info(_other, state), do: {:noreply, state}
@@ -104,8 +105,9 @@ defmodule ExServiceMeshRouter.Worker do
   # Only the supervisor's word stops the gateway; a worker that ends by itself ends alone.
   @impl true
   def terminate(:shutdown, state) do
-    Gateway.stop(state.gateway, state.config.timeouts.drain)
-    await_return(state)
+    # A lost data plane cannot be stopped from here, and its call does not return.
+    stopped = Gateway.stop(state.config.name, state.gateway, state.config.timeouts.drain)
+    if stopped == :ok, do: await_return(state)
     ended(:stop, state, %{})
   end
 

@@ -29,8 +29,7 @@ defmodule ExServiceMeshRouter.GatewayCase do
 
   @doc "Returns when discovery has asked all endpoints. What has not happened then does not happen."
   def settle(gateway) do
-    tree = Process.whereis(Module.concat(gateway, Supervisor))
-    [discovery] = for {Discovery, pid, _, _} <- Supervisor.which_children(tree), do: pid
+    discovery = gateway |> Discovery.process_name() |> Process.whereis()
     :ok = Discovery.Settled.await(discovery, 5_000)
   end
 

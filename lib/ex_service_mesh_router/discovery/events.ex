@@ -8,17 +8,21 @@ defmodule ExServiceMeshRouter.Discovery.Events do
   @doc "Whether there is telemetry in this system, started or not."
   def available?, do: Code.ensure_loaded?(:telemetry)
 
-  @doc "Sends `{:endpoint_started, endpoint, application}` to `pid` from now on, if it can."
-  def subscribe(pid) do
+  @doc """
+  Sends `{:endpoint_started, endpoint, application}` to `pid` from now on, if it can. A gateway has one
+  subscriber: this replaces the handler of one that was killed.
+  """
+  def subscribe(name, pid) do
     available?() and
-      apply(:telemetry, :attach, [id(pid), @event, &__MODULE__.handle/4, pid]) == :ok
+      (unsubscribe(name) == :ok and
+         apply(:telemetry, :attach, [id(name), @event, &__MODULE__.handle/4, pid]) == :ok)
   catch
     # The application of telemetry has not started, or is about to stop.
     _kind, _reason -> false
   end
 
-  def unsubscribe(pid) do
-    apply(:telemetry, :detach, [id(pid)])
+  def unsubscribe(name) do
+    apply(:telemetry, :detach, [id(name)])
     :ok
   catch
     _kind, _reason -> :ok
@@ -31,5 +35,5 @@ defmodule ExServiceMeshRouter.Discovery.Events do
 
   def handle(@event, _measurements, _metadata, _pid), do: :ok
 
-  defp id(pid), do: {__MODULE__, pid}
+  defp id(name), do: {__MODULE__, name}
 end

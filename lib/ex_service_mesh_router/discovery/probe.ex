@@ -21,12 +21,17 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   def start(endpoint, application, private) do
     caller = self()
 
+    # Linked as well: a probe that hangs must not outlive its caller, which would kill it.
     {pid, monitor} =
-      spawn_monitor(fn ->
-        receive do
-          {:go, monitor} -> send(caller, {:probed, monitor, run(endpoint, application, private)})
-        end
-      end)
+      Process.spawn(
+        fn ->
+          receive do
+            {:go, monitor} ->
+              send(caller, {:probed, monitor, run(endpoint, application, private)})
+          end
+        end,
+        [:link, :monitor]
+      )
 
     send(pid, {:go, monitor})
     Process.send_after(caller, {:probe_timeout, pid}, @timeout)

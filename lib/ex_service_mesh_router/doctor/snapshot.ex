@@ -68,7 +68,8 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
     )
   end
 
-  defp release?,
+  @doc "Whether this system is a release."
+  def release?,
     do: System.get_env("RELEASE_NAME") != nil and Process.whereis(Mix.Supervisor) == nil
 
   defp candidates(false), do: []

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::histogram::COARSE;
 use crate::host::Host;
 use crate::listener::{self, OpenError};
-use crate::observe::{Observe, Observer};
+use crate::observe::{Observe, ObserveError, Observer};
 use crate::stats::{Gone, ServiceTotals, Stats, WorkerCounters, WorkerTotals};
 use crate::table::{Resolved, RouteError, ServiceSpec, Table};
 use crate::worker;
@@ -163,9 +163,9 @@ impl Gateway {
         self.shared.phase.send_replace(Phase::Draining(drain));
     }
 
-    /// Begins to observe, in place of what was observed before. Only a log file that cannot be
-    /// opened is an error, and then all stays as it was.
-    pub fn observe(&self, observe: Observe) -> std::io::Result<()> {
+    /// Begins to observe, in place of what was observed before. With a log file that cannot be
+    /// opened all stays as it was.
+    pub fn observe(&self, observe: Observe) -> Result<(), ObserveError> {
         self.shared.observer.start(observe)
     }
 

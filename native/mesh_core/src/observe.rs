@@ -13,6 +13,7 @@ mod format;
 mod notice;
 mod record;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -51,6 +52,25 @@ pub struct AccessLog {
     /// A file; without one the lines go to the sink.
     pub path: Option<PathBuf>,
 }
+
+/// Why nothing can be observed.
+#[derive(Debug)]
+pub enum ObserveError {
+    /// The file of the access log cannot be opened.
+    LogFile(io::Error),
+    /// The collector's thread cannot be started.
+    Thread(io::Error),
+}
+
+impl fmt::Display for ObserveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ObserveError::LogFile(error) | ObserveError::Thread(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ObserveError {}
 
 /// Takes batches away, on the collector's thread. What it cannot take it drops: `false`.
 pub trait Sink: Send {
@@ -131,8 +151,9 @@ impl Wanted {
 
 impl Observer {
     /// Begins to observe, in place of what was observed before; what of that is still waiting has
-    /// been handed out when this returns. An error is that of a log file, and changes nothing.
-    pub fn start(self: &Arc<Self>, observe: Observe) -> io::Result<()> {
+    /// been handed out when this returns. A log file that cannot be opened changes nothing; without
+    /// a thread nothing is observed.
+    pub fn start(self: &Arc<Self>, observe: Observe) -> Result<(), ObserveError> {
         let mut collector = self.collector.lock();
         let mut mode = 0;
         let sampled = observe.sample > 0.0 && observe.sink.is_some();
@@ -144,14 +165,17 @@ impl Observer {
         let sample = observe.sample.clamp(0.0, 1.0);
         let next = match mode {
             0 => None,
-            _ => Some(collector::Job::new(observe, Arc::clone(self))?),
+            _ => {
+                let job = collector::Job::new(observe, Arc::clone(self));
+                Some(job.map_err(ObserveError::LogFile)?)
+            }
         };
         self.mode.store(0, Ordering::Relaxed);
         if let Some(before) = collector.take() {
             before.stop();
         }
         self.threshold.store((sample * u64::MAX as f64) as u64, Ordering::Relaxed);
-        *collector = next.map(collector::Job::spawn).transpose()?;
+        *collector = next.map(collector::Job::spawn).transpose().map_err(ObserveError::Thread)?;
         self.mode.store(mode, Ordering::Relaxed);
         Ok(())
     }

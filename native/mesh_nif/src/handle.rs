@@ -9,8 +9,8 @@ use std::time::Duration;
 use mesh_core::Gateway;
 use rustler::{Env, LocalPid, Monitor, Resource};
 
-/// How long connections may go on when the process that opened the gateway is gone and nobody has
-/// said anything else.
+/// How long connections may go on when the gateway's owner is gone without having said anything
+/// else.
 const ORPHAN_DRAIN: Duration = Duration::from_secs(30);
 
 /// No worker can be running when the last reference goes, for each of them holds one.

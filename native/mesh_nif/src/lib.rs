@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mesh_core::observe::Observe;
+use mesh_core::observe::{Observe, ObserveError};
 use mesh_core::{Config, Gateway, WorkerError};
 use rustler::{Atom, Encoder, Env, LocalPid, NifResult, ResourceArc, SerdeTerm, Term};
 
@@ -22,8 +22,9 @@ use observe::ObserveTerm;
 use terms::{Services, atoms};
 
 /// Binds the sockets. What can fail for a reason outside of this program fails here, as a value.
+/// When the owner ends, the gateway stops.
 #[rustler::nif(schedule = "DirtyIo")]
-fn open<'a>(env: Env<'a>, config: Term<'a>) -> Term<'a> {
+fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
     let config = match config.decode::<ConfigTerm>().map(Config::try_from) {
         Ok(Ok(config)) => config,
         Ok(Err(why)) => return terms::open_error(env, atoms::config(), "", &why),
@@ -32,8 +33,10 @@ fn open<'a>(env: Env<'a>, config: Term<'a>) -> Term<'a> {
     match contain(|| Gateway::open(config)) {
         Ok(Ok(gateway)) => {
             let handle = ResourceArc::new(Handle { gateway, underway: Arc::default() });
-            // Whatever becomes of the supervision tree: with its opener, a gateway stops.
-            env.monitor(&handle, &env.pid());
+            // An owner that is gone already cannot be monitored.
+            if env.monitor(&handle, &owner).is_none() {
+                handle.gateway.stop(Some(Duration::ZERO));
+            }
             (atoms::ok(), handle).encode(env)
         }
         Ok(Err(error)) => terms::refused(env, &error),
@@ -112,15 +115,21 @@ fn observe<'a>(
 ) -> Term<'a> {
     let observe = match wanted.map(|wanted| wanted.with_sink(pid, &handle.underway)).transpose() {
         Ok(observe) => observe.unwrap_or_else(Observe::default),
-        Err(why) => return (atoms::error(), why).encode(env),
+        Err(why) => return (atoms::error(), (atoms::other(), why)).encode(env),
     };
     match contain(|| handle.gateway.observe(observe)) {
         Ok(Ok(())) => {
             handle.underway.store(0, Ordering::Relaxed);
             atoms::ok().encode(env)
         }
-        Ok(Err(error)) => (atoms::error(), error.to_string()).encode(env),
-        Err(panic) => (atoms::error(), panic).encode(env),
+        Ok(Err(error)) => {
+            let kind = match error {
+                ObserveError::LogFile(_) => atoms::log_file(),
+                ObserveError::Thread(_) => atoms::thread(),
+            };
+            (atoms::error(), (kind, error.to_string())).encode(env)
+        }
+        Err(panic) => (atoms::error(), (atoms::other(), panic)).encode(env),
     }
 }
 

@@ -54,6 +54,7 @@ pub mod atoms {
         accept,
         connect,
         log_file,
+        thread,
         records_lost,
     }
 }

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use mesh_core::Config;
 use mesh_core::config::Limits;
-use mesh_core::observe::{AccessLog, Field, Format, Notice, Noticed, Observe, Record, Sink};
+use mesh_core::observe::{
+    AccessLog, Field, Format, Notice, Noticed, Observe, ObserveError, Record, Sink,
+};
 
 use crate::support::client::{Client, get, post};
 use crate::support::endpoint::{Do, Endpoint, reply, send};
@@ -235,6 +237,7 @@ fn a_file_that_cannot_be_opened_is_an_error_at_once() {
     let access_log = Some(AccessLog { format: Format::Json, query: false, path });
     let observe = Observe { access_log, ..Observe::default() };
     let error = mesh.gateway.observe(observe).unwrap_err();
+    let ObserveError::LogFile(error) = error else { panic!("{error:?}") };
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
 
