@@ -97,6 +97,33 @@ defmodule ExServiceMeshRouter.IndexLiveTest do
     assert RawClient.read_to_end(socket) =~ "0\r\n\r\n"
   end
 
+  test "the times are those to the head of a response, not to the end of a stream" do
+    # Its head comes at once, and its body when the test says so.
+    {:ok, listener} = :gen_tcp.listen(0, [:binary, active: false, ip: {127, 0, 0, 1}])
+    {:ok, port} = :inet.port(listener)
+    services = %{"stream.localhost" => "http://127.0.0.1:#{port}"}
+    gateway = start_gateway(index: true, services: services)
+    client = gateway |> url() |> RawClient.connect()
+    RawClient.send(client, request("stream.localhost"))
+    {:ok, upstream} = :gen_tcp.accept(listener, 5_000)
+    {:ok, _} = :gen_tcp.recv(upstream, 0, 5_000)
+    :ok = :gen_tcp.send(upstream, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+    assert until(client, "event-stream", "") =~ "200 OK"
+
+    # The only thing that is measured here: a stream that has been open for longer than its head took.
+    Process.sleep(600)
+    :gen_tcp.close(upstream)
+    RawClient.read_to_end(client)
+
+    eventually(1, fn ->
+      ExServiceMeshRouter.stats(gateway).services["stream.localhost"].latency.total.count
+    end)
+
+    Sampler.sample(gateway)
+    assert [%{p50: p50, p99: p99} | _] = Sampler.now(gateway).live["stream.localhost"]
+    assert p50 < 500 and p99 < 500
+  end
+
   test "there are only so many who watch" do
     gateway = start_gateway(index: true)
 
@@ -139,7 +166,7 @@ defmodule ExServiceMeshRouter.IndexLiveTest do
         in_flight: 1,
         tunnels_open: 2,
         errors: %{connect: failed, client_gone: 3 * failed},
-        latency: %{total: %{buckets: buckets, count: requests}}
+        latency: %{first_byte: %{buckets: buckets, count: requests}}
       }
     end
 

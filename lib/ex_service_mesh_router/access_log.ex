@@ -34,11 +34,22 @@ defmodule ExServiceMeshRouter.AccessLog do
     @behaviour :gen_event
 
     def add(name) do
+      # A Reporter that was killed has left its handler behind.
+      delete(name)
       :os.set_signal(:sighup, :handle)
       :gen_event.add_handler(:erl_signal_server, {__MODULE__, name}, name)
     end
 
-    def remove(name), do: :gen_event.delete_handler(:erl_signal_server, {__MODULE__, name}, [])
+    @doc "Removes the handler. SIGHUP ends the node again, unless another handler may want it."
+    def remove(name) do
+      delete(name)
+      others = :gen_event.which_handlers(:erl_signal_server) -- [:erl_signal_handler]
+
+      unless Enum.any?(others, &(&1 != ExServiceMeshRouter.Shutdown.SignalHandler)),
+        do: :os.set_signal(:sighup, :default)
+    end
+
+    defp delete(name), do: :gen_event.delete_handler(:erl_signal_server, {__MODULE__, name}, [])
 
     @impl true
     def init(name), do: {:ok, name}

@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.AccessLogTest do
 
   import ExUnit.CaptureLog
 
-  alias ExServiceMeshRouter.{AccessLog, ConfigError}
+  alias ExServiceMeshRouter.{AccessLog, ConfigError, Reporter, Tree}
 
   setup do
     directory = Path.join(System.tmp_dir!(), "mesh-log-#{System.unique_integer([:positive])}")
@@ -52,6 +52,30 @@ defmodule ExServiceMeshRouter.AccessLogTest do
       assert {200, _} = get(gateway, "a.local")
       eventually({1, 1}, fn -> {lines(path), lines("#{path}.#{number}")} end)
     end
+  end
+
+  test "leaves nothing of itself at the node's signals, however its process ends", %{path: path} do
+    before = :gen_event.which_handlers(:erl_signal_server)
+    gateway = start(to: path)
+    handlers = fn -> :gen_event.which_handlers(:erl_signal_server) -- before end
+    assert [{AccessLog.Signal, ^gateway}] = handlers.()
+
+    capture_log(fn ->
+      for _ <- 1..3 do
+        %{Reporter => reporter} = Map.new(Tree.processes(gateway))
+        Process.exit(reporter, :kill)
+
+        eventually(true, fn ->
+          Map.new(Tree.processes(gateway))[Reporter] not in [nil, reporter]
+        end)
+      end
+    end)
+
+    eventually(1, fn -> length(handlers.()) end)
+    assert {200, _} = get(gateway, "a.local")
+    stop_supervised!(gateway)
+    assert handlers.() == []
+    assert lines(path) == 1
   end
 
   test "has the last request, too, when the gateway stops", %{path: path} do

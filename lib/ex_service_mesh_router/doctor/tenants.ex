@@ -1,15 +1,14 @@
 defmodule ExServiceMeshRouter.Doctor.Tenants do
   @moduledoc false
   # Whether an application resolves tenants: whether a module of it names one of ours that does. Read
-  # from the compiled modules; their sources need not be there.
+  # from the compiled modules; their sources need not be there. This is slow
+  # (a file each); Index.Findings caches what comes of it.
 
   @names [
     "Elixir.Router.Shared.TenantResolver",
     "Elixir.ExServiceMeshRouter.TenantPlug",
     "Elixir.ExServiceMeshRouter.TenantHook"
   ]
-
-  @known {__MODULE__, :known}
 
   @doc "Whether modules of the application name a resolver of tenants."
   def used?(application) do
@@ -18,26 +17,7 @@ defmodule ExServiceMeshRouter.Doctor.Tenants do
         false
 
       directory ->
-        directory |> Path.join("ebin/*.beam") |> Path.wildcard() |> Enum.any?(&names?/1)
-    end
-  end
-
-  # Files change when code is reloaded, and then only: what one said is kept by its time and size.
-  defp names?(file) do
-    with {:ok, %{mtime: time, size: size}} <- File.stat(file) do
-      known = :persistent_term.get(@known, %{})
-
-      case known do
-        %{^file => {^time, ^size, answer}} ->
-          answer
-
-        _ ->
-          answer = read(file)
-          :persistent_term.put(@known, Map.put(known, file, {time, size, answer}))
-          answer
-      end
-    else
-      _ -> false
+        directory |> Path.join("ebin/*.beam") |> Path.wildcard() |> Enum.any?(&read/1)
     end
   end
 

@@ -2,8 +2,8 @@ defmodule ExServiceMeshRouter.Index.Report do
   @moduledoc false
   # What the index says, in whichever form: gathered once, from the same functions that users have.
 
-  alias ExServiceMeshRouter.{Doctor, Gateway, Routes}
-  alias ExServiceMeshRouter.Index.{Live, Sampler}
+  alias ExServiceMeshRouter.{Gateway, Routes}
+  alias ExServiceMeshRouter.Index.{Findings, Live, Sampler}
 
   # By String.jaro_distance/2: a letter wrong, missing, or too many.
   @similar 0.75
@@ -25,7 +25,7 @@ defmodule ExServiceMeshRouter.Index.Report do
       asked: asked,
       nearest: asked && nearest(asked, services),
       services: Enum.map(services, &service(&1, port, live)),
-      findings: Doctor.findings(config.name),
+      findings: Findings.now(config.name),
       errors: errors,
       history: Routes.history(config.name)
     }

@@ -36,8 +36,9 @@ defmodule ExServiceMeshRouter.Index.Sample do
 
   @doc """
   Per second: `rate` of requests, `errors` (answers 5xx and requests that failed); `p50`, `p99` of
-  the time that requests took, in milliseconds, `nil` where there were none; and what is now:
-  `in_flight`, `tunnels`, and `requests` in all.
+  the time from a request to the head of its response, in milliseconds, `nil` where there were none
+  (not to the end: that of an event stream is the time for which somebody has had a page open); and
+  what is now: `in_flight`, `tunnels`, and `requests` in all.
   """
   def new(before, counters, seconds) do
     before = before || %{}
@@ -71,7 +72,8 @@ defmodule ExServiceMeshRouter.Index.Sample do
     Enum.zip(counts, @bounds ++ [nil])
   end
 
-  defp cumulative(%{latency: %{total: %{buckets: buckets, count: count}}}), do: buckets ++ [count]
+  defp cumulative(%{latency: %{first_byte: %{buckets: buckets, count: count}}}),
+    do: buckets ++ [count]
 
   # Between the bounds of its bucket, in proportion: for drawing.
   defp quantile(buckets, share) do

@@ -7,6 +7,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
   # listener (options of the server), after a restart of the gateway, and to be put back.
 
   alias ExServiceMeshRouter.{Applications, EndpointSettings}
+  alias ExServiceMeshRouter.PrivateListeners.Running
 
   @key :ex_service_mesh_router
 
@@ -81,16 +82,16 @@ defmodule ExServiceMeshRouter.PrivateListeners.Settings do
 
   defp change(application, endpoint, before, settings) do
     put(application, endpoint, settings)
-    if links(before) != links(settings), do: tell(endpoint, settings)
+    if links(before) != links(settings), do: tell(endpoint, before, settings)
   end
 
   defp links(settings), do: settings |> EndpointSettings.links() |> Map.take([:host, :port])
 
   # Phoenix's way to change the settings of an endpoint that runs. One that has started before the
   # gateway has computed the beginning of its links already.
-  defp tell(endpoint, settings) do
+  defp tell(endpoint, before, settings) do
     if Process.whereis(endpoint) && function_exported?(endpoint, :config_change, 2),
-      do: endpoint.config_change([{endpoint, settings}], [])
+      do: endpoint.config_change([{endpoint, Running.settings(endpoint, before, settings)}], [])
   catch
     # It ends just now, or is no Phoenix endpoint. It starts with the new ones.
     _kind, _reason -> :ok
