@@ -9,7 +9,7 @@ defmodule ExServiceMeshRouter.ChaosTest do
 
   import ExServiceMeshRouter.EndpointStandIn, only: [define: 3]
 
-  alias ExServiceMeshRouter.{Guard, Load, Tree}
+  alias ExServiceMeshRouter.{Discovery, Guard, Load, PrivateListeners, Tree}
 
   @moduletag :capture_log
   @moduletag timeout: 600_000
@@ -116,6 +116,34 @@ defmodule ExServiceMeshRouter.ChaosTest do
     :ok = ExServiceMeshRouter.delete_service("put.local")
     assert {404, _} = get(@gateway, "put.local")
     eventually(kinds(), 10_000, fn -> kinds() end)
+  end
+
+  test "an endpoint that is too busy to be asked keeps its route when discovery crashes",
+       context do
+    [host] = context.hosts -- ["configured.local", "put.local"]
+    discovery = find(Discovery)
+    :sys.suspend(context.endpoint)
+    for pid <- discovery, do: Process.exit(pid, :kill)
+    eventually(true, fn -> find(Discovery) not in [discovery, []] end)
+    # It has begun when it answers.
+    for pid <- find(Discovery), do: :sys.get_state(pid)
+    assert get(@gateway, host) == {200, host}
+    :sys.resume(context.endpoint)
+    settle(@gateway)
+    assert get(@gateway, host) == {200, host}
+  end
+
+  test "a crash of the private listeners' process stops none of them", context do
+    [host] = context.hosts -- ["configured.local", "put.local"]
+    listener = listener(context.endpoint)
+    [pid] = find(PrivateListeners)
+    :sys.terminate(pid, :crash)
+    eventually(true, fn -> find(PrivateListeners) not in [[pid], []] end)
+    assert listener(context.endpoint) == listener
+    assert get(@gateway, host) == {200, host}
+    # With the gateway it goes, as if nothing had happened.
+    stop_supervised!(@gateway)
+    assert Supervisor.which_children(context.endpoint) == []
   end
 
   test "they may be killed in random order", context do

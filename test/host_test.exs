@@ -72,7 +72,7 @@ defmodule ExServiceMeshRouter.HostTest do
 
   defp mutated(host) do
     {head, tail} = String.split_at(host, :rand.uniform(String.length(host)))
-    head <> Enum.random(@bytes) <> String.slice(tail, Enum.random(0..1)..-1)
+    head <> Enum.random(@bytes) <> String.slice(tail, Enum.random(0..1)..-1//1)
   end
 
   defp long(bytes), do: "a.b" |> String.duplicate(bytes) |> binary_part(0, bytes)

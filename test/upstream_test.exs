@@ -45,7 +45,7 @@ defmodule ExServiceMeshRouter.UpstreamTest do
     assert Upstream.from_bound({{0, 0, 0, 0, 0, 0xFFFF, 0, 0}, 1}) ==
              {:ok, {:tcp, {127, 0, 0, 1}, 1}}
 
-    assert Upstream.from_bound({:local, '/run/a.sock'}) == {:ok, {:unix, "/run/a.sock"}}
+    assert Upstream.from_bound({:local, ~c"/run/a.sock"}) == {:ok, {:unix, "/run/a.sock"}}
 
     assert Upstream.from_bound(%{address: {127, 0, 0, 1}, port: 1}) ==
              {:ok, {:tcp, {127, 0, 0, 1}, 1}}

@@ -38,7 +38,7 @@ defmodule ExServiceMeshRouter.Forwarded do
   defp walk([], _trusted, proxy), do: proxy || @unknown
 
   defp walk([entry | rest], trusted, proxy) do
-    case entry |> String.trim(" ") |> String.trim("\t") |> address() do
+    case entry |> String.trim() |> address() do
       :empty -> walk(rest, trusted, proxy)
       :error -> if proxy == nil or loopback?(proxy), do: @unknown, else: proxy
       {:ok, ip} -> if Network.member?(trusted, ip), do: walk(rest, trusted, ip), else: ip
