@@ -65,6 +65,9 @@ pub struct Timeouts {
     /// A tunnel on which nothing moves.
     #[serde(deserialize_with = "millis")]
     pub tunnel_idle: Option<Duration>,
+    /// After one side of a tunnel has closed: until the other must have, too.
+    #[serde(deserialize_with = "millis")]
+    pub tunnel_close: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -78,6 +81,7 @@ impl Default for Timeouts {
             response: None,
             hold: Some(Duration::ZERO),
             tunnel_idle: None,
+            tunnel_close: Some(Duration::from_secs(30)),
         }
     }
 }

@@ -18,8 +18,15 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::buffer::{Buf, BufferPool};
 use crate::own::Own;
 
-/// How often a silent peer is asked whether it is still there.
+/// How often a peer that has closed its side is asked whether it is still there.
 const PROBE: Duration = Duration::from_secs(15);
+
+/// When a peer that may be silent is asked for the first time, how often if it does not answer, and
+/// how many times. Two minutes in all, and no more traffic than a telephone's radio can sleep through.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// What every kind of socket here can do.
 pub trait Socket {
@@ -229,6 +236,13 @@ pub fn probe(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE);
     // Without it the connection lives until something is written to it.
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Has the system find out whether a peer that says nothing is still there. Whoever reads from the
+/// connection hears of it; for a Unix socket, whose peer is on this machine, it means nothing.
+pub fn keep_alive(socket: &impl Socket) {
+    // Without it the connection lives until something is written to it.
+    let _ = socket.raw(|raw| raw.set_tcp_keepalive(&KEEP_ALIVE));
 }
 
 /// Tells the peer that nothing more will come.

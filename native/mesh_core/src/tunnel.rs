@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::buffer::{Buf, BufferPool};
-use crate::io::{Socket, Stream, fill, shut_down_writing, write_all};
+use crate::io::{Socket, Stream, fill, keep_alive, shut_down_writing, write_all};
 use crate::stats::ServiceCounters;
 use crate::timer::{Timer, deadline};
 use crate::upstream::{LocalService, OpenUpstream};
@@ -35,6 +35,9 @@ pub struct Tunnel {
 impl Tunnel {
     pub async fn run(mut self) {
         let worker = Rc::clone(self.guard.worker());
+        // Nothing may pass for hours: only so is it noticed that a machine is gone.
+        keep_alive(&self.client);
+        keep_alive(&self.upstream);
         let client = (&self.client, &mut self.from_client);
         join(&worker, &self.service, client, (&self.upstream, &mut self.from_upstream)).await;
     }
@@ -64,8 +67,9 @@ impl<S: Socket> Side for S {
     }
 }
 
-/// Runs until both sides have closed, one has failed, nothing has moved for too long, or the
-/// gateway stops. With each side comes what it has sent already.
+/// Runs until both sides have closed, the client has gone, nothing has moved for too long, or the
+/// gateway stops. After one side's end the other has `tunnel_close` to end as well. With each side
+/// comes what it has sent already.
 pub async fn join(
     worker: &Worker,
     service: &Rc<LocalService>,
@@ -73,36 +77,54 @@ pub async fn join(
     (upstream, from_upstream): (&impl Side, &mut Buf),
 ) {
     let counters = Counted::new(Rc::clone(service));
-    let idle = worker.shared.config.timeouts.tunnel_idle;
-    let quiet_until = Cell::new(deadline(idle));
+    let timeouts = &worker.shared.config.timeouts;
+    let patience = Patience::new(timeouts.tunnel_idle);
     let mut timer = Timer::default();
     let mut stop = pin!(worker.close_tunnels.notified());
     if worker.tunnels_closing.get() {
         return;
     }
 
-    let pump = |moved| Pump { pool: &worker.buffers, idle, quiet_until: &quiet_until, moved };
+    let pump = |moved| Pump { pool: &worker.buffers, patience: &patience, moved };
     let up = pump(&counters.tunnel_received_bytes);
     let down = pump(&counters.tunnel_sent_bytes);
-    let mut up = pin!(up.run(client, upstream, from_client));
-    let mut down = pin!(down.run(upstream, client, from_upstream));
+    let mut up = pin!(async {
+        match up.run(client, upstream, from_client).await {
+            // What the endpoint said before it closed is still on its way to the client, and a
+            // client that is not read from may be unable to read.
+            Err(Broken::Writer) => {
+                patience.shorten(timeouts.tunnel_close);
+                discard(client, from_client, &worker.buffers).await
+            }
+            ended => ended,
+        }
+    });
+    let mut down = pin!(async {
+        match down.run(upstream, client, from_upstream).await {
+            // An endpoint that resets has ended, too: all that it sent before has been read.
+            Err(Broken::Reader) => client.shut_down_writing().map_err(|_| Broken::Writer),
+            ended => ended,
+        }
+    });
     let (mut up_done, mut down_done) = (false, false);
     poll_fn(|cx| {
-        if !up_done {
-            match up.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => up_done = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => {}
+        if !up_done && let Poll::Ready(ended) = up.as_mut().poll(cx) {
+            if ended.is_err() {
+                return Poll::Ready(());
             }
+            up_done = true;
+            // The endpoint may still have much to say.
+            patience.shorten(timeouts.tunnel_close);
         }
-        if !down_done {
-            match down.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => down_done = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => {}
+        if !down_done && let Poll::Ready(ended) = down.as_mut().poll(cx) {
+            if ended.is_err() {
+                return Poll::Ready(());
             }
+            down_done = true;
+            // Whatever the client sends now does not make it longer.
+            patience.end(timeouts.tunnel_close);
         }
-        timer.set_at(quiet_until.get());
+        timer.set_at(patience.until.get());
         let over = (up_done && down_done)
             || timer.poll(cx).is_ready()
             || stop.as_mut().poll(cx).is_ready();
@@ -111,30 +133,87 @@ pub async fn join(
     .await;
 }
 
+/// How long a tunnel may go on without anything moving.
+struct Patience {
+    idle: Cell<Option<Duration>>,
+    until: Cell<Option<Instant>>,
+}
+
+impl Patience {
+    fn new(idle: Option<Duration>) -> Patience {
+        Patience { idle: Cell::new(idle), until: Cell::new(deadline(idle)) }
+    }
+
+    fn moved(&self) {
+        if let Some(idle) = self.idle.get() {
+            self.until.set(deadline(Some(idle)));
+        }
+    }
+
+    /// From now on no longer than this.
+    fn shorten(&self, to: Option<Duration>) {
+        if let Some(to) = to {
+            self.idle.set(Some(self.idle.get().map_or(to, |idle| idle.min(to))));
+            self.moved();
+        }
+    }
+
+    /// The tunnel is over by then at the latest, even if something moves.
+    fn end(&self, after: Option<Duration>) {
+        self.shorten(after);
+        if after.is_some() {
+            self.idle.set(None);
+        }
+    }
+}
+
+/// Which side of a direction has failed.
+enum Broken {
+    Reader,
+    Writer,
+}
+
 /// One direction.
 struct Pump<'a> {
     pool: &'a BufferPool,
-    idle: Option<Duration>,
-    quiet_until: &'a Cell<Option<Instant>>,
+    patience: &'a Patience,
     moved: &'a crate::stats::Counter,
 }
 
 impl Pump<'_> {
     /// `Ok` once the reader has closed, which the writer's peer has then been told.
-    async fn run(self, reader: &impl Side, writer: &impl Side, buf: &mut Buf) -> io::Result<()> {
+    async fn run(
+        self,
+        reader: &impl Side,
+        writer: &impl Side,
+        buf: &mut Buf,
+    ) -> Result<(), Broken> {
         // The handshake may have left one that is empty.
         buf.give_back(self.pool);
         loop {
             if !buf.is_empty() {
-                writer.write_all(buf.filled()).await?;
+                writer.write_all(buf.filled()).await.map_err(|_| Broken::Writer)?;
                 self.moved.add(buf.len() as u64);
                 buf.clear();
                 buf.give_back(self.pool);
-                self.quiet_until.set(deadline(self.idle));
+                self.patience.moved();
             }
-            if reader.fill(buf, self.pool).await? == 0 {
-                return writer.shut_down_writing();
+            if reader.fill(buf, self.pool).await.map_err(|_| Broken::Reader)? == 0 {
+                return writer.shut_down_writing().map_err(|_| Broken::Writer);
             }
+        }
+    }
+}
+
+/// Reads on until the client closes, and drops what comes: closing with something unread would
+/// reset the connection, and cost the client what it has not read yet (RFC 9112 section 9.6 has the
+/// same for HTTP). The tunnel's end bounds it.
+async fn discard(client: &impl Side, buf: &mut Buf, pool: &BufferPool) -> Result<(), Broken> {
+    loop {
+        buf.clear();
+        buf.give_back(pool);
+        if client.fill(buf, pool).await.map_err(|_| Broken::Reader)? == 0 {
+            return Ok(());
         }
     }
 }

@@ -72,6 +72,7 @@ impl TryFrom<ConfigTerm> for Config {
                 response: millis(timeouts.response),
                 hold: millis(timeouts.hold),
                 tunnel_idle: millis(timeouts.tunnel_idle),
+                ..Timeouts::default()
             },
             limits: Limits {
                 head_bytes: limits.head_bytes,

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::socket::{Socket, linger};
 use super::{MAX_ABANDONED, settings, stream};
 use crate::buffer::Buf;
+use crate::io::keep_alive;
 use crate::observe::Notice;
 use crate::peer::Peer;
 use crate::stall::Stall;
@@ -50,6 +51,8 @@ pub async fn serve(open: Open, peer: Peer, client: TcpStream, first: Buf) {
     let worker = Rc::clone(&open.worker);
     let config = &worker.shared.config;
     let closing = Rc::new(Stall::new(Some(CLOSING), config.limits.body_rate));
+    // Its streams may wait for as long as those of a tunnel.
+    keep_alive(&client);
     let client = Rc::new(client);
     let socket = Socket::new(Rc::clone(&client), first, Rc::clone(&worker), Rc::clone(&closing));
     let handshake = settings(&config.limits).handshake(socket);

@@ -16,3 +16,4 @@ mod pool;
 mod scene;
 mod shutdown;
 mod timeouts;
+mod tunnels;

@@ -251,14 +251,16 @@ fn endless_and_absurd_timeouts() {
     let all: [fn(&mut Config); 2] = [
         |config| {
             let t = &mut config.timeouts;
-            (t.connect, t.head, t.idle, t.upstream_idle, t.response, t.tunnel_idle) =
-                (None, None, None, None, None, None);
+            (t.connect, t.head, t.idle, t.upstream_idle, t.response) =
+                (None, None, None, None, None);
+            (t.tunnel_idle, t.tunnel_close) = (None, None);
         },
         |config| {
             let t = &mut config.timeouts;
             let long = Some(Duration::MAX);
-            (t.connect, t.head, t.idle, t.upstream_idle, t.response, t.tunnel_idle) =
-                (long, long, long, long, long, long);
+            (t.connect, t.head, t.idle, t.upstream_idle, t.response) =
+                (long, long, long, long, long);
+            (t.tunnel_idle, t.tunnel_close) = (long, long);
         },
     ];
     for change in all {

@@ -1,8 +1,10 @@
 //! WebSockets over HTTP/2 (RFC 8441): an extended CONNECT becomes an upgrade at the endpoint.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +14,7 @@ use http::Request;
 use mesh_core::{Config, UpstreamAddr};
 use sha1_smol::Sha1;
 
-use crate::peer::{Answer, Peer, answer, read, run, send as upload};
+use crate::peer::{Answer, Peer, answer, get, read, run, send as upload};
 use crate::support::endpoint::{Endpoint, reply};
 use crate::support::eventually;
 use crate::support::mesh::Mesh;
@@ -21,6 +23,21 @@ use crate::support::wire::{self, Request as Seen};
 /// An endpoint that takes one WebSocket, and sends back what comes. What it saw comes out of the
 /// channel: the request, and then that the other side has closed.
 fn echo(greeting: &'static str) -> (UpstreamAddr, Receiver<Option<Seen>>) {
+    endpoint(greeting, |mut socket| {
+        let mut piece = [0; 4096];
+        while let Ok(n) = socket.read(&mut piece) {
+            if n == 0 || socket.write_all(&piece[..n]).is_err() {
+                break;
+            }
+        }
+    })
+}
+
+/// An endpoint that takes one WebSocket and goes on with it in its own way.
+fn endpoint(
+    greeting: &'static str,
+    goes_on: impl FnOnce(TcpStream) + Send + 'static,
+) -> (UpstreamAddr, Receiver<Option<Seen>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = UpstreamAddr::Tcp(listener.local_addr().expect("address"));
     let (tell, seen) = channel();
@@ -45,12 +62,7 @@ fn echo(greeting: &'static str) -> (UpstreamAddr, Receiver<Option<Seen>>) {
         );
         socket.write_all(response.as_bytes()).expect("write");
         let _ = tell.send(Some(request));
-        let mut piece = [0; 4096];
-        while let Ok(n) = socket.read(&mut piece) {
-            if n == 0 || socket.write_all(&piece[..n]).is_err() {
-                break;
-            }
-        }
+        goes_on(socket);
         let _ = tell.send(None);
     });
     (address, seen)
@@ -109,6 +121,61 @@ fn an_extended_connect_becomes_a_tunnel() {
     assert!(seen.recv().expect("the end").is_none());
     mesh.eventually("the tunnel is over", |_| mesh.service_stats().tunnels_open == 0);
     assert_eq!(mesh.service_stats().tunnels_total, 1);
+}
+
+/// The endpoint closes with much of what the client sends unread, which resets its connection.
+#[test]
+fn last_words_reach_a_client_that_is_sending() {
+    const TOO_BIG: &[u8] = b"\x88\x02\x03\xf1";
+    for _ in 0..20 {
+        let (address, _seen) = endpoint("", |mut socket| {
+            socket.read_exact(&mut [0; 100_000]).expect("a long message");
+            socket.write_all(TOO_BIG).expect("write");
+        });
+        let mesh = Mesh::to(Config::default(), &address);
+        run(async {
+            let mut peer = Peer::connect(mesh.address()).await;
+            let (response, mut up) = peer.begin(connect(), false).await;
+            let mut down = response.await.expect("a response").into_body();
+            let message = tokio::spawn(async move {
+                loop {
+                    up.reserve_capacity(65_536);
+                    match poll_fn(|cx| up.poll_capacity(cx)).await {
+                        Some(Ok(room)) => {
+                            let piece = Bytes::from(vec![b'x'; room.min(65_536)]);
+                            if up.send_data(piece, false).is_err() {
+                                return;
+                            }
+                        }
+                        _ => return,
+                    }
+                }
+            });
+            assert_eq!(read(&mut down).await.expect("an orderly end").0, TOO_BIG);
+            message.abort();
+        });
+    }
+}
+
+/// A client that leaves its stream open although its endpoint has gone holds nothing for long, and
+/// its connection goes on.
+#[test]
+fn a_tunnel_that_its_endpoint_has_ended() {
+    let (address, _seen) = endpoint("bye", drop);
+    let mut config = Config::default();
+    config.timeouts.tunnel_close = Some(Duration::from_millis(300));
+    let mesh = Mesh::to(config, &address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (response, _up) = peer.begin(connect(), false).await;
+        let mut down = response.await.expect("a response").into_body();
+        assert_eq!(read(&mut down).await.expect("an orderly end").0, b"bye");
+        mesh.eventually("it is over", |_| {
+            let stats = mesh.service_stats();
+            (stats.tunnels_open, stats.upstream_connections_open) == (0, 0)
+        });
+        assert_eq!(peer.ask(get("b.test", "/")).await.status, 404);
+    });
 }
 
 /// A client that resets the stream, or goes, ends the endpoint's side.

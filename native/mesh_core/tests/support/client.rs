@@ -93,6 +93,11 @@ impl Client {
         self.socket.reset_on_close();
     }
 
+    /// The port that the connection comes from.
+    pub fn port(&self) -> u16 {
+        self.socket.port()
+    }
+
     /// Sends on a second handle while this one reads.
     pub fn sender(&self) -> Socket {
         self.socket.try_clone().expect("clone")

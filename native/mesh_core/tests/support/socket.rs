@@ -20,6 +20,14 @@ impl Socket {
         }
     }
 
+    /// Our own port; 0 for a Unix socket.
+    pub fn port(&self) -> u16 {
+        match self {
+            Socket::Tcp(stream) => stream.local_addr().map_or(0, |address| address.port()),
+            Socket::Unix(_) => 0,
+        }
+    }
+
     pub fn try_clone(&self) -> io::Result<Socket> {
         Ok(match self {
             Socket::Tcp(stream) => Socket::Tcp(stream.try_clone()?),
