@@ -143,6 +143,14 @@ pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
 }
 
+/// Most members that the `Connection` fields of a message may have in all. Each names a field at
+/// most, and has to be compared with each field: without a bound that is quadratic, and no real
+/// message has ten of them.
+const MAX_CONNECTION_MEMBERS: u8 = 64;
+
+/// `Connection` has more members than that.
+pub const TOO_MANY_MEMBERS: &str = "Connection has too many members";
+
 /// What the `Connection` fields of a message say (RFC 9110 section 7.6.1).
 #[derive(Default)]
 pub struct Connection {
@@ -151,11 +159,16 @@ pub struct Connection {
     pub upgrade: bool,
     /// They name fields that would go on if they did not.
     pub names_fields: bool,
+    members: u8,
 }
 
 impl Connection {
-    pub fn take(&mut self, value: &[u8]) {
+    pub fn take(&mut self, value: &[u8]) -> Result<(), &'static str> {
         for member in members(value) {
+            self.members += 1;
+            if self.members > MAX_CONNECTION_MEMBERS {
+                return Err(TOO_MANY_MEMBERS);
+            }
             if member.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if member.eq_ignore_ascii_case(b"keep-alive") {
@@ -166,6 +179,7 @@ impl Connection {
                 self.names_fields |= names_a_field(member);
             }
         }
+        Ok(())
     }
 
     /// Whether another message may follow, after one of HTTP/1.`minor` (RFC 9112 section 9.3).
@@ -214,6 +228,16 @@ mod tests {
         assert_eq!(Field::of("X-Forwarded-Port"), Field::XForwardedPort);
         assert_eq!(Field::of("Transfer-Encoding"), Field::TransferEncoding);
         assert_eq!(Field::of("Close"), Field::Close);
+    #[test]
+    fn the_members_of_connection_are_bounded_over_all_its_lines() {
+        let mut connection = Connection::default();
+        let half = vec!["a"; 32].join(", ,");
+        assert!(connection.take(half.as_bytes()).is_ok());
+        assert!(connection.take(half.as_bytes()).is_ok());
+        assert_eq!(connection.take(b",,"), Ok(()));
+        assert_eq!(connection.take(b"close"), Err(TOO_MANY_MEMBERS));
+    }
+
         assert_eq!(Field::of("Hose"), Field::Other);
         assert_eq!(Field::of(""), Field::Other);
     }

@@ -134,7 +134,7 @@ impl Gathered {
                 }
                 self.chunked = true;
             }
-            Field::Connection => self.connection.take(value),
+            Field::Connection => self.connection.take(value).map_err(Error::BadResponse)?,
             Field::Upgrade => self.websocket |= value.eq_ignore_ascii_case(b"websocket"),
             Field::Date => self.has_date = true,
             _ => {}

@@ -46,7 +46,7 @@ impl<'b> Gathered<'b> {
                 }
             }
             Field::TransferEncoding => self.transfer_encoding(value)?,
-            Field::Connection => self.connection.take(value),
+            Field::Connection => self.connection.take(value).map_err(Error::BadRequest)?,
             Field::Upgrade => {
                 self.websocket |=
                     fields::members(value).any(|m| m.eq_ignore_ascii_case(b"websocket"));

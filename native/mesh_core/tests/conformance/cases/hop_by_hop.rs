@@ -57,6 +57,13 @@ fn requests() -> Vec<Case> {
         case("HTTP2-Settings goes with its upgrade", "RFC 9110 7.6.1", Strict,
             get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n"),
             passed(vec![Lacks("http2-settings"), Lacks("upgrade")])),
+        drops("as many members of Connection as may be", Should,
+            &format!("Connection: {}X-Mine\r\nX-Mine: 1\r\n", "a, ".repeat(63)),
+            vec![Lacks("x-mine")]),
+        // RFC 9110 section 5.4: larger than a recipient wishes to process.
+        case("more members of Connection than that", "RFC 9110 5.4", Strict,
+            get(&format!("Connection: {}\r\nConnection: close\r\n", "a, ".repeat(64))),
+            refused(&[400])).ours(),
         case("end-to-end fields stay", "RFC 9110 7.6.1", Must,
             get("Authorization: a\r\nProxy-Authorization: b\r\nTrailer: X\r\nCache-Control: no-cache\r\n\
                  Range: bytes=0-1\r\nIf-Match: \"x\"\r\nReferer: r\r\nUser-Agent: u\r\n"),
