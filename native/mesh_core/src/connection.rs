@@ -19,7 +19,7 @@ use crate::buffer::Buf;
 use crate::error::Error;
 use crate::exchange::{Exchange, Finished, Outcome};
 use crate::h2::{self, Preface};
-use crate::http1::head::{self, Found, HeadScan};
+use crate::http1::head::{self, EmptyLines, Found, HeadScan};
 use crate::http1::request::{self, BodyLength, Forwarding, RequestInfo};
 use crate::ids::{self, RequestId};
 use crate::io::{fill_now, poll_fill, reset_on_close};
@@ -163,7 +163,8 @@ impl Connection<'_> {
     /// connection.
     async fn wait_for_request(&mut self, mut drain: Pin<&mut Notified<'_>>) -> bool {
         let answered = self.answered.take();
-        if !self.input.is_empty() {
+        let mut empty_lines = EmptyLines::default();
+        if self.begins_request(&mut empty_lines) {
             return true;
         }
         self.input.give_back(&self.worker.buffers);
@@ -172,9 +173,15 @@ impl Connection<'_> {
         let idle = self.worker.shared.config.timeouts.idle;
         self.timer.set_at(idle.and_then(|idle| after(since, idle)));
         poll_fn(|cx| {
-            let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);
-            if let Poll::Ready(read) = filled {
-                return Poll::Ready(matches!(read, Ok(n) if n > 0));
+            while let Poll::Ready(read) =
+                poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers)
+            {
+                if !matches!(read, Ok(n) if n > 0) {
+                    return Poll::Ready(false);
+                }
+                if self.begins_request(&mut empty_lines) {
+                    return Poll::Ready(true);
+                }
             }
             // Asked once, this task will be woken; after that the flag says it all.
             let asked = std::mem::replace(&mut self.hears_of_drain, true);
@@ -187,6 +194,15 @@ impl Connection<'_> {
         })
         .await
     }
+    /// Whether what has come is the beginning of a request, and not only empty lines before one:
+    /// these are dropped, and their buffer is given back.
+    fn begins_request(&mut self, empty_lines: &mut EmptyLines) -> bool {
+        let (skipped, begins) = empty_lines.skip(self.input.filled());
+        self.input.consume(skipped);
+        self.input.give_back(&self.worker.buffers);
+        begins
+    }
+
 
     /// Reads the PROXY protocol header with which a trusted peer begins, and takes the client that
     /// it announces for the peer from now on.

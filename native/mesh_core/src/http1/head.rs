@@ -60,13 +60,36 @@ impl<'b> Storage<'b> {
 }
 
 /// Whether each line of a whole head ends with CRLF, which httparse does not insist on. It has seen
-/// to it that line feeds are nowhere else, so that only the byte before each line counts. One empty
-/// line may come before the first, which begins at `first` (RFC 9112 section 2.2).
-pub(super) fn lines_end_well(head: &[u8], first: usize, headers: &[Header<'_>]) -> bool {
+/// to it that line feeds are nowhere else, so that only the byte before each line counts.
+pub(super) fn lines_end_well(head: &[u8], headers: &[Header<'_>]) -> bool {
     let line_begins = |at: usize| head[..at].ends_with(b"\r\n");
-    (first == 0 || (first == 2 && line_begins(first)))
-        && headers.iter().all(|header| line_begins(offset_in(head, header.name.as_bytes())))
+    headers.iter().all(|header| line_begins(offset_in(head, header.name.as_bytes())))
         && head.ends_with(b"\r\n\r\n")
+}
+
+/// Most empty lines that are overlooked before a request line.
+const MAX_EMPTY_LINES: u8 = 8;
+
+/// Overlooks empty lines before a request line (RFC 9112 section 2.2): old clients send one behind a
+/// body, and some send them to keep a connection open. They are no request that has begun.
+#[derive(Default)]
+pub struct EmptyLines(u8);
+
+impl EmptyLines {
+    /// How many bytes to skip, and whether a request begins behind them. What is too much or is half
+    /// of an empty line and something else is left for the parser to refuse.
+    pub fn skip(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        while bytes[at..].starts_with(b"\r\n") && self.0 < MAX_EMPTY_LINES {
+            self.0 += 1;
+            at += 2;
+        }
+        if bytes.get(at) == Some(&0) {
+            // A header of the PROXY protocol (version 2) begins so, and its sender is told that.
+            return (0, true);
+        }
+        (at, !matches!(bytes[at..], [] | [b'\r']))
+    }
 }
 
 /// Where `part`, which is a slice of `whole`, begins in it.
@@ -99,8 +122,7 @@ impl HeadScan {
             if at == 0 || bytes[at - 1] != b'\r' {
                 return Found::BareLf;
             }
-            // An empty line ends the head, unless nothing came before it.
-            if at - 1 == self.line_start && self.line_start > 0 {
+            if at - 1 == self.line_start {
                 return Found::Whole(at + 1);
             }
             self.line_start = at + 1;
@@ -127,6 +149,24 @@ mod tests {
             };
             assert_eq!(found, Found::Whole(27), "split at {split}");
         }
+    }
+
+    #[test]
+    fn empty_lines_are_overlooked_up_to_a_number() {
+        let skip = |bytes: &[u8]| EmptyLines::default().skip(bytes);
+        assert_eq!(skip(b""), (0, false));
+        assert_eq!(skip(b"GET"), (0, true));
+        assert_eq!(skip(b"\r\nG"), (2, true));
+        assert_eq!(skip(b"\r\n\r\n\r"), (4, false));
+        assert_eq!(skip(b"\r"), (0, false));
+        assert_eq!(skip(b"\rG"), (0, true));
+        assert_eq!(skip(b"\n"), (0, true));
+        assert_eq!(skip(b"\r\n\r\n\0\r\nQUIT\n"), (0, true));
+        let mut lines = EmptyLines::default();
+        for _ in 0..MAX_EMPTY_LINES {
+            assert_eq!(lines.skip(b"\r\n"), (2, false));
+        }
+        assert_eq!(lines.skip(b"\r\n"), (0, true));
     }
 
     #[test]

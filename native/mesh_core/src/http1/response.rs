@@ -103,7 +103,7 @@ pub fn parse<'h, 'b>(
     };
     let reason = response.reason.unwrap_or("");
     let bytes = &bytes[..size];
-    if !head::lines_end_well(bytes, 0, response.headers) {
+    if !head::lines_end_well(bytes, response.headers) {
         return Err(Error::BadResponse("a line does not end with CRLF"));
     }
     check(bytes, status, minor, reason, response.headers, kinds, method).map(Some)

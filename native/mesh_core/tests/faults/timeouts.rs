@@ -57,11 +57,42 @@ fn a_head_of_short_lines_that_trickles_in() {
 #[test]
 fn a_head_that_stops() {
     let scene = Scene::new(|config| config.timeouts.head = ms(200));
-    for start in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n", "\r\n"] {
+    for start in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n", "\r\nG"] {
         let mut client = scene.client();
         client.send(start);
         assert_eq!(client.response().status, 408, "{start:?}");
         assert_eq!(client.read_to_end(), End::Closed);
+    }
+    scene.ends_clean();
+}
+
+/// Some clients keep a connection open with empty lines; they have asked for nothing yet.
+#[test]
+fn empty_lines_are_no_head_that_has_begun() {
+    let scene = Scene::new(|config| {
+        config.timeouts.head = ms(100);
+        config.timeouts.idle = ms(2000);
+    });
+    for asked_before in [false, true] {
+        let mut client = scene.client();
+        if asked_before {
+            assert_eq!(client.ask(get("")).status, 200);
+        }
+        for lines in ["\r\n", "\r", "\n\r\n"] {
+            client.send(lines);
+            // Longer than a head may take.
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        assert_eq!(client.ask(get("")).status, 200);
+        // Nor do they keep it open for longer than silence would.
+        let began = Instant::now();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(600));
+            client.send("\r\n");
+        }
+        assert_eq!(client.read_to_end(), End::Closed);
+        assert!(client.buffer.is_empty(), "an answer that nobody asked for");
+        assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
     }
     scene.ends_clean();
 }

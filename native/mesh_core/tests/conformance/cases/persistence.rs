@@ -107,6 +107,14 @@ fn pipelines() -> Vec<Case> {
         case("an empty line between two", "RFC 9112 2.2", Should,
             get_target("/1") + "\r\n" + &get_target("/2"),
             all_of(vec![in_step(&[(200, "/1"), (200, "/2")]), targets(&["/1", "/2"])])).answers(2),
+        case("empty lines between two, apart from both", "RFC 9112 2.2", Should,
+            get_target("/1") + "\r\n",
+            all_of(vec![in_step(&[(200, "/1"), (200, "/2")]), targets(&["/1", "/2"])]))
+            .answers(1)
+            .then(Act::Send(b"\r\n\r".to_vec()))
+            .then(Act::Send(b"\n".to_vec()))
+            .then(Act::Send(get_target("/2").into_bytes()))
+            .answers(2).ours(),
         case("a bad one after a good one", "RFC 9112 9.3.2", Must,
             get_target("/1") + "nonsense\r\n\r\n" + &get_target("/2"),
             all_of(vec![in_step(&[(200, "/1"), (400, "")]), targets(&["/1"]), closes()])).answers(2),

@@ -49,7 +49,9 @@ fn lines() -> Vec<Case> {
         refuse("a bare CR in the line", "RFC 9112 2.2", Strict, b"GET / HTTP/1.1\rX: y"),
         refuse("a bare CR in the target", "RFC 9112 2.2", Must, b"GET /\rX HTTP/1.1"),
         case("HTTP/0.9", "RFC 9112 2.3", Strict, "GET /\r\n\r\n", refused(&[400, 505])),
-        case("nothing but line ends", "RFC 9112 2.2", Strict, "\r\n\r\n\r\n", refused(&[400])),
+        // RFC 9112 section 2.2: at least one empty line is overlooked. A few are no request that has
+        // begun; many are nonsense.
+        case("nothing but line ends", "RFC 9112 2.2", Strict, "\r\n".repeat(10), refused(&[400])),
         case("a TLS hello", "RFC 9112 2.2", Should, TLS_HELLO, refused(&[400])),
         case("CONNECT", "RFC 9110 9.3.6", Strict, CONNECT, refused(&[400, 405, 501])),
         case(
@@ -79,6 +81,21 @@ fn lines() -> Vec<Case> {
             Should,
             "\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
             passed(vec![Line("GET / HTTP/1.1")]),
+        ),
+        case(
+            "several empty lines in front are overlooked",
+            "RFC 9112 2.2",
+            Should,
+            "\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            passed(vec![Line("GET / HTTP/1.1")]),
+        )
+        .ours(),
+        case(
+            "an empty line that ends with a bare LF",
+            "RFC 9112 2.2",
+            Strict,
+            "\r\n\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            refused(&[400]),
         ),
         case(
             "white space before the first field",
