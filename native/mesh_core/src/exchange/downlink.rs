@@ -123,7 +123,7 @@ impl Downlink<'_> {
     async fn pass_chunked(&mut self, names_fields: bool) -> Result<(), Error> {
         let output = if self.info.minor > 0 { Output::Chunked } else { Output::Data };
         let decoder = Decoder::new(output, self.worker.shared.config.limits.head_bytes);
-        let mut decoder = decoder.without_trailers_if(names_fields);
+        let mut decoder = decoder.without_trailers_if(names_fields).with_padded_sizes();
         loop {
             let decoded = decoder.decode(self.received.filled_mut()).map_err(Error::BadResponse)?;
             let tail = if decoded.done { decoder.tail() } else { b"" };

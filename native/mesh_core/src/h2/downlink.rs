@@ -111,7 +111,8 @@ impl Downlink<'_> {
 
     async fn pass_chunked(&mut self, names_fields: bool) -> Result<(), Error> {
         let most = self.worker.shared.config.limits.head_bytes;
-        let mut decoder = Decoder::new(Output::Data, most).without_trailers_if(names_fields);
+        let decoder = Decoder::new(Output::Data, most).without_trailers_if(names_fields);
+        let mut decoder = decoder.with_padded_sizes();
         loop {
             let decoded = decoder.decode(self.received.filled_mut()).map_err(Error::BadResponse)?;
             let trailers =

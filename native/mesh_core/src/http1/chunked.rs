@@ -5,7 +5,7 @@
 
 use super::fields;
 
-/// Longest chunk line: 16 hexadecimal digits and whatever extension a sane client could mean.
+/// Most that may follow a chunk's size in its line: whatever extension a sane client could mean.
 const MAX_CHUNK_LINE: usize = 1024;
 
 /// What the receiver of the decoded bytes is owed.
@@ -21,6 +21,8 @@ pub enum Output {
 enum State {
     SizeStart,
     Size,
+    /// White space behind the size, which belongs to an extension (BWS).
+    SizeSpace,
     Extension,
     SizeLf,
     Data,
@@ -40,6 +42,7 @@ pub struct Decoder {
     trailer: Vec<u8>,
     most_trailer: usize,
     keep_trailers: bool,
+    padded_sizes: bool,
     /// Data bytes seen in all chunks.
     pub data: u64,
 }
@@ -66,6 +69,7 @@ impl Decoder {
             trailer: Vec::new(),
             most_trailer,
             keep_trailers: true,
+            padded_sizes: false,
             data: 0,
         }
     }
@@ -73,6 +77,14 @@ impl Decoder {
     /// Passes no trailer on: some of them may be for the gateway only.
     pub fn without_trailers_if(mut self, drop: bool) -> Decoder {
         self.keep_trailers = !drop;
+        self
+    }
+
+    /// Takes sizes with white space behind them and no extension, as servers on small devices write
+    /// them (`5   `, into a field of fixed width). No grammar has it: it is for responses, whose
+    /// senders the operator has chosen. In a request it could only be there to be read in two ways.
+    pub fn with_padded_sizes(mut self) -> Decoder {
+        self.padded_sizes = true;
         self
     }
 
@@ -118,7 +130,7 @@ impl Decoder {
             }
             (State::SizeStart, _) => Err("a chunk size is not hexadecimal"),
             (State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte),
-            (State::Size, b';') => {
+            (State::Size | State::SizeSpace, b';') => {
                 self.state = State::Extension;
                 Ok(false)
             }
@@ -126,14 +138,17 @@ impl Decoder {
                 self.state = State::SizeLf;
                 Ok(self.left > 0)
             }
-            (State::Size, _) => Err("a chunk size is not hexadecimal"),
-            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.line += 1;
-                if self.line > MAX_CHUNK_LINE {
-                    return Err("a chunk extension is too long");
-                }
-                Ok(false)
+            (State::SizeSpace, b'\r') if self.padded_sizes => {
+                self.state = State::SizeLf;
+                Ok(self.left > 0)
             }
+            (State::Size | State::SizeSpace, b'\t' | b' ') => {
+                self.state = State::SizeSpace;
+                self.behind_size()
+            }
+            (State::SizeSpace, b'\r') => Err("there is white space after a chunk size"),
+            (State::Size | State::SizeSpace, _) => Err("a chunk size is not hexadecimal"),
+            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.behind_size(),
             (State::Extension, _) => Err("a chunk extension has a control character"),
             (State::SizeLf, b'\n') => {
                 let more = self.left > 0;
@@ -153,6 +168,12 @@ impl Decoder {
             (State::Trailer, _) => self.trailer_byte(byte).map(|()| false),
             (State::Data | State::Done, _) => Ok(false),
         }
+    }
+
+    /// One more byte of what does not go on, and is bounded.
+    fn behind_size(&mut self) -> Result<bool, &'static str> {
+        self.line += 1;
+        if self.line > MAX_CHUNK_LINE { Err("a chunk extension is too long") } else { Ok(false) }
     }
 
     fn digit(&mut self, byte: u8) -> Result<bool, &'static str> {
@@ -276,6 +297,33 @@ mod tests {
             let (data, _) = run(body, step, Output::Data).unwrap();
             assert_eq!(data, b"hello0123456789");
         }
+    }
+
+    /// RFC 9112 section 7.1.1: chunk-ext = *( BWS ";" BWS ..., and BWS is taken and not passed on.
+    #[test]
+    fn white_space_may_come_before_an_extension() {
+        let body = b"5 ;x\r\nhello\r\n5\t \t;x = y ; z\r\nhello\r\n0 ;x\r\n\r\n";
+        for step in 1..body.len() {
+            let (passed, _) = run(body, step, Output::Chunked).unwrap();
+            assert_eq!(passed, b"5\r\nhello\r\n5\r\nhello\r\n0\r\n\r\n", "step {step}");
+        }
+        for bad in [&b"5 5\r\n"[..], b"5 \n;x\r\n", b"5 \0;x\r\n", b"5 x;y\r\n", b" ;x\r\n"] {
+            assert!(run(bad, 1, Output::Chunked).is_err_and(|why| why != "not done"));
+        }
+        let long = [b"5".as_slice(), &[b' '; 1025], b";x\r\n"].concat();
+        assert_eq!(run(&long, 64, Output::Chunked).unwrap_err(), "a chunk extension is too long");
+    }
+
+    #[test]
+    fn sizes_are_padded_only_where_that_is_allowed() {
+        let mut body = *b"5   \r\nhello\r\n0\t\r\n\r\n";
+        let mut decoder = Decoder::new(Output::Data, 1024).with_padded_sizes();
+        let decoded = decoder.decode(&mut body).unwrap();
+        assert_eq!((&body[..decoded.written], decoded.done), (&b"hello"[..], true));
+        let refused = Decoder::new(Output::Data, 1024).decode(&mut b"5   \r\n".to_vec());
+        assert_eq!(refused, Err("there is white space after a chunk size"));
+        let mut decoder = Decoder::new(Output::Data, 1024).with_padded_sizes();
+        assert!(decoder.decode(&mut b"5 5\r\n".to_vec()).is_err());
     }
 
     #[test]

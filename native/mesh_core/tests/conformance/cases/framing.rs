@@ -150,6 +150,10 @@ fn chunks() -> Vec<Case> {
         passes("an extension in quotes", Must, "5;a=\"b c\"\r\nhello\r\n0\r\n\r\n", b"hello"),
         passes("several extensions", Must, "5;a;b=c;d=\"e\"\r\nhello\r\n0\r\n\r\n", b"hello"),
         passes("a long extension", Should, &long, b"hello"),
+        // RFC 9112 section 7.1.1: chunk-ext = *( BWS ";" BWS ...
+        passes("a space before an extension", Must, "5 ;x\r\nhello\r\n0 ;x\r\n\r\n", b"hello"),
+        passes("white space all over an extension", Must,
+            "5\t \t; a = \"b\" ;c\r\nhello\r\n0\r\n\r\n", b"hello"),
         case("extensions are not for the endpoint", "RFC 9112 7.1.1", Strict,
             post(CHUNKED, "5;evil=1\r\nhello\r\n0;evil\r\n\r\n"),
             that(|t| {
@@ -207,6 +211,9 @@ fn bad_chunks() -> Vec<Case> {
         refuse("a space before the size", Strict, b" 5\r\nhello\r\n0\r\n\r\n"),
         refuse("a space after the size", Strict, b"5 \r\nhello\r\n0\r\n\r\n"),
         refuse("a tab after the size", Strict, b"5\t\r\nhello\r\n0\r\n\r\n"),
+        refuse("a space and more after the size", Must, b"5 5\r\nhello\r\n0\r\n\r\n"),
+        refuse("a space after the last size", Strict, b"5\r\nhello\r\n0 \r\n\r\n"),
+        refuse("a space before an extension and a bare LF", Strict, b"5 \n;x\r\nhello\r\n0\r\n\r\n"),
         refuse("a comma after the size", Must, b"5,\r\nhello\r\n0\r\n\r\n"),
         refuse("a bare LF after the size", Strict, b"5\nhello\r\n0\r\n\r\n"),
         refuse("a bare CR after the size", Must, b"5\rhello\r\n0\r\n\r\n"),

@@ -36,6 +36,13 @@ fn right() -> Vec<Case> {
             gets(200, vec![Trailer("x-sum", "1")])),
         case("a body until close", "RFC 9112 6.3", Must, get(""),
             gets(200, vec![Body(b"hello")])).script(until_close.clone()),
+        answer("chunks with a space before an extension", "RFC 9112 7.1.1", Must,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 ;a=b\r\nhello\r\n0 ;c\r\n\r\n",
+            gets(200, vec![Body(b"hello")])),
+        // No grammar has it, and servers on small devices send it.
+        answer("chunk sizes in a field of fixed width", "RFC 9112 7.1", Should,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5   \r\nhello\r\n0   \r\n\r\n",
+            gets(200, vec![Body(b"hello")])),
         case("a body until close keeps the client's connection", "RFC 9112 9.3", Should, get(""),
             all_of(vec![gets(200, vec![One("transfer-encoding", "chunked")]), stays_open()]))
             .script(until_close.clone()).ours(),
