@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::forwarded::{self, Received};
 use crate::host::Host;
 use crate::http1::fields::{self, Field};
-use crate::http1::request::{BodyLength, Method, count_passes, field};
+use crate::http1::request::{BodyLength, Method, check_target, count_passes, field};
 use crate::ids::RequestId;
 use crate::upstream::LocalService;
 
@@ -168,7 +168,7 @@ fn wants_websocket(parts: &Parts) -> Result<bool, Error> {
 fn target(parts: &Parts, method: Method) -> Result<&str, Error> {
     match parts.uri.path_and_query().map(|path| path.as_str()) {
         Some("*") if method == Method::Options => Ok("*"),
-        Some(path) if path.starts_with('/') => Ok(path),
+        Some(path) if path.starts_with('/') => check_target(path).map(|()| path),
         _ => Err(Error::BadRequest(":path does not begin with a slash")),
     }
 }
@@ -179,6 +179,11 @@ fn authority<'p>(
     host: Option<&'p HeaderValue>,
 ) -> Result<(&'p [u8], Host<'p>), Error> {
     let parse = |text: &'p [u8]| Host::parse(text).map_err(Error::BadHost);
+    let default_port = match parts.uri.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        _ => None,
+    };
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let (text, other) = match (authority, host) {
         (Some(authority), host) => (authority, host),
@@ -188,7 +193,9 @@ fn authority<'p>(
     let parsed = parse(text)?;
     if let Some(other) = other {
         let other = parse(other.as_bytes())?;
-        if (other.as_str(), other.port) != (parsed.as_str(), parsed.port) {
+        // RFC 9110 section 4.2.3: a port that is the scheme's own may be left out.
+        let port = |host: &Host<'_>| host.port.or(default_port);
+        if (other.as_str(), port(&other)) != (parsed.as_str(), port(&parsed)) {
             return Err(Error::BadRequest(":authority and Host differ"));
         }
     }

@@ -210,9 +210,7 @@ fn read_target<'b>(name: &str, method: Method, target: &'b str) -> Result<Target
     if name == "CONNECT" {
         return Err(Error::NotImplemented("CONNECT is for proxies, and this is none"));
     }
-    if target.contains('#') {
-        return Err(Error::BadRequest("the request target has a fragment"));
-    }
+    check_target(target)?;
     if target.starts_with('/') || (target == "*" && method == Method::Options) {
         return Ok(Target::AsIs(target));
     }
@@ -228,6 +226,22 @@ fn read_target<'b>(name: &str, method: Method, target: &'b str) -> Result<Target
         "" if method == Method::Options => Target::Absolute(&rest[..end], "*"),
         path => Target::Absolute(&rest[..end], path),
     })
+}
+
+/// What a request target may be made of, in every version of HTTP. More than RFC 3986 has, because
+/// browsers send it and endpoints take it; nothing that ends a target or a line, and no fragment
+/// (RFC 9112 section 3.2).
+pub fn check_target(target: &str) -> Result<(), Error> {
+    // All of it is looked at, without a branch for each byte.
+    let is_bad = |byte: u8| matches!(byte, 0..=b' ' | b'#' | 0x7f);
+    if !target.bytes().fold(false, |bad, byte| bad | is_bad(byte)) {
+        return Ok(());
+    }
+    Err(Error::BadRequest(if target.contains('#') {
+        "the request target has a fragment"
+    } else {
+        "the request target has a character it may not have"
+    }))
 }
 
 impl RequestHead<'_, '_> {

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::Method;
 use mesh_core::Config;
 
-use crate::frames::{GET, GOAWAY, HEADERS, PROTOCOL_ERROR, RST_STREAM, Raw};
+use crate::frames::{
+    DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PROTOCOL_ERROR, RST_STREAM, Raw, block,
+};
 use crate::peer::{Peer, answer, get, request, run, send};
 use crate::support::endpoint::{Do, Endpoint};
 use crate::support::mesh::Mesh;
@@ -53,6 +55,8 @@ fn malformed_requests_do_not_reach_the_endpoint() {
     }
     let told = [
         replaced(2, (":path", "*")),
+        // What HTTP/1.1 takes in no target, either.
+        replaced(2, (":path", "/a\x7fb")),
         with(("quo\"ted", "c")),
         with(("x", " padded")),
         with(("x", "padded\t")),
@@ -68,6 +72,26 @@ fn malformed_requests_do_not_reach_the_endpoint() {
         assert_eq!(raw.ask(3, &GET).status(3), 200);
     }
     assert_eq!(endpoint.requests().len(), told.len());
+}
+
+/// RFC 9113 section 8.1: pseudo-header fields have no place in trailers. The crate h2 drops them
+/// instead of ending the stream, which is as good for the endpoint.
+#[test]
+fn pseudo_fields_in_trailers_do_not_reach_the_endpoint() {
+    let endpoint = Endpoint::start();
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    let mut raw = Raw::open(mesh.address());
+    let mut post = GET;
+    post[0] = (":method", "POST");
+    raw.send(HEADERS, END_HEADERS, 1, &block(&post)).send(DATA, 0, 1, b"hello");
+    let trailers = [(":path", "/evil"), (":method", "PUT"), ("x-sum", "1")];
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 1, &block(&trailers));
+    let refusal = raw.first(&[RST_STREAM, GOAWAY, HEADERS]);
+    for request in endpoint.requests() {
+        assert_eq!((request.line.as_str(), refusal.kind), ("POST / HTTP/1.1", HEADERS));
+        let names: Vec<&str> = request.trailers.0.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["x-sum"]);
+    }
 }
 
 /// The gateway's own answers are those of HTTP/1.1, in the form that is asked for.

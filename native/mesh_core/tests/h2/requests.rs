@@ -221,5 +221,19 @@ fn host_agrees_with_authority_or_is_refused() {
     let two_hosts = [&by_host[..], &[("host", "a.test")]].concat();
     assert_eq!(raw.ask(9, &two_hosts).status(9), 400);
     assert_eq!(raw.ask(11, &GET[..3]).status(11), 400);
-    assert_eq!(endpoint.requests().len(), 2);
+    // RFC 9110 section 4.2.3: the port of the scheme may be left out.
+    let https = |authority, host| {
+        let mut fields = with(&[("host", host)]);
+        (fields[1], fields[3]) = ((":scheme", "https"), (":authority", authority));
+        fields
+    };
+    let mut http = with(&[("host", "a.test")]);
+    http[3] = (":authority", "a.test:80");
+    assert_eq!(raw.ask(13, &http).status(13), 200);
+    assert_eq!(raw.ask(15, &with(&[("host", "a.test:80")])).status(15), 200);
+    assert_eq!(raw.ask(17, &with(&[("host", "a.test:443")])).status(17), 400);
+    assert_eq!(raw.ask(19, &https("a.test", "a.test:443")).status(19), 200);
+    assert_eq!(raw.ask(21, &https("a.test:443", "a.test")).status(21), 200);
+    assert_eq!(raw.ask(23, &https("a.test:80", "a.test")).status(23), 400);
+    assert_eq!(endpoint.requests().len(), 6);
 }
