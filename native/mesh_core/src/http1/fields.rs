@@ -215,19 +215,19 @@ pub fn content_length(value: &[u8]) -> Option<u64> {
     })
 }
 
+/// The length of a field that may have it more than once, as a list (RFC 9110 section 8.6), and how
+/// it was written the first time. `None`: it is no length, or two.
+pub fn repeatable_length(value: &[u8]) -> Option<(&[u8], u64)> {
+    let mut all = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    let text = all.next()?;
+    let length = content_length(text)?;
+    all.all(|other| content_length(other) == Some(length)).then_some((text, length))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_are_found_whatever_their_case() {
-        assert_eq!(Field::of("Host"), Field::Host);
-        assert_eq!(Field::of("hOST"), Field::Host);
-        assert_eq!(Field::of("X-Forwarded-Proto"), Field::XForwardedProto);
-        assert_eq!(Field::of("x-forwarded-host"), Field::XForwardedHost);
-        assert_eq!(Field::of("X-Forwarded-Port"), Field::XForwardedPort);
-        assert_eq!(Field::of("Transfer-Encoding"), Field::TransferEncoding);
-        assert_eq!(Field::of("Close"), Field::Close);
     #[test]
     fn the_members_of_connection_are_bounded_over_all_its_lines() {
         let mut connection = Connection::default();
@@ -238,6 +238,15 @@ mod tests {
         assert_eq!(connection.take(b"close"), Err(TOO_MANY_MEMBERS));
     }
 
+    #[test]
+    fn names_are_found_whatever_their_case() {
+        assert_eq!(Field::of("Host"), Field::Host);
+        assert_eq!(Field::of("hOST"), Field::Host);
+        assert_eq!(Field::of("X-Forwarded-Proto"), Field::XForwardedProto);
+        assert_eq!(Field::of("x-forwarded-host"), Field::XForwardedHost);
+        assert_eq!(Field::of("X-Forwarded-Port"), Field::XForwardedPort);
+        assert_eq!(Field::of("Transfer-Encoding"), Field::TransferEncoding);
+        assert_eq!(Field::of("Close"), Field::Close);
         assert_eq!(Field::of("Hose"), Field::Other);
         assert_eq!(Field::of(""), Field::Other);
     }
@@ -257,6 +266,15 @@ mod tests {
         for bad in [&b""[..], b"18446744073709551616", b"+5", b"-5", b"5,5", b"5 5", b"0x5", b"5a"]
         {
             assert_eq!(content_length(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn equal_lengths_are_one() {
+        assert_eq!(repeatable_length(b"5"), Some((&b"5"[..], 5)));
+        assert_eq!(repeatable_length(b"5, 05 ,5"), Some((&b"5"[..], 5)));
+        for bad in [&b""[..], b",", b"5,", b",5", b"5, 6", b"5 5", b"5;5", b"5, x", b"+5, +5"] {
+            assert_eq!(repeatable_length(bad), None, "{bad:?}");
         }
     }
 }

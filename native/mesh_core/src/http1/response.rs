@@ -5,7 +5,7 @@ use httparse::{Header, ParserConfig};
 
 use super::fields::{self, Field};
 use super::head::{self, Storage, offset_in};
-use super::request::Method;
+use super::request::{Method, field};
 use crate::digits;
 use crate::error::Error;
 use crate::wall;
@@ -41,6 +41,8 @@ pub struct ResponseHead<'h, 'b> {
     kinds: &'h [Field],
     has_date: bool,
     content_length: bool,
+    /// The length that takes the place of several equal ones.
+    merged_length: Option<&'b [u8]>,
 }
 
 /// What the client is owed.
@@ -110,24 +112,19 @@ pub fn parse<'h, 'b>(
 }
 
 #[derive(Default)]
-struct Gathered {
+struct Gathered<'b> {
     content_length: Option<u64>,
+    merged_length: Option<&'b [u8]>,
     chunked: bool,
     connection: fields::Connection,
     websocket: bool,
     has_date: bool,
 }
 
-impl Gathered {
-    fn take(&mut self, kind: Field, value: &[u8]) -> Result<(), Error> {
+impl<'b> Gathered<'b> {
+    fn take(&mut self, kind: Field, value: &'b [u8]) -> Result<(), Error> {
         match kind {
-            Field::ContentLength => {
-                let length = fields::content_length(value)
-                    .ok_or(Error::BadResponse("Content-Length is not a number"))?;
-                if self.content_length.replace(length).is_some() {
-                    return Err(Error::BadResponse("there is more than one Content-Length field"));
-                }
-            }
+            Field::ContentLength => self.content_length(value)?,
             Field::TransferEncoding => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Error::BadResponse("the transfer coding is not chunked, once"));
@@ -138,6 +135,21 @@ impl Gathered {
             Field::Upgrade => self.websocket |= value.eq_ignore_ascii_case(b"websocket"),
             Field::Date => self.has_date = true,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// RFC 9110 section 8.6 lets a recipient take the same length several times for one of them.
+    /// A request could only say so to be read in two ways; a response has no other reader.
+    fn content_length(&mut self, value: &'b [u8]) -> Result<(), Error> {
+        let (text, length) = fields::repeatable_length(value)
+            .ok_or(Error::BadResponse("Content-Length is not a number, or not one alone"))?;
+        let before = self.content_length.replace(length);
+        if before.is_some_and(|before| before != length) {
+            return Err(Error::BadResponse("there are two different Content-Length fields"));
+        }
+        if before.is_some() || text.len() != value.len() {
+            self.merged_length = Some(text);
         }
         Ok(())
     }
@@ -195,6 +207,7 @@ fn check<'h, 'b>(
         kinds,
         has_date: said.has_date,
         content_length: said.content_length.is_some(),
+        merged_length: said.merged_length,
     })
 }
 
@@ -206,7 +219,18 @@ impl ResponseHead<'_, '_> {
     /// The fields that go on, for a client that gets them in another form.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let kept = self.headers.iter().zip(self.kinds).filter(|(h, k)| self.keeps(**k, h.name));
-        kept.map(|(header, _)| (header.name.as_bytes(), header.value))
+        let kept = kept.map(|(header, _)| (header.name.as_bytes(), header.value));
+        kept.chain(self.one_length().map(|length| (&b"content-length"[..], length)))
+    }
+
+    /// The length that is written in place of several.
+    fn one_length(&self) -> Option<&[u8]> {
+        self.merged_length.filter(|_| self.has_length())
+    }
+
+    /// RFC 9110 section 8.6: not in a 1xx or 204, whatever an endpoint thinks.
+    fn has_length(&self) -> bool {
+        self.content_length && self.info.status >= 200 && self.info.status != 204
     }
 
     /// Writes the head for the client.
@@ -216,6 +240,9 @@ impl ResponseHead<'_, '_> {
             self.write_status_line(out);
         }
         self.copy_fields(as_it_came.then_some(0), out);
+        if let Some(length) = self.one_length() {
+            field(out, b"Content-Length", length);
+        }
         let is_final = self.info.status >= 200;
         if self.info.status == 101 {
             out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
@@ -285,8 +312,7 @@ impl ResponseHead<'_, '_> {
             return false;
         }
         if kind == Field::ContentLength {
-            // RFC 9110 section 8.6: not in a 1xx or 204, whatever an endpoint thinks.
-            return self.content_length && self.info.status >= 200 && self.info.status != 204;
+            return self.has_length() && self.merged_length.is_none();
         }
         !(self.info.names_fields && !kind.is_framing_or_routing() && self.is_named(name))
     }
@@ -320,6 +346,36 @@ mod tests {
         assert_eq!(line(b"HTTP/1.1 404 Not Here\r\n\r\n"), "HTTP/1.1 404 Not Here");
         assert_eq!(line(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n"), "HTTP/1.1 200 OK");
         assert_eq!(line(b"HTTP/1.1 200 \xc3\xa9\r\nA: b\r\n\r\n"), "HTTP/1.1 200 ");
+    }
+
+    #[test]
+    fn several_equal_lengths_become_one() {
+        let written = |lengths: &str, status: u16| {
+            let head = format!("HTTP/1.1 {status} OK\r\n{lengths}A: b\r\n\r\n");
+            let mut storage = head::storage();
+            let parsed = parse(head.as_bytes(), &mut storage, 100, Method::Get).ok()??;
+            let mut out = Vec::new();
+            let to = Downstream { minor: 1, keep_alive: true, chunked: false, timing: None };
+            parsed.write(to, &mut out);
+            let lines = String::from_utf8(out).unwrap();
+            let lines = lines.lines().filter(|line| line.starts_with("Content-Length"));
+            let fields = parsed.fields().filter(|(name, _)| name.len() == 14).count();
+            let lines: Vec<String> = lines.map(String::from).collect();
+            assert_eq!(lines.len(), fields, "HTTP/2 gets another number of them");
+            Some((lines.join("; "), parsed.info.body))
+        };
+        let five = Some(("Content-Length: 5".to_string(), BodyLength::Length(5)));
+        assert_eq!(written("Content-Length: 5\r\n", 200), five);
+        assert_eq!(written("Content-Length: 5\r\nX: y\r\nContent-Length: 5\r\n", 200), five);
+        assert_eq!(written("Content-Length: 5, 5\r\n", 200), five);
+        assert_eq!(written("Content-Length: 5 , 05\r\nContent-Length: 5\r\n", 200), five);
+        assert_eq!(
+            written("Content-Length: 0, 0\r\n", 204),
+            Some((String::new(), BodyLength::None))
+        );
+        for bad in ["5\r\nContent-Length: 6", "5, 6", "5,", ", 5", "5 5", "5, x"] {
+            assert_eq!(written(&format!("Content-Length: {bad}\r\n"), 200), None, "{bad}");
+        }
     }
 
     #[test]
