@@ -145,7 +145,8 @@ defmodule ExServiceMeshRouter do
     * `:gateway` - connections of clients, and requests that were refused before they had a service
     * `:services` - by the name of the service: requests by method (`:methods`) and responses by
       status class, requests in flight, bytes of bodies, tunnels, connections to the endpoint,
-      failures by side (`:upstream_errors`, ...) and by kind (`:errors`), and `:latency`
+      failures by side (`:upstream_errors`, ...) and by kind (`:errors`), what was wrong with the
+      last response that was no HTTP (`:last_bad_response`, or `nil`), and `:latency`
     * `:total` - the same over all services, those included that are gone; with what `:gateway`
       has answered itself, these are all requests
     * `:latency_buckets` - upper ends of the `:buckets` of every histogram

@@ -71,6 +71,20 @@ defmodule ExServiceMeshRouter.IndexLiveTest do
     assert text =~ "route up.localhost -> up.localhost at"
   end
 
+  test "the last errors name what was wrong with an answer, which the client is not told" do
+    bad = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhi"
+    gateway = start_gateway(index: true, services: %{"bad.localhost" => start_raw_server(bad)})
+    assert {502, body} = get(gateway, "bad.localhost")
+    refute body =~ "Length"
+    Sampler.sample(gateway)
+    words = "its answer was no HTTP: there are two different Content-Length fields"
+    assert [%{"kind" => "bad_response", "words" => ^words}] = json(gateway)["errors"]
+    assert page(gateway, "text/html") =~ "bad.localhost: #{words}"
+    stats = ExServiceMeshRouter.stats(gateway)
+    assert stats.services["bad.localhost"].last_bad_response =~ "two different"
+    assert stats.total.last_bad_response =~ "two different"
+  end
+
   test "those who watch are told of each sample, and of what has changed" do
     url = start_server("later")
     gateway = start_gateway(index: true, services: %{"first.localhost" => url})

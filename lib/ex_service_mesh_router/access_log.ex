@@ -5,7 +5,8 @@ defmodule ExServiceMeshRouter.AccessLog do
       config :ex_service_mesh_router, access_log: [format: :combined, to: "/var/log/mesh.log"]
 
     * `format` - `:common` and `:combined` are those of web servers; `:json` and `:logfmt` have
-      service, sizes, durations, request id, trace id and errors as well
+      service, sizes, durations, request id, trace id and errors as well; `reason` says what was wrong
+      with a `bad_request` or a `bad_response`
     * `to` - a file, written by the data plane itself, or `:logger`, where lines are of level info
       with the metadata `mesh: :access_log`
     * `query` - whether query strings are logged; they may have secrets in them

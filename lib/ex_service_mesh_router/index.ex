@@ -52,7 +52,7 @@ defmodule ExServiceMeshRouter.Index do
   end
 
   # What cannot be taken out of a sum once it is in there.
-  @kept [:max, :p50, :p90, :p99, :p999]
+  @kept [:max, :p50, :p90, :p99, :p999, :last_bad_response]
 
   defp without(total, index) do
     Map.new(total, fn

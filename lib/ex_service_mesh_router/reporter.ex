@@ -164,6 +164,12 @@ defmodule ExServiceMeshRouter.Reporter do
     Telemetry.execute([:upstream, :up], %{count: count}, %{gateway: state.name, service: service})
   end
 
+  defp notice({:bad_response, service_and_reason, count}, _state) do
+    Logger.warning(
+      "gateway: a response was not valid HTTP, #{times(count)}: #{service_and_reason}"
+    )
+  end
+
   defp notice({:panic, _, count}, _state),
     do: Logger.error("gateway: the data plane panicked #{times(count)}, at a connection each")
 

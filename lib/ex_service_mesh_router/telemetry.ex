@@ -90,7 +90,8 @@ defmodule ExServiceMeshRouter.Telemetry do
         :request_id,
         :trace_id,
         :error,
-        :side
+        :side,
+        :reason
       ]
     }
   ]
@@ -132,6 +133,8 @@ defmodule ExServiceMeshRouter.Telemetry do
       `nil` for requests that were refused before they had one.
     * `error` is a kind as in `errors` of the statistics and `side` is `:downstream` (the client),
       `:upstream` (the endpoint) or `:gateway`; both are `nil` when all went well.
+    * `reason` says what exactly was wrong with a `bad_request` or a `bad_response`, and is otherwise
+      `nil`. Clients are told the former and never the latter.
     * `path` has no query.
     * A WebSocket's event is that of its handshake.
 

@@ -14,7 +14,10 @@ defmodule ExServiceMeshRouter.AccessLogTest do
   end
 
   defp start(log, options \\ []) do
-    start_gateway([services: %{"a.local" => start_server("hello")}, access_log: log] ++ options)
+    options =
+      Keyword.put_new_lazy(options, :services, fn -> %{"a.local" => start_server("hello")} end)
+
+    start_gateway([access_log: log] ++ options)
   end
 
   defp lines(path) do
@@ -35,6 +38,22 @@ defmodule ExServiceMeshRouter.AccessLogTest do
 
     assert log =~ ~r|127.0.0.1 - - \[.*\] "GET /seen HTTP/1.1" 200 5|
     refute log =~ "and=not"
+  end
+
+  test "and the log of the node name what was wrong with an answer", %{path: path} do
+    bad = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhi"
+    services = %{"bad.local" => start_raw_server(bad)}
+    gateway = start([format: :logfmt, to: path], services: services)
+
+    log =
+      capture_log(fn ->
+        assert {502, _} = get(gateway, "bad.local")
+        stop_supervised!(gateway)
+      end)
+
+    reason = "there are two different Content-Length fields"
+    assert log =~ "gateway: a response was not valid HTTP, once: bad.local: #{reason}"
+    assert File.read!(path) =~ ~s|error=bad_response side=upstream reason="#{reason}"|
   end
 
   test "goes to a file, which is opened anew when told so, or by a signal", %{path: path} do

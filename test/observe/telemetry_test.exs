@@ -100,7 +100,8 @@ defmodule ExServiceMeshRouter.TelemetryTest do
              request_id: ^id,
              trace_id: ^trace,
              error: nil,
-             side: nil
+             side: nil,
+             reason: nil
            } = metadata
 
     assert %{request_bytes: 3, response_bytes: 5} = measurements

@@ -41,6 +41,23 @@ defmodule ExServiceMeshRouter.GatewayCase do
     Server.url(ExUnit.Callbacks.start_supervised!(spec))
   end
 
+  @doc "An endpoint that answers one request with these bytes, whatever they are; returns its URL."
+  def start_raw_server(bytes) do
+    {:ok, listener} = :gen_tcp.listen(0, [:binary, ip: {127, 0, 0, 1}, active: false])
+    {:ok, port} = :inet.port(listener)
+
+    ExUnit.Callbacks.start_supervised!({Task,
+     fn ->
+       {:ok, socket} = :gen_tcp.accept(listener)
+       {:ok, _request} = :gen_tcp.recv(socket, 0)
+       :ok = :gen_tcp.send(socket, bytes)
+       # Until the gateway has had enough.
+       :gen_tcp.recv(socket, 0)
+     end})
+
+    "http://127.0.0.1:#{port}"
+  end
+
   def url(gateway), do: "http://127.0.0.1:#{ExServiceMeshRouter.port(gateway)}"
 
   @doc "`{status, body}` of a request on a connection of its own."

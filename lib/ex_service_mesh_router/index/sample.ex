@@ -102,9 +102,14 @@ defmodule ExServiceMeshRouter.Index.Sample do
         kind != :client_gone,
         count = now - (get_in(before, [service, :errors, kind]) || 0),
         count > 0 do
-      %{time: time, service: service, kind: kind, count: count, words: words(kind)}
+      words = words(kind) <> reason(kind, counters)
+      %{time: time, service: service, kind: kind, count: count, words: words}
     end
   end
+
+  # What exactly was wrong is known of the last one.
+  defp reason(:bad_response, %{last_bad_response: why}) when is_binary(why), do: ": " <> why
+  defp reason(_kind, _counters), do: ""
 
   @doc "A kind of error as people say it."
   def words(kind), do: Map.get(@words, kind, kind |> Atom.to_string() |> String.replace("_", " "))

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
-use crate::error::{Error, Side};
+use crate::error::Error;
 use crate::exchange::{State, Took};
 use crate::http1::request::{Method, RequestHead};
 use crate::ids::{self, RequestId};
-use crate::observe::{Draft, Fields, Notice, Record, Wanted};
+use crate::observe::{Draft, Failure, Fields, Notice, Record, Wanted};
 use crate::peer::Peer;
 use crate::stats::Counter;
 use crate::upstream::LocalService;
@@ -25,7 +25,7 @@ pub struct Ended {
     pub minor: u8,
     pub received: u64,
     pub sent: u64,
-    pub error: Option<(&'static str, Side)>,
+    pub error: Option<Failure>,
 }
 
 impl Ended {
@@ -48,7 +48,7 @@ impl Ended {
     }
 
     pub fn failed(mut self, error: &Error) -> Ended {
-        self.error = Some((error.kind(), error.side()));
+        self.error = Some(Failure::of(error));
         self
     }
 }
@@ -132,6 +132,17 @@ impl Worker {
         let took = Took { total: elapsed as u64, ..Took::default() };
         self.counters.response_body_bytes.add(ended.sent);
         self.record(draft, request_id, None, Ended { took, ..ended }.failed(error));
+    }
+
+    /// A request that a service has had, and that failed.
+    pub fn failed(&self, service: &LocalService, error: &Error) {
+        if let Error::BadResponse(why) = error {
+            service.counters.last_bad_response.set(why);
+            let about = || format!("{}: {why}", service.service.name);
+            self.shared.observer.notice(Notice::BadResponse, about);
+        }
+        service.counters.error(error);
+        self.limit(error);
     }
 
     /// A request, or a connection, that goes no further than the gateway.

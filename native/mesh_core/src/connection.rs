@@ -167,7 +167,6 @@ impl Connection<'_> {
         if self.begins_request(&mut empty_lines) {
             return true;
         }
-        self.input.give_back(&self.worker.buffers);
         let mut last = false;
         let since = answered.unwrap_or_else(Instant::now);
         let idle = self.worker.shared.config.timeouts.idle;
@@ -194,6 +193,7 @@ impl Connection<'_> {
         })
         .await
     }
+
     /// Whether what has come is the beginning of a request, and not only empty lines before one:
     /// these are dropped, and their buffer is given back.
     fn begins_request(&mut self, empty_lines: &mut EmptyLines) -> bool {
@@ -202,7 +202,6 @@ impl Connection<'_> {
         self.input.give_back(&self.worker.buffers);
         begins
     }
-
 
     /// Reads the PROXY protocol header with which a trusted peer begins, and takes the client that
     /// it announces for the peer from now on.
@@ -405,8 +404,7 @@ impl Connection<'_> {
             }
             Err(error) => error,
         };
-        counters.error(&error);
-        self.worker.limit(&error);
+        self.worker.failed(&service, &error);
         if started {
             // What the client has is not whole, and it must be able to tell.
             reset_on_close(&self.client);

@@ -97,6 +97,14 @@ impl Error {
         }
     }
 
+    /// What exactly broke the protocol. A client hears of it only what is its own doing.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Error::BadRequest(why) | Error::BadResponse(why) => Some(why),
+            _ => None,
+        }
+    }
+
     /// Nothing of the request has been sent, and trying again in a moment may help.
     pub fn may_pass(&self) -> bool {
         matches!(self, Error::Connect(_) | Error::ConnectTimeout | Error::NotListening)

@@ -25,7 +25,7 @@ use parking_lot::{Condvar, Mutex};
 pub use format::Format;
 pub use format::side_name;
 pub use notice::{Notice, Noticed};
-pub use record::{Field, Fields, Record};
+pub use record::{Failure, Field, Fields, Record};
 
 pub(crate) use record::Draft;
 

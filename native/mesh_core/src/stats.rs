@@ -4,7 +4,9 @@
 mod sums;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Side};
@@ -115,6 +117,8 @@ counters! {
         /// Requests that failed, each by one kind; the sides above add up to the same.
         errors: ErrorCounters, ErrorTotals,
         latency: Latency, LatencyTotals,
+        /// What was wrong with the last response that was no HTTP.
+        last_bad_response: LastReason, LatestReason,
     }
 }
 
@@ -230,6 +234,40 @@ impl LatencyTotals {
         self.first_byte.merge(&other.first_byte);
         self.total.merge(&other.total);
         self.gateway.merge(&other.gateway);
+    }
+}
+
+/// The words for something that has last gone wrong, and when. It goes wrong rarely: others wait for
+/// a lock then.
+#[derive(Default)]
+pub struct LastReason(Mutex<LatestReason>);
+
+/// The latest of several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LatestReason(Option<(Instant, &'static str)>);
+
+impl LastReason {
+    pub fn set(&self, reason: &'static str) {
+        self.0.lock().0 = Some((Instant::now(), reason));
+    }
+}
+
+impl LatestReason {
+    fn add(&mut self, last: &LastReason) {
+        self.merge(&last.0.lock());
+    }
+
+    fn merge(&mut self, other: &LatestReason) {
+        let when = |reason: &LatestReason| reason.0.map(|(when, _)| when);
+        if when(other) > when(self) {
+            self.0 = other.0;
+        }
+    }
+}
+
+impl Serialize for LatestReason {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.map(|(_, reason)| reason).serialize(to)
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mesh_core::Side;
-use mesh_core::observe::{AccessLog, Field, Format, Notice, Noticed, Observe, Record, Sink};
+use mesh_core::observe::{
+    AccessLog, Failure, Field, Format, Notice, Noticed, Observe, Record, Sink,
+};
 use rustler::{
     Atom, Encoder, Env, LocalPid, NewBinary, NifMap, NifResult, OwnedEnv, Term, types::map::map_new,
 };
@@ -129,10 +131,11 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
         b"" => nil(),
         text => binary(env, text),
     };
-    let (error, side) = match record.error {
-        None => (nil(), nil()),
-        Some((kind, side)) => {
-            (Atom::from_str(env, kind)?.encode(env), self::side(side).encode(env))
+    let (error, side, reason) = match record.error {
+        None => (nil(), nil(), nil()),
+        Some(Failure { kind, side, reason }) => {
+            let kind = Atom::from_str(env, kind)?;
+            (kind.encode(env), self::side(side).encode(env), reason.encode(env))
         }
     };
     let status = if record.status == 0 { nil() } else { record.status.encode(env) };
@@ -156,6 +159,7 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
             atoms::trace_id().encode(env),
             atoms::error().encode(env),
             atoms::side().encode(env),
+            atoms::reason().encode(env),
         ],
         &[
             text(Field::Service),
@@ -170,6 +174,7 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
             text(Field::TraceId),
             error,
             side,
+            reason,
         ],
     )?;
     Ok((measurements, metadata).encode(env))
@@ -194,6 +199,7 @@ fn kind(notice: Notice) -> Atom {
         Notice::Limit => atoms::limit(),
         Notice::UpstreamDown => atoms::upstream_down(),
         Notice::UpstreamUp => atoms::upstream_up(),
+        Notice::BadResponse => atoms::bad_response(),
         Notice::Panic => atoms::panic(),
         Notice::Accept => atoms::accept(),
         Notice::Connect => atoms::connect(),

@@ -96,8 +96,7 @@ async fn exchange(
         }
         Err(error) => error,
     };
-    counters.error(&error);
-    session.worker.limit(&error);
+    session.worker.failed(&service, &error);
     let left = matches!(error, Error::ClientGone | Error::ReaderTimeout);
     session.judge(!left);
     if started {

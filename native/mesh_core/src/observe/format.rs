@@ -124,9 +124,12 @@ impl Formatter {
                 S::text(name, text, out);
             }
         }
-        if let Some((error, side)) = record.error {
-            S::text("error", error.as_bytes(), out);
-            S::text("side", side_name(side).as_bytes(), out);
+        if let Some(failure) = record.error {
+            S::text("error", failure.kind.as_bytes(), out);
+            S::text("side", side_name(failure.side).as_bytes(), out);
+            if let Some(reason) = failure.reason {
+                S::text("reason", reason.as_bytes(), out);
+            }
         }
         out.extend_from_slice(S::CLOSE);
     }

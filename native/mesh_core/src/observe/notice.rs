@@ -13,6 +13,8 @@ pub enum Notice {
     UpstreamDown,
     /// The first success after that.
     UpstreamUp,
+    /// An endpoint's response was no HTTP; about: the service, and what was wrong with it.
+    BadResponse,
     /// A task panicked; it cost its own connection.
     Panic,
     /// `accept(2)` failed; about: in the system's words.

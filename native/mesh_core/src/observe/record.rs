@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{LOG, SAMPLED, Wanted};
-use crate::error::Side;
+use crate::error::{Error, Side};
 use crate::exchange::Took;
 
 /// The texts of a record, in the order in which they are captured.
@@ -79,6 +79,23 @@ pub struct Draft {
     pub began: Instant,
 }
 
+/// What went wrong with a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// As in the statistics.
+    pub kind: &'static str,
+    /// On whose side.
+    pub side: Side,
+    /// What exactly broke the protocol.
+    pub reason: Option<&'static str>,
+}
+
+impl Failure {
+    pub(crate) fn of(error: &Error) -> Failure {
+        Failure { kind: error.kind(), side: error.side(), reason: error.reason() }
+    }
+}
+
 /// A request that is over.
 pub struct Record {
     pub fields: Fields,
@@ -93,8 +110,7 @@ pub struct Record {
     /// Body bytes, framing included.
     pub received: u64,
     pub sent: u64,
-    /// What went wrong, and on whose side.
-    pub error: Option<(&'static str, Side)>,
+    pub error: Option<Failure>,
 }
 
 impl Record {

@@ -34,7 +34,7 @@ impl Sink for Kept {
                 record.status,
                 record.received,
                 record.sent,
-                record.error.map(|(kind, _)| kind),
+                record.error.map(|error| error.kind),
             )
         }));
         true
@@ -194,6 +194,57 @@ fn json_and_logfmt_say_the_same() {
     assert!(logfmt.contains(r#" path="/p\"ath" protocol=HTTP/1.1 status=201 "#), "{logfmt}");
     assert!(logfmt.contains(r#" user_agent="evil\"\x09agent \xc3\xa9""#), "{logfmt}");
     assert!(logfmt.starts_with("time=2") && !logfmt.contains("secret"));
+}
+
+/// What was wrong with a response is told to those who run the endpoint, and not to its client.
+#[test]
+fn the_reason_of_a_502_is_named() {
+    let endpoint = Endpoint::start();
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    assert!(serde_json::to_value(mesh.service_stats()).unwrap()["last_bad_response"].is_null());
+    let kept = Kept::default();
+    mesh.gateway.observe(kept.observe(Some(Format::Json), false)).unwrap();
+    let two = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhi";
+    let chunk = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nx\r\n";
+    for response in [two, two, chunk] {
+        endpoint.script(vec![Do::Body, send(response), Do::UntilClosed]);
+    }
+    for _ in 0..3 {
+        let answer = Client::connect(mesh.address()).ask(get(""));
+        assert_eq!(answer.status, 502);
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(body.contains("not valid HTTP") && !body.contains("Length"), "{body}");
+    }
+    assert_eq!(Client::connect(mesh.address()).ask("GET  HTTP/1.1\r\n\r\n").status, 400);
+    flush(&mesh);
+    let lengths = "there are two different Content-Length fields";
+    let sizes = "a chunk size is not hexadecimal";
+    let lines = kept.lines.lock().unwrap();
+    let mut logged: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).expect(line);
+            let text = |name: &str| line[name].as_str().unwrap_or_default().to_string();
+            (text("error"), text("side"), text("reason"))
+        })
+        .collect();
+    logged.sort();
+    let expected = [
+        ("bad_request", "downstream", "the method or the request target is malformed"),
+        ("bad_response", "upstream", sizes),
+        ("bad_response", "upstream", lengths),
+        ("bad_response", "upstream", lengths),
+    ];
+    assert_eq!(logged, expected.map(|(a, b, c)| (a.into(), b.into(), c.into())));
+    let mut told = std::collections::BTreeMap::new();
+    for Noticed { notice, about, count } in kept.notices.lock().unwrap().iter() {
+        assert_eq!(*notice, Notice::BadResponse);
+        *told.entry(about.clone()).or_insert(0) += count;
+    }
+    let expected = [(format!("a.test: {sizes}"), 1), (format!("a.test: {lengths}"), 2)];
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), expected);
+    let stats = serde_json::to_value(mesh.service_stats()).unwrap();
+    assert_eq!(stats["last_bad_response"], sizes);
 }
 
 /// A file of its own in the directory for such things.
