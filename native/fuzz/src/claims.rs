@@ -122,7 +122,7 @@ pub fn elements(value: &[u8]) -> Vec<&[u8]> {
 pub fn assert_body(forwarded: &gateway::Forwarded, request: &Message) {
     match request.head.framing {
         Framing::Chunked => {
-            let Read::Whole(body) = reader::chunked(&forwarded.body) else {
+            let Read::Whole(body) = reader::chunked(&forwarded.body, false) else {
                 panic!("the endpoint gets no body: {}", forwarded.body.escape_ascii())
             };
             assert_eq!(body.size, forwarded.body.len(), "something comes behind the body");
@@ -162,7 +162,7 @@ pub fn assert_second_opinion(forwarded: &gateway::Forwarded, request: &Message) 
 
 /// Chunks with significant digits alone, no extensions, the trailers that may go on, and the data.
 pub fn assert_canonical(passed: &[u8], body: &reader::ChunkedBody) {
-    let Read::Whole(again) = reader::chunked(passed) else {
+    let Read::Whole(again) = reader::chunked(passed, false) else {
         panic!("what goes on is not chunked: {}", passed.escape_ascii())
     };
     assert_eq!(again.size, passed.len());
@@ -207,6 +207,9 @@ pub fn assert_answered(out: &[u8], response: &model::Response, to: Downstream, t
         if !response.head.fields.iter().any(|f| f.is("date")) {
             let date = date.expect("a date");
             want("date", std::str::from_utf8(&date.value).expect("ASCII"));
+        }
+        if let Some(length) = response.merged_length() {
+            want("content-length", length);
         }
         if to.timing.is_some() {
             want("server-timing", "mesh;dur=0.001, upstream;dur=2.000");

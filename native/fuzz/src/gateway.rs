@@ -6,7 +6,7 @@ use mesh_core::ProxyProtocol;
 use mesh_core::config::Limits;
 use mesh_core::fuzzing::{Announced, Error, Peer, RequestId};
 use mesh_core::http1::chunked::{Decoder, Output};
-use mesh_core::http1::head::{self, Found, HeadScan};
+use mesh_core::http1::head::{self, EmptyLines, Found, HeadScan};
 use mesh_core::http1::request::{self, BodyLength, Forwarding, Method, RequestHead};
 use mesh_core::http1::response;
 
@@ -241,6 +241,11 @@ pub fn serve(stream: &[u8], cuts: Cuts, hop: Hop<'_>) -> Served {
     let mut served = Served { requests: Vec::new(), refused: false };
     let mut rest = stream;
     loop {
+        let (skipped, begins) = EmptyLines::default().skip(rest);
+        rest = &rest[skipped..];
+        if !begins {
+            return served;
+        }
         let size = match request_size(rest, cuts) {
             Ok(Some(size)) => size,
             Ok(None) => return served,

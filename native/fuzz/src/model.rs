@@ -98,10 +98,20 @@ pub struct Request {
     pub keep_alive: bool,
 }
 
+/// More members of `Connection` than any message has.
+const MAX_CONNECTION_MEMBERS: usize = 64;
+
+fn connection_is_bounded(fields: &[Field]) -> Result<(), &'static str> {
+    let members = reader::members(fields, "connection").len();
+    if members > MAX_CONNECTION_MEMBERS { Err("members of Connection") } else { Ok(()) }
+}
+
 /// Why a well-formed head is refused all the same.
 pub fn request(head: RequestHead) -> Result<Request, &'static str> {
     let fields = &head.fields;
-    let framing = framing(fields, head.minor)?;
+    connection_is_bounded(fields)?;
+    let lengths: Vec<&[u8]> = length_lines(fields).collect();
+    let framing = framing(&lengths, fields, head.minor)?;
     if head.method == "CONNECT" {
         return Err("CONNECT");
     }
@@ -169,13 +179,22 @@ pub fn request(head: RequestHead) -> Result<Request, &'static str> {
     })
 }
 
+fn length_lines(fields: &[Field]) -> impl Iterator<Item = &[u8]> {
+    fields.iter().filter(|f| f.is("content-length")).map(|f| &f.value[..])
+}
+
+/// The lengths of a response, in lines or in lists; the same several times is that once (RFC 9110
+/// section 8.6).
+fn lengths_of_response(fields: &[Field]) -> Vec<&[u8]> {
+    length_lines(fields).flat_map(|line| line.split(|b| *b == b',').map(reader::trim)).collect()
+}
+
 /// RFC 9112 section 6.3, without any of the ways out that it offers.
-fn framing(fields: &[Field], minor: u8) -> Result<Framing, &'static str> {
-    let lengths: Vec<&Field> = fields.iter().filter(|f| f.is("content-length")).collect();
+fn framing(lengths: &[&[u8]], fields: &[Field], minor: u8) -> Result<Framing, &'static str> {
     let codings: Vec<&Field> = fields.iter().filter(|f| f.is("transfer-encoding")).collect();
-    match (&lengths[..], &codings[..]) {
+    match (lengths, &codings[..]) {
         ([], []) => Ok(Framing::None),
-        ([one], []) => match reader::digits(&one.value).ok_or("bad length")? {
+        ([one], []) => match reader::digits(one).ok_or("bad length")? {
             0 => Ok(Framing::None),
             length => Ok(Framing::Length(length)),
         },
@@ -366,7 +385,13 @@ pub struct Response {
 
 pub fn response(head: ResponseHead, to_head: bool) -> Result<Response, &'static str> {
     let fields = &head.fields;
-    let framing = match framing(fields, head.minor)? {
+    connection_is_bounded(fields)?;
+    let mut lengths = lengths_of_response(fields);
+    if lengths.iter().any(|l| reader::digits(l).is_none()) {
+        return Err("bad length");
+    }
+    lengths.dedup_by_key(|length| reader::digits(length));
+    let framing = match framing(&lengths, fields, head.minor)? {
         _ if has_no_body(head.status, to_head) => Framing::None,
         Framing::None if !fields.iter().any(|f| f.is("content-length")) => Framing::Close,
         framing => framing,
@@ -388,6 +413,13 @@ pub fn has_no_body(status: u16, to_head: bool) -> bool {
 }
 
 impl Response {
+    /// The one length that goes on where there were several.
+    pub fn merged_length(&self) -> Option<&str> {
+        let lengths = lengths_of_response(&self.head.fields);
+        let first = lengths.first().filter(|_| lengths.len() > 1 && self.head.status != 204)?;
+        std::str::from_utf8(first).ok()
+    }
+
     /// The lines that the client must see as the endpoint sent them.
     pub fn kept(&self) -> Vec<Field> {
         let named = reader::members(&self.head.fields, "connection");
@@ -401,6 +433,7 @@ impl Response {
                 && !is_named
                 // RFC 9110 section 8.6
                 && !(name == "content-length" && (status < 200 || status == 204))
+                && !(name == "content-length" && self.merged_length().is_some())
         };
         self.head.fields.iter().filter(keeps).cloned().collect()
     }

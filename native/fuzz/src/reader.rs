@@ -54,14 +54,20 @@ pub struct ChunkedBody {
     pub size: usize,
 }
 
-/// Chunk extensions are of no use to anybody and are bounded.
+/// Chunk extensions are of no use to anybody and are bounded, with the white space before them.
 const MAX_EXTENSION: usize = 1024;
+/// Empty lines that a client may send before a request.
+const MAX_EMPTY_LINES: usize = 8;
 const MAX_TRAILERS: usize = 64;
 
+/// Bytes of the empty lines before a request, leftovers of old clients (RFC 9112 section 2.2).
+pub fn empty_lines(bytes: &[u8]) -> usize {
+    let lines = bytes.chunks_exact(2).take(MAX_EMPTY_LINES);
+    2 * lines.take_while(|line| *line == b"\r\n").count()
+}
+
 pub fn request_head(bytes: &[u8], most_fields: usize) -> Read<RequestHead> {
-    // One empty line before the first is a leftover of old clients (RFC 9112 section 2.2).
-    let start = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
-    let (first, fields, size) = match lines_and_fields(bytes, start, most_fields) {
+    let (first, fields, size) = match lines_and_fields(bytes, most_fields) {
         Whole(read) => read,
         Partial => return Partial,
         Wrong(why) => return Wrong(why),
@@ -81,7 +87,7 @@ pub fn request_head(bytes: &[u8], most_fields: usize) -> Read<RequestHead> {
 }
 
 pub fn response_head(bytes: &[u8], most_fields: usize) -> Read<ResponseHead> {
-    let (first, fields, size) = match lines_and_fields(bytes, 0, most_fields) {
+    let (first, fields, size) = match lines_and_fields(bytes, most_fields) {
         Whole(read) => read,
         Partial => return Partial,
         Wrong(why) => return Wrong(why),
@@ -103,7 +109,8 @@ pub fn response_head(bytes: &[u8], most_fields: usize) -> Read<ResponseHead> {
     Whole(ResponseHead { minor, status, reason, fields, size })
 }
 
-pub fn chunked(bytes: &[u8]) -> Read<ChunkedBody> {
+/// `padded`: sizes may have white space behind them where no extension follows, too.
+pub fn chunked(bytes: &[u8], padded: bool) -> Read<ChunkedBody> {
     let mut data = Vec::new();
     let mut at = 0;
     loop {
@@ -112,12 +119,22 @@ pub fn chunked(bytes: &[u8]) -> Read<ChunkedBody> {
             Partial => return Partial,
             Wrong(why) => return Wrong(why),
         };
-        let digits = line.iter().position(|b| *b == b';').unwrap_or(line.len());
+        // chunk-size [ chunk-ext ], where chunk-ext = *( BWS ";" ... ) (RFC 9112 section 7.1.1)
+        let digits = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
         let (size, extension) = line.split_at(digits);
+        let behind_space = extension.trim_ascii_start();
+        if !(extension.is_empty() || behind_space.starts_with(b";"))
+            && !(padded && behind_space.is_empty())
+        {
+            return Wrong("chunk size");
+        }
         if size.is_empty() || size.len() > 16 || !size.iter().all(u8::is_ascii_hexdigit) {
             return Wrong("chunk size");
         }
-        if extension.len() > MAX_EXTENSION + 1 || !extension.iter().all(|b| is_field_char(*b)) {
+        let semicolon = behind_space.len().min(1);
+        if extension.len() > MAX_EXTENSION + semicolon
+            || !extension.iter().all(|b| is_field_char(*b))
+        {
             return Wrong("chunk extension");
         }
         let size = size.iter().fold(0u64, |n, d| n * 16 + hex_digit(*d));
@@ -234,8 +251,8 @@ pub fn proxy_v2(bytes: &[u8], most: usize) -> Read<Proxied> {
 /// First line, fields, and length of a head.
 type Lines<'b> = (&'b [u8], Vec<Field>, usize);
 
-fn lines_and_fields(bytes: &[u8], start: usize, most_fields: usize) -> Read<Lines<'_>> {
-    let mut at = start;
+fn lines_and_fields(bytes: &[u8], most_fields: usize) -> Read<Lines<'_>> {
+    let mut at = 0;
     let mut lines = Vec::new();
     loop {
         let (line, next) = match line(bytes, at) {

@@ -147,7 +147,7 @@ fn take(received: &mut Vec<u8>) -> Option<Forwarded> {
     let body = match request.framing {
         Framing::None | Framing::Close => 0,
         Framing::Length(length) => length.try_into().ok().filter(|n| *n <= rest.len())?,
-        Framing::Chunked => match reader::chunked(rest) {
+        Framing::Chunked => match reader::chunked(rest, false) {
             Read::Whole(body) => body.size,
             Read::Partial => return None,
             Read::Wrong(_) => return nonsense(),

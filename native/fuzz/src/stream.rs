@@ -21,6 +21,7 @@ pub struct Stream {
 pub fn read_stream(mut rest: &[u8]) -> Stream {
     let mut stream = Stream { requests: Vec::new(), wrong: false };
     loop {
+        rest = &rest[reader::empty_lines(rest)..];
         let head = match reader::request_head(rest, MOST_FIELDS) {
             Read::Whole(head) => model::request(head),
             Read::Partial => return stream,
@@ -40,7 +41,7 @@ pub fn read_stream(mut rest: &[u8]) -> Stream {
                 rest = next;
             }
             Framing::Chunked if message.head.max_forwards == Some(0) => return stream,
-            Framing::Chunked => match reader::chunked(rest) {
+            Framing::Chunked => match reader::chunked(rest, false) {
                 Read::Whole(body) => {
                     rest = &rest[body.size..];
                     if !model::names_fields(&message.head.head.fields) {
