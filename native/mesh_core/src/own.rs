@@ -5,16 +5,22 @@
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// Local addresses of all open upstream connections of all gateways in this process. Written when
-/// one is opened or closed, which is not once per request.
-static OPEN: LazyLock<Mutex<HashSet<SocketAddr>>> = LazyLock::new(Mutex::default);
+/// Local addresses of all open upstream connections of all gateways in this process, with how many
+/// each has: the system gives connections to different endpoints the same port. Written when one is
+/// opened or closed, which is not once per request.
+static OPEN: LazyLock<Mutex<HashMap<SocketAddr, usize>>> = LazyLock::new(Mutex::default);
 
 /// Whether a connection from this address is one of ours.
 pub fn is_own(address: SocketAddr) -> bool {
-    OPEN.lock().contains(&address)
+    OPEN.lock().contains_key(&canonical(address))
+}
+
+/// An endpoint that listens on both families sees 127.0.0.1 as ::ffff:127.0.0.1.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Keeps an address listed. To be dropped before its socket is closed: once that is, the port can be
@@ -23,13 +29,48 @@ pub struct Own(SocketAddr);
 
 impl Own {
     pub fn new(address: SocketAddr) -> Own {
-        OPEN.lock().insert(address);
+        let address = canonical(address);
+        *OPEN.lock().entry(address).or_insert(0) += 1;
         Own(address)
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        OPEN.lock().remove(&self.0);
+        let mut open = OPEN.lock();
+        if let Some(count) = open.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linux shares a local port between connections to different destinations.
+    #[test]
+    fn an_address_is_ours_until_its_last_connection_closes() {
+        let address: SocketAddr = "127.0.0.9:1".parse().unwrap();
+        let (first, second) = (Own::new(address), Own::new(address));
+        drop(first);
+        assert!(is_own(address));
+        drop(second);
+        assert!(!is_own(address) && !OPEN.lock().contains_key(&address));
+    }
+
+    #[test]
+    fn an_ipv4_address_is_itself_in_ipv6_too() {
+        let plain: SocketAddr = "127.0.0.9:2".parse().unwrap();
+        let mapped: SocketAddr = "[::ffff:127.0.0.9]:2".parse().unwrap();
+        for listed in [plain, mapped] {
+            let own = Own::new(listed);
+            assert!(is_own(plain) && is_own(mapped), "{listed}");
+            drop(own);
+            assert!(!is_own(plain) && !is_own(mapped), "{listed}");
+        }
     }
 }
