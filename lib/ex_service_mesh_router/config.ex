@@ -110,6 +110,11 @@ defmodule ExServiceMeshRouter.Config do
   to the endpoint, and the endpoint's own. The default of `limits: [connections: ...]` is therefore
   a third of the descriptors that the VM may open, less a reserve for files and the database, and
   at most 65,536, so that a flood is refused before `accept` fails for everybody.
+
+  Connections to endpoints are kept for the next request, for `timeouts: [upstream_idle: ...]`, and
+  each worker keeps at most 512 idle ones to one address. A service with several upstreams uses them in
+  turn. One that cannot be connected to is tried last for 1 second, then for 2, and so on up to 10, until
+  it answers.
   """
 
   alias ExServiceMeshRouter.{Config.Options, ConfigError}

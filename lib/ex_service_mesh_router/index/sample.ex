@@ -27,6 +27,7 @@ defmodule ExServiceMeshRouter.Index.Sample do
     too_many_connections: "an address had too many connections",
     out_of_sockets: "the gateway could open no more connections",
     connect: "it refused the connection",
+    unreachable: "this machine has no way to its address",
     connect_timeout: "it did not accept the connection in time",
     response_timeout: "it did not answer in time",
     upstream_closed: "it closed the connection before its answer was through",

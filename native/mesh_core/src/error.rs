@@ -41,6 +41,8 @@ pub enum Error {
     /// No connection to the endpoint could even be tried: descriptors or ports have run out here.
     OutOfSockets(io::Error),
     Connect(io::Error),
+    /// This machine has no way to the endpoint's address, or may not use it; in words for the log.
+    Unreachable(String),
     ConnectTimeout,
     /// The endpoint did not answer in time.
     ResponseTimeout,
@@ -61,19 +63,10 @@ pub struct Answer {
 }
 
 impl Error {
-    /// Of a failed attempt to connect.
-    pub fn connecting(error: io::Error) -> Error {
-        // EADDRNOTAVAIL: no port is left to connect from.
-        const OURS: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::EADDRNOTAVAIL];
-        match error.raw_os_error() {
-            Some(code) if OURS.contains(&code) => Error::OutOfSockets(error),
-            _ => Error::Connect(error),
-        }
-    }
-
     pub fn side(&self) -> Side {
         match self {
             Error::Connect(_)
+            | Error::Unreachable(_)
             | Error::ConnectTimeout
             | Error::NotListening
             | Error::HeldTooLong
@@ -161,6 +154,9 @@ impl Error {
                 (503, "Service Unavailable", "the gateway can open no more connections".into())
             }
             Error::Connect(_) => (502, "Bad Gateway", "the service refused the connection".into()),
+            Error::Unreachable(_) => {
+                (502, "Bad Gateway", "the gateway has no way to reach the service".into())
+            }
             Error::ConnectTimeout => {
                 (504, "Gateway Timeout", "the service did not accept the connection in time".into())
             }

@@ -15,6 +15,7 @@ pub mod observe;
 pub mod stats;
 
 mod account;
+mod address;
 mod buffer;
 mod clients;
 mod connection;
@@ -45,6 +46,7 @@ mod wall;
 mod wall_tests;
 mod worker;
 
+pub use address::UpstreamAddr;
 pub use config::Config;
 pub use error::Side;
 pub use exchange::Took;
@@ -52,7 +54,7 @@ pub use gateway::{Gateway, WorkerError};
 pub use listener::OpenError;
 pub use own::is_own;
 pub use proxy_protocol::ProxyProtocol;
-pub use table::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr};
+pub use table::{Resolved, RouteError, Rule, ServiceSpec};
 
 /// What the fuzz targets need beyond the public interface. Nothing here is promised to anyone.
 #[cfg(feature = "fuzzing")]

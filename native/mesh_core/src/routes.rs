@@ -9,9 +9,10 @@ use arc_swap::{ArcSwap, Cache};
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
+use crate::address::Address;
 use crate::host::Host;
 use crate::table::{Service, Table};
-use crate::upstream::LocalService;
+use crate::upstream::{LocalService, Pool};
 
 pub struct Routes {
     inner: RefCell<Inner>,
@@ -23,12 +24,18 @@ struct Inner {
     /// The table that `services` was last tidied for; the cache keeps it alive.
     seen: *const Table,
     services: HashMap<u64, Rc<LocalService>>,
+    /// By the ids of their addresses, since services share them.
+    pools: HashMap<u64, Rc<Pool>>,
 }
 
 impl Routes {
     pub fn new(table: Arc<ArcSwap<Table>>, worker: usize) -> Routes {
-        let inner =
-            Inner { cache: Cache::new(table), seen: std::ptr::null(), services: HashMap::new() };
+        let inner = Inner {
+            cache: Cache::new(table),
+            seen: std::ptr::null(),
+            services: HashMap::new(),
+            pools: HashMap::new(),
+        };
         Routes { inner: RefCell::new(inner), worker }
     }
 
@@ -40,32 +47,41 @@ impl Routes {
         if !std::ptr::eq(Arc::as_ptr(table), inner.seen) {
             inner.seen = Arc::as_ptr(table);
             inner.services.retain(|_, local| !local.service.is_retired());
+            inner.pools.retain(|_, pool| !pool.is_retired());
         }
         let (service, default_host) = match host {
             Some(host) => (table.lookup(host)?, None),
             None => table.default().map(|(host, service)| (service, Some(host.into())))?,
         };
-        Some((local(&mut inner.services, service, self.worker), default_host))
+        let local = local(&mut inner.services, &mut inner.pools, service, self.worker);
+        Some((local, default_host))
     }
 
     /// The service of this name in the newest table.
     pub fn named(&self, name: &str) -> Option<Rc<LocalService>> {
         let inner = &mut *self.inner.borrow_mut();
         let service = inner.cache.load().named(name)?;
-        Some(local(&mut inner.services, service, self.worker))
+        Some(local(&mut inner.services, &mut inner.pools, service, self.worker))
     }
 
     /// Closes idle upstream connections that are too old; how many are left.
     pub fn reap(&self, oldest: Option<Instant>) -> usize {
-        self.inner.borrow().services.values().map(|local| local.reap(oldest)).sum()
+        self.inner.borrow().pools.values().map(|pool| pool.reap(oldest)).sum()
     }
 }
 
 fn local(
     services: &mut HashMap<u64, Rc<LocalService>>,
+    pools: &mut HashMap<u64, Rc<Pool>>,
     service: &Arc<Service>,
     worker: usize,
 ) -> Rc<LocalService> {
+    let mut pool = |address: &Arc<Address>| {
+        Rc::clone(pools.entry(address.id).or_insert_with(|| Pool::new(Arc::clone(address))))
+    };
     let entry = services.entry(service.id);
-    Rc::clone(entry.or_insert_with(|| LocalService::new(Arc::clone(service), worker)))
+    Rc::clone(entry.or_insert_with(|| {
+        let pools = service.upstreams.iter().map(&mut pool).collect();
+        LocalService::new(Arc::clone(service), worker, pools)
+    }))
 }

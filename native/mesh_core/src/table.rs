@@ -2,32 +2,15 @@
 //! whole; requests that found their service in the old one finish with it.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashMap;
 use serde::Serialize;
 
+use crate::address::{Address, UpstreamAddr};
 use crate::host::{BadHost, Host};
 use crate::stats::ServiceStats;
-
-/// Where one upstream listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum UpstreamAddr {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl fmt::Display for UpstreamAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UpstreamAddr::Tcp(address) => write!(f, "{address}"),
-            UpstreamAddr::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
 
 /// One service as the control plane describes it.
 #[derive(Clone, Debug)]
@@ -44,7 +27,7 @@ pub struct Service {
     /// Unique in this gateway's life.
     pub id: u64,
     pub name: String,
-    pub upstreams: Vec<UpstreamAddr>,
+    pub upstreams: Vec<Arc<Address>>,
     pub stats: Arc<ServiceStats>,
     retired: AtomicBool,
     /// It could not be reached the last time that a connection was opened.
@@ -52,13 +35,17 @@ pub struct Service {
 }
 
 impl Service {
+    fn is_at(&self, upstreams: &[UpstreamAddr]) -> bool {
+        self.upstreams.iter().map(|upstream| &upstream.address).eq(upstreams)
+    }
+
     /// Whether that it could be reached just now, or could not, is news.
     pub fn turned(&self, up: bool) -> bool {
         // Mostly it is none, and then nothing is written that other workers would have to read.
         self.down.load(Ordering::Relaxed) == up && self.down.swap(!up, Ordering::Relaxed) == up
     }
 
-    /// No longer in the table: workers drop its idle connections.
+    /// No longer in the table.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
     }
@@ -122,12 +109,13 @@ pub struct Table {
     /// Keyed by bytes, so that a lookup need not prove again that they are text.
     hosts: HashMap<Box<[u8]>, Arc<Service>>,
     services: HashMap<String, Arc<Service>>,
+    addresses: HashMap<UpstreamAddr, Arc<Address>>,
     default: Option<Entry>,
 }
 
 impl Table {
-    /// Builds the successor of `old`; services that did not change are taken over from it, so that
-    /// their pooled connections and counters live on.
+    /// Builds the successor of `old`. Services that did not change are taken over from it with their
+    /// counters, and addresses that are still named with their pooled connections and their health.
     pub fn build(
         specs: Vec<ServiceSpec>,
         default: Option<&str>,
@@ -137,6 +125,7 @@ impl Table {
         let mut table = Table {
             hosts: HashMap::with_capacity(specs.len()),
             services: HashMap::with_capacity(specs.len()),
+            addresses: HashMap::with_capacity(specs.len()),
             default: None,
         };
         for spec in specs {
@@ -161,16 +150,18 @@ impl Table {
         old: &Table,
         next_id: &mut u64,
     ) -> Arc<Service> {
+        let addresses: Vec<_> =
+            upstreams.iter().map(|upstream| self.address(upstream, old, next_id)).collect();
         let before = self.services.get(&name).or_else(|| old.services.get(&name));
         let service = match before {
-            Some(same) if same.upstreams == upstreams => Arc::clone(same),
+            Some(same) if same.is_at(&upstreams) => Arc::clone(same),
             changed => {
                 *next_id += 1;
                 Arc::new(Service {
                     id: *next_id,
                     stats: changed.map_or_else(Arc::default, |s| Arc::clone(&s.stats)),
                     name: name.clone(),
-                    upstreams,
+                    upstreams: addresses,
                     retired: AtomicBool::new(false),
                     down: AtomicBool::new(false),
                 })
@@ -178,6 +169,19 @@ impl Table {
         };
         self.services.insert(name, Arc::clone(&service));
         service
+    }
+
+    fn address(&mut self, address: &UpstreamAddr, old: &Table, next_id: &mut u64) -> Arc<Address> {
+        let known = self.addresses.get(address).or_else(|| old.addresses.get(address));
+        let found = known.map_or_else(
+            || {
+                *next_id += 1;
+                Arc::new(Address::new(*next_id, address.clone()))
+            },
+            Arc::clone,
+        );
+        self.addresses.insert(address.clone(), Arc::clone(&found));
+        found
     }
 
     fn add_host(&mut self, host: &str, service: &Arc<Service>) -> Result<(), RouteError> {
@@ -205,6 +209,9 @@ impl Table {
                 service.retired.store(true, Ordering::Relaxed);
             }
         }
+        let gone = |address: &&UpstreamAddr| !new.addresses.contains_key(*address);
+        let addresses = self.addresses.iter().filter(|(address, _)| gone(address));
+        addresses.for_each(|(_, address)| address.retire());
     }
 
     pub fn named(&self, name: &str) -> Option<&Arc<Service>> {
@@ -251,5 +258,44 @@ impl Table {
         memchr::memchr_iter(b'.', whole)
             .map(|dot| dot + 1)
             .find_map(|start| Some((start, self.hosts.get(&whole[start..])?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, ports: &[u16]) -> ServiceSpec {
+        let upstreams = ports.iter().map(|port| UpstreamAddr::Loopback(*port)).collect();
+        ServiceSpec { name: name.into(), hosts: vec![name.into()], upstreams }
+    }
+
+    fn next(old: &Table, specs: &[(&str, &[u16])], next_id: &mut u64) -> Table {
+        let specs = specs.iter().map(|(name, ports)| spec(name, ports)).collect();
+        let table = Table::build(specs, None, old, next_id).unwrap();
+        old.retire_missing_from(&table);
+        table
+    }
+
+    fn ids(table: &Table, name: &str) -> Vec<u64> {
+        table.named(name).unwrap().upstreams.iter().map(|address| address.id).collect()
+    }
+
+    #[test]
+    fn addresses_outlive_the_services_that_name_them() {
+        let mut id = 0;
+        let first = next(&<Table as Default>::default(), &[("a", &[1, 2]), ("b", &[2])], &mut id);
+        assert_eq!(ids(&first, "a")[1], ids(&first, "b")[0], "they share it");
+        let second = next(&first, &[("a", &[2, 3]), ("c", &[1])], &mut id);
+        assert_eq!(ids(&second, "a")[0], ids(&first, "a")[1]);
+        assert_eq!(ids(&second, "c"), ids(&first, "a")[..1]);
+        assert!(first.services().flat_map(|s| &s.upstreams).all(|address| !address.is_retired()));
+        let third = next(&second, &[("c", &[1])], &mut id);
+        let gone = second.named("a").unwrap();
+        assert!(gone.is_retired() && gone.upstreams.iter().all(|address| address.is_retired()));
+        assert!(!third.named("c").unwrap().upstreams[0].is_retired());
+        // One that comes back is new: what was kept for it is closed.
+        let fourth = next(&third, &[("a", &[2])], &mut id);
+        assert_ne!(ids(&fourth, "a"), ids(&second, "a")[..1]);
     }
 }

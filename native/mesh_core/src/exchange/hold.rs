@@ -62,6 +62,10 @@ async fn try_lend(worker: &Worker, service: &LocalService, want: Want) -> Result
             worker.shared.observer.notice(Notice::Connect, || error.to_string());
             None
         }
+        Err(Error::Unreachable(why)) => {
+            worker.shared.observer.notice(Notice::Connect, || why.clone());
+            Some(false)
+        }
         Err(_) => Some(false),
     };
     if let Some(up) = up

@@ -19,8 +19,8 @@ pub enum Notice {
     Panic,
     /// `accept(2)` failed; about: in the system's words.
     Accept,
-    /// No connection to an endpoint could be tried, for lack of descriptors or ports; about: in the
-    /// system's words.
+    /// No connection to an endpoint could be tried, for lack of descriptors or ports, or because
+    /// this machine has no way to it; about: in the system's words.
     Connect,
     /// The access log cannot be written or reopened; about: in the system's words.
     LogFile,

@@ -17,3 +17,4 @@ mod scene;
 mod shutdown;
 mod timeouts;
 mod tunnels;
+mod upstreams;

@@ -313,9 +313,12 @@ fn a_disk_that_is_full_loses_lines_and_says_so() {
 fn what_an_operator_should_know_is_said_once() {
     let endpoint = Endpoint::start();
     let dead = Endpoint::start().address.clone();
+    // TCP leads to no multicast group, which the kernel says without sending anything.
+    let no_way = mesh_core::UpstreamAddr::Tcp(([224, 0, 0, 1], 80).into());
     let services = vec![
         service("a.test", std::slice::from_ref(&endpoint.address)),
         service("dead.test", std::slice::from_ref(&dead)),
+        service("far.test", &[no_way]),
     ];
     let limits = Limits { body_bytes: Some(1), ..Limits::default() };
     let mesh = Mesh::start(Config { limits, ..Config::default() }, services, None);
@@ -324,6 +327,7 @@ fn what_an_operator_should_know_is_said_once() {
     let ask = |request: &str| Client::connect(mesh.address()).ask(request).status;
     for _ in 0..3 {
         assert_eq!(ask("GET / HTTP/1.1\r\nHost: dead.test\r\n\r\n"), 502);
+        assert_eq!(ask("GET / HTTP/1.1\r\nHost: far.test\r\n\r\n"), 502);
         assert_eq!(ask(&post("Content-Length: 2\r\n", "ab")), 413);
         assert_eq!(ask(&get("")), 200);
     }
@@ -335,7 +339,12 @@ fn what_an_operator_should_know_is_said_once() {
     for Noticed { notice, about, count } in kept.notices.lock().unwrap().iter() {
         *totals.entry(format!("{notice:?} {about}")).or_insert(0) += count;
     }
-    let expected =
-        [("Limit body_bytes", 3), ("UpstreamDown dead.test", 1), ("UpstreamUp dead.test", 1)];
+    let expected = [
+        ("Connect 224.0.0.1:80: Network is unreachable (os error 101)", 3),
+        ("Limit body_bytes", 3),
+        ("UpstreamDown dead.test", 1),
+        ("UpstreamDown far.test", 1),
+        ("UpstreamUp dead.test", 1),
+    ];
     assert_eq!(totals.into_iter().collect::<Vec<_>>(), expected.map(|(k, n)| (k.to_string(), n)));
 }

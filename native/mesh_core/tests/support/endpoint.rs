@@ -154,6 +154,7 @@ impl Endpoint {
     pub fn port(&self) -> u16 {
         match &self.address {
             UpstreamAddr::Tcp(address) => address.port(),
+            UpstreamAddr::Loopback(port) => *port,
             UpstreamAddr::Unix(_) => 0,
         }
     }
@@ -239,7 +240,12 @@ impl Endpoint {
         });
         // Wakes the accepting thread.
         match &self.address {
-            UpstreamAddr::Tcp(address) => drop(TcpStream::connect(address)),
+            UpstreamAddr::Tcp(address) => {
+                // What is bound to `::` is there, too, and only there where IPv6 is switched off.
+                let ipv4 = SocketAddr::from(([127, 0, 0, 1], address.port()));
+                drop(TcpStream::connect(address).or_else(|_| TcpStream::connect(ipv4)));
+            }
+            UpstreamAddr::Loopback(port) => drop(TcpStream::connect(("localhost", *port))),
             UpstreamAddr::Unix(path) => drop(UnixStream::connect(path)),
         }
         if let Some(accepting) = self.accepting.take() {

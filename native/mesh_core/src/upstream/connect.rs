@@ -1,0 +1,155 @@
+//! Opening a connection to an address, and what it means when that fails.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{sleep, timeout};
+
+use super::pool::Pool;
+use crate::address::UpstreamAddr;
+use crate::error::Error;
+use crate::io::Stream;
+use crate::own::Own;
+
+/// Between two looks at whether a Unix socket's queue has room.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// This machine has no address to connect from, or no route.
+const NO_WAY: [i32; 6] = [
+    libc::EADDRNOTAVAIL,
+    libc::EAFNOSUPPORT,
+    libc::ENETUNREACH,
+    libc::ENETDOWN,
+    libc::EHOSTUNREACH,
+    libc::EHOSTDOWN,
+];
+const NO_RIGHT: [i32; 2] = [libc::EACCES, libc::EPERM];
+/// The gateway has no sockets left.
+const NO_SOCKETS: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+
+/// Opens a connection. `limit` is for each of the addresses that there are to try.
+pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<Stream, Error> {
+    match &pool.address.address {
+        UpstreamAddr::Tcp(address) => tcp(*address, limit).await,
+        UpstreamAddr::Loopback(port) => loopback(pool, *port, limit).await,
+        UpstreamAddr::Unix(path) => {
+            let connected = within(limit, unix(path)).await?;
+            connected.map(Stream::Unix).map_err(|error| failure(error, &path.display(), None))
+        }
+    }
+}
+
+/// IPv6 first: nothing else can have the port there while the endpoint is bound to `::`.
+async fn loopback(pool: &Pool, port: u16, limit: Option<Duration>) -> Result<Stream, Error> {
+    let prefers_ipv4 = pool.prefers_ipv4.get();
+    let address = |ipv4| -> IpAddr {
+        if ipv4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+    };
+    let first = match tcp((address(prefers_ipv4), port).into(), limit).await {
+        Err(Error::OutOfSockets(error)) => return Err(Error::OutOfSockets(error)),
+        Err(error) => error,
+        opened => return opened,
+    };
+    match tcp((address(!prefers_ipv4), port).into(), limit).await {
+        Ok(stream) => {
+            pool.prefers_ipv4.set(!prefers_ipv4);
+            Ok(stream)
+        }
+        // A refusal by the endpoint tells more than a missing IPv6.
+        Err(Error::Unreachable(_)) => Err(first),
+        Err(second) => Err(second),
+    }
+}
+
+async fn tcp(address: SocketAddr, limit: Option<Duration>) -> Result<Stream, Error> {
+    let connect = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let own = Own::new(stream.local_addr()?);
+        Ok(Stream::Tcp(own, stream))
+    };
+    within(limit, connect).await?.map_err(|error| failure(error, &address, Some(address)))
+}
+
+async fn within<T>(
+    limit: Option<Duration>,
+    connecting: impl Future<Output = io::Result<T>>,
+) -> Result<io::Result<T>, Error> {
+    match limit {
+        Some(limit) => timeout(limit, connecting).await.map_err(|_| Error::ConnectTimeout),
+        None => Ok(connecting.await),
+    }
+}
+
+/// While the endpoint's queue is full the kernel lets TCP wait and refuses a Unix socket at once, so
+/// that a burst of requests would be refused by an endpoint that is only busy.
+async fn unix(path: &Path) -> io::Result<UnixStream> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(pause).await,
+            connected => return connected,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn failure(error: io::Error, to: &dyn std::fmt::Display, address: Option<SocketAddr>) -> Error {
+    let Some(code) = error.raw_os_error() else { return Error::Connect(error) };
+    let out_of_ports = || code == libc::EADDRNOTAVAIL && address.is_some_and(has_source_for);
+    if NO_SOCKETS.contains(&code) || out_of_ports() {
+        Error::OutOfSockets(error)
+    } else if NO_WAY.contains(&code) || NO_RIGHT.contains(&code) {
+        let ipv6 = address.is_some_and(|address| address.is_ipv6()) && !NO_RIGHT.contains(&code);
+        let hint = if ipv6 { ". Is IPv6 switched off on this machine?" } else { "" };
+        Error::Unreachable(format!("{to}: {error}{hint}"))
+    } else if code == libc::ETIMEDOUT {
+        Error::ConnectTimeout
+    } else {
+        Error::Connect(error)
+    }
+}
+
+/// Whether this machine has an address from which it can connect there. EADDRNOTAVAIL means that it
+/// has none or that no TCP port is left. A datagram socket needs the address and no TCP port.
+fn has_source_for(to: SocketAddr) -> bool {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let connected = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(to));
+    let code = connected.err().and_then(|error| error.raw_os_error());
+    !code.is_some_and(|code| NO_WAY.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(code: i32, address: &str) -> Error {
+        let address: SocketAddr = address.parse().unwrap();
+        failure(io::Error::from_raw_os_error(code), &address, Some(address))
+    }
+
+    #[test]
+    fn each_error_of_the_system_is_told_for_what_it_is() {
+        let here = "127.0.0.1:1";
+        for code in NO_SOCKETS {
+            assert!(matches!(failed(code, here), Error::OutOfSockets(_)), "{code}");
+        }
+        // The address is there, so that it can only be the ports.
+        assert!(matches!(failed(libc::EADDRNOTAVAIL, here), Error::OutOfSockets(_)));
+        for code in [libc::ECONNREFUSED, libc::ECONNRESET, libc::ENOENT] {
+            assert!(matches!(failed(code, here), Error::Connect(_)), "{code}");
+        }
+        assert!(matches!(failed(libc::ETIMEDOUT, here), Error::ConnectTimeout));
+        for code in [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EAFNOSUPPORT, libc::EACCES] {
+            let Error::Unreachable(why) = failed(code, "[::1]:4001") else { panic!("{code}") };
+            assert!(why.starts_with("[::1]:4001: "), "{why}");
+            assert_eq!(why.contains("IPv6"), code != libc::EACCES, "{why}");
+        }
+    }
+}
