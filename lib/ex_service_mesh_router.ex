@@ -28,7 +28,8 @@ defmodule ExServiceMeshRouter do
 
     * `:name` - the endpoint's module, or the host of a service that is none
     * `:hosts` - the hosts it answers for, tenants of these not listed
-    * `:upstreams` - where it listens, as `"http://127.0.0.1:4001"` or `"unix:/run/app.sock"`
+    * `:upstreams` - where it listens, as `"http://127.0.0.1:4001"` or `"unix:/run/app.sock"`; an
+      endpoint that is bound to `::` is at `"http://localhost:4001"`, that is 127.0.0.1 or ::1
     * `:state` - `:listening` or `:not_listening`; requests for the latter get a 503
     * `:since` - when it came into this state
     * `:source` - `:endpoint` (found), `:config` (`services`) or `:runtime` (`put_service/2`)

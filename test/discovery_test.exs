@@ -109,6 +109,16 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
     assert [%{upstreams: ["http://127.0.0.1:" <> _]}] = ExServiceMeshRouter.services(gateway)
   end
 
+  # What Phoenix generates in runtime.exs.
+  test "a listener on all addresses of IPv6 is reached on either loopback address", context do
+    http = [ip: {0, 0, 0, 0, 0, 0, 0, 0}]
+    define(context.application, context.endpoint, settings(context, says: "any6", http: http))
+    gateway = discovering(context)
+    start_supervised!(context.endpoint)
+    eventually({200, "any6"}, @promptly, fn -> get(gateway, context.host) end)
+    assert [%{upstreams: ["http://localhost:" <> _]}] = ExServiceMeshRouter.services(gateway)
+  end
+
   test "an endpoint on a Unix socket is routed", context do
     path = Path.join(System.tmp_dir!(), "#{context.application}.sock")
     on_exit(fn -> File.rm(path) end)

@@ -14,9 +14,9 @@ defmodule ExServiceMeshRouter.RemoteIpTest do
     %{port: listen(handler)}
   end
 
-  defp listen(handler) do
-    {:ok, listener} = :gen_tcp.listen(0, [:binary, active: false, ip: {127, 0, 0, 1}])
-    start_supervised!({Task, fn -> accept(listener, handler) end})
+  defp listen(handler, ip \\ {127, 0, 0, 1}) do
+    {:ok, listener} = :gen_tcp.listen(0, [:binary, active: false, ip: ip])
+    start_supervised!({Task, fn -> accept(listener, handler) end}, id: ip)
     {:ok, port} = :inet.port(listener)
     port
   end
@@ -75,6 +75,15 @@ defmodule ExServiceMeshRouter.RemoteIpTest do
 
     assert ask("http://127.0.0.1:#{port}", @spoofed) ==
              ~s|{{127, 0, 0, 1}, :http, "as.it.came", 1}|
+  end
+
+  # It sees the gateway as ::ffff:127.0.0.1.
+  test "an endpoint that listens on both families knows the gateway's connections" do
+    port = listen(&answer(&1, RemoteIp.init([])), {0, 0, 0, 0, 0, 0, 0, 0})
+    assert ask(gateway(port), @spoofed) == ~s|{{127, 0, 0, 1}, :http, "app.local", 4000}|
+    # Other connections to it are not the gateway's.
+    assert ask("http://127.0.0.1:#{port}", @spoofed) ==
+             ~s|{{0, 0, 0, 0, 0, 65535, 32512, 1}, :http, "as.it.came", 1}|
   end
 
   test "a trusted proxy's word counts, its own address does not", %{port: port} do

@@ -3,15 +3,17 @@ defmodule ExServiceMeshRouter.Upstream do
   # Where a service listens. Written by users as "http://127.0.0.1:9001", "http://[::1]:9001",
   # "http://somehost:9001" or "unix:/run/app.sock"; kept as one of
   #
-  #     {:tcp, ip, port} | {:name, "somehost", port} | {:unix, path}
+  #     {:tcp, ip, port} | {:name, "somehost", port} | {:unix, path} | {:loopback, port}
+  #
+  # The last one is an endpoint that is bound to `::`: it is at 127.0.0.1 and at ::1, or only at one
+  # of them where IPv6 is switched off (containers) or its socket takes no IPv4.
 
   @accepted ~s|"http://HOST:PORT", "unix:/PATH", or a list of these|
 
   # A Unix socket's address has 108 bytes, the last of them a zero.
   @max_path 107
 
-  @loopback4 {127, 0, 0, 1}
-  @loopback6 {0, 0, 0, 0, 0, 0, 0, 1}
+  @loopback {127, 0, 0, 1}
 
   @doc "What parse/1 accepts, in words."
   def accepted, do: @accepted
@@ -72,28 +74,30 @@ defmodule ExServiceMeshRouter.Upstream do
     do: {:ok, {:unix, IO.chardata_to_string(path)}}
 
   def from_bound({ip, port}) when is_tuple(ip) and port in 1..65_535 do
-    if :inet.is_ip_address(ip), do: {:ok, {:tcp, reachable(ip), port}}, else: :error
+    if :inet.is_ip_address(ip), do: {:ok, reachable(ip, port)}, else: :error
   end
 
   def from_bound(%{address: ip, port: port}), do: from_bound({ip, port})
   def from_bound(_other), do: :error
 
-  # Whoever listens on all addresses is reached on this machine's own.
-  defp reachable({0, 0, 0, 0}), do: @loopback4
-  defp reachable({0, 0, 0, 0, 0, 0, 0, 0}), do: @loopback6
+  # What listens on all addresses is reached on this machine's own.
+  defp reachable({0, 0, 0, 0}, port), do: {:tcp, @loopback, port}
+  defp reachable({0, 0, 0, 0, 0, 0, 0, 0}, port), do: {:loopback, port}
 
-  defp reachable({0, 0, 0, 0, 0, 0xFFFF, high, low}) do
-    reachable({div(high, 256), rem(high, 256), div(low, 256), rem(low, 256)})
+  defp reachable({0, 0, 0, 0, 0, 0xFFFF, high, low}, port) do
+    reachable({div(high, 256), rem(high, 256), div(low, 256), rem(low, 256)}, port)
   end
 
-  defp reachable(ip), do: ip
+  defp reachable(ip, port), do: {:tcp, ip, port}
 
   @doc "The terms of the data plane. Names have been resolved before."
   def to_native({:tcp, ip, port}), do: {:tcp, ip |> :inet.ntoa() |> List.to_string(), port}
+  def to_native({:loopback, port}), do: {:loopback, port}
   def to_native({:unix, path}), do: {:unix, path}
 
   @doc "As a user writes it."
   def to_string({:unix, path}), do: "unix:" <> path
+  def to_string({:loopback, port}), do: "http://localhost:#{port}"
   def to_string({:name, host, port}), do: "http://#{host}:#{port}"
 
   def to_string({:tcp, ip, port}) when tuple_size(ip) == 8,

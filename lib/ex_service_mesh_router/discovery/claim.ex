@@ -38,5 +38,6 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
   defp own?({:tcp, ip, port}, port),
     do: Network.unmap(ip) in [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]
 
+  defp own?({:loopback, port}, port), do: true
   defp own?(_upstream, _own_port), do: false
 end

@@ -63,6 +63,7 @@ defmodule ExServiceMeshRouter.Routes.Changes do
   defp at(upstreams) do
     Enum.map_join(upstreams, ", ", fn
       {:tcp, ip, port} -> if(ip =~ ":", do: "[#{ip}]:#{port}", else: "#{ip}:#{port}")
+      {:loopback, port} -> "localhost:#{port}"
       {:unix, path} -> "unix:" <> path
     end)
   end

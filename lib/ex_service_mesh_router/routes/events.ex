@@ -30,5 +30,6 @@ defmodule ExServiceMeshRouter.Routes.Events do
   defp text({:tcp, ip, port}),
     do: if(ip =~ ":", do: "http://[#{ip}]:#{port}", else: "http://#{ip}:#{port}")
 
+  defp text({:loopback, port}), do: "http://localhost:#{port}"
   defp text({:unix, path}), do: "unix:" <> path
 end

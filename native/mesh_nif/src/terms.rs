@@ -22,6 +22,7 @@ pub mod atoms {
         suffix,
         default,
         tcp,
+        loopback,
         unix,
         __struct__,
         mesh,
@@ -61,7 +62,7 @@ pub mod atoms {
     }
 }
 
-/// `[{name, [host], [{:tcp, "127.0.0.1", 4001} | {:unix, "/path"}]}]`
+/// `[{name, [host], [{:tcp, "127.0.0.1", 4001} | {:loopback, 4001} | {:unix, "/path"}]}]`
 pub struct Services(pub Vec<ServiceSpec>);
 
 impl<'a> Decoder<'a> for Services {
@@ -81,6 +82,11 @@ fn upstream(term: Term) -> NifResult<UpstreamAddr> {
     {
         let ip: IpAddr = ip.parse().map_err(|_| Error::BadArg)?;
         return Ok(UpstreamAddr::Tcp(SocketAddr::new(ip, port)));
+    }
+    if let Ok((kind, port)) = term.decode::<(Atom, u16)>()
+        && kind == atoms::loopback()
+    {
+        return Ok(UpstreamAddr::Loopback(port));
     }
     match term.decode::<(Atom, String)>()? {
         (kind, path) if kind == atoms::unix() => Ok(UpstreamAddr::Unix(PathBuf::from(path))),
