@@ -247,6 +247,7 @@ fn copy_fields(parts: &Parts, ours: impl Fn(Field) -> bool, out: &mut Vec<u8>) {
         let stays_here = ours(kind)
             || kind == Field::Host
             || kind.is_hop_by_hop()
+            || kind == Field::Alias
             || forwarded::is_ours(kind)
             || name == header::COOKIE
             // RFC 8441 section 5: over HTTP/2 it means nothing, and the endpoint gets another.

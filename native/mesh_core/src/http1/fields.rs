@@ -5,6 +5,9 @@
 pub enum Field {
     Other,
     Accept,
+    /// The name of a known field with underscores in place of hyphens. Servers that turn field names
+    /// into variables (CGI, WSGI, Rack, PHP) take it for that field.
+    Alias,
     Close,
     Connection,
     ContentLength,
@@ -58,8 +61,15 @@ impl Field {
             _ => return Field::Other,
         };
         // The first letter decides between those and nearly everything else.
-        let same = name[0] | 0x20 == known[0] && is_in_lower_case(name, known);
-        if same { field } else { Field::Other }
+        if name[0] | 0x20 != known[0] {
+            Field::Other
+        } else if is_in_lower_case(name, known) {
+            field
+        } else if is_alias(name, known) {
+            Field::Alias
+        } else {
+            Field::Other
+        }
     }
 
     /// Fields about one connection only (RFC 9110 section 7.6.1), removed in both directions.
@@ -76,6 +86,30 @@ impl Field {
                 | Field::TransferEncoding
                 | Field::Upgrade
         )
+    }
+
+    /// Fields that a proxy in front adds to say who the client is and which way the request came. A
+    /// client must not remove them by naming them in `Connection`: some proxies (HAProxy) pass that
+    /// field on.
+    pub fn is_of_proxies(self, name: &str) -> bool {
+        match self {
+            Field::Forwarded
+            | Field::Via
+            | Field::XForwardedFor
+            | Field::XForwardedHost
+            | Field::XForwardedPort
+            | Field::XForwardedProto
+            | Field::XRequestId
+            | Field::Traceparent
+            | Field::Tracestate => true,
+            Field::Other => {
+                const FAMILY: &str = "x-forwarded-";
+                let family = name.get(..FAMILY.len());
+                family.is_some_and(|start| start.eq_ignore_ascii_case(FAMILY))
+                    || name.eq_ignore_ascii_case("x-real-ip")
+            }
+            _ => false,
+        }
     }
 
     /// Fields that nobody removes by naming them in `Connection`: without them the message would
@@ -97,6 +131,15 @@ fn is_in_lower_case(name: &[u8], known: &[u8]) -> bool {
         (Some((first, last)), Some(a), Some(b)) => same(first, a) && same(last, b),
         _ => name.iter().map(|byte| byte | BIT).eq(known.iter().copied()),
     }
+}
+
+/// Whether a server that turns hyphens into underscores takes `name` for `known`.
+fn is_alias(name: &[u8], known: &[u8]) -> bool {
+    name.len() == known.len()
+        && name
+            .iter()
+            .zip(known)
+            .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a, *b) == (b'_', b'-'))
 }
 
 /// Fields that have no place in a trailer section (RFC 9110 section 6.5.1): framing, routing,
@@ -134,7 +177,11 @@ pub fn forbidden_in_trailer(name: &str) -> bool {
         "x-forwarded-port",
         "x-forwarded-proto",
     ];
-    FORBIDDEN.iter().any(|f| f.eq_ignore_ascii_case(name))
+    let name = name.as_bytes();
+    FORBIDDEN
+        .iter()
+        .map(|f| f.as_bytes())
+        .any(|f| f.eq_ignore_ascii_case(name) || is_alias(name, f))
 }
 
 /// The members of a comma-separated list, without white space and without empty ones
@@ -248,7 +295,21 @@ mod tests {
         assert_eq!(Field::of("Transfer-Encoding"), Field::TransferEncoding);
         assert_eq!(Field::of("Close"), Field::Close);
         assert_eq!(Field::of("Hose"), Field::Other);
+        for alias in ["X_Forwarded_For", "x-forwarded_proto", "X_REQUEST-ID", "Content_Length"] {
+            assert_eq!(Field::of(alias), Field::Alias, "{alias}");
+        }
+        for other in ["X_Forwarded_Fox", "X_Forwarded", "X_Custom", "user_agent", "h_st", "_ost"] {
+            assert_eq!(Field::of(other), Field::Other, "{other}");
+        }
         assert_eq!(Field::of(""), Field::Other);
+    }
+
+    #[test]
+    fn trailers_do_not_get_in_under_another_name() {
+        for forbidden in ["Content-Length", "content_length", "X_Forwarded_For", "Set_Cookie"] {
+            assert!(forbidden_in_trailer(forbidden), "{forbidden}");
+        }
+        assert!(!forbidden_in_trailer("x-sum") && !forbidden_in_trailer("x_sum"));
     }
 
     #[test]

@@ -270,17 +270,20 @@ impl RequestHead<'_, '_> {
 
     /// The client's id for the request, where it gave a single and sane one.
     pub fn request_id(&self) -> Option<&[u8]> {
-        let given = self.request_id.valid(ids::is_request_id)?;
-        (!self.removes("x-request-id")).then_some(given)
+        self.request_id.valid(ids::is_request_id)
     }
 
     /// The id of the trace that the request is a part of.
     pub fn trace_id(&self) -> Option<&[u8]> {
         let given = self.traceparent.valid(|value| ids::trace_id(value).is_some())?;
-        ids::trace_id(given).filter(|_| !self.removes("traceparent"))
+        ids::trace_id(given)
     }
 
-    fn removes(&self, name: &str) -> bool {
-        self.info.names_fields && self.is_named(name)
+    /// `Connection` names this field, and it is one that a client may have removed.
+    fn removes(&self, kind: Field, name: &str) -> bool {
+        self.info.names_fields
+            && !kind.is_framing_or_routing()
+            && !kind.is_of_proxies(name)
+            && self.is_named(name)
     }
 }

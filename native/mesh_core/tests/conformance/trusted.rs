@@ -8,6 +8,15 @@ use mesh_core::Config;
 use crate::cases::prelude::*;
 use crate::run_with;
 
+/// What the endpoint hears of the client's side.
+fn told(proto: &'static str, host: &'static str, port: &'static str) -> Vec<Look> {
+    vec![
+        One("x-forwarded-proto", proto),
+        One("x-forwarded-host", host),
+        One("x-forwarded-port", port),
+    ]
+}
+
 fn cases() -> Vec<Case> {
     let keeps = |name: &str, fields: &str, looks| {
         case(name, "RFC 7239 4", Must, get(fields), passed(looks)).ours()
@@ -66,10 +75,41 @@ fn cases() -> Vec<Case> {
                 "for=1.2.3.4;proto=https, for=127.0.0.1;host=\"a.test\";proto=http",
             )],
         ),
+        // A proxy that passes its client's Connection on does not lose its own fields by it.
+        case(
+            "named in Connection they stay all the same",
+            "RFC 9110 7.6.1",
+            Strict,
+            get("Connection: close, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, \
+                 X-Forwarded-Port, Forwarded, Via, X-Forwarded-Prefix, X-Real-IP, X-Mine\r\n\
+                 X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
+                 X-Forwarded-Host: pub.test\r\nX-Forwarded-Port: 444\r\n\
+                 Forwarded: for=1.2.3.4\r\nVia: 1.1 front\r\nX-Forwarded-Prefix: /x\r\n\
+                 X-Real-IP: 1.2.3.4\r\nX-Mine: 1\r\n"),
+            passed(
+                [
+                    told("https", "pub.test", "444"),
+                    vec![
+                        One("x-forwarded-for", "1.2.3.4, 127.0.0.1"),
+                        One("forwarded", "for=1.2.3.4, for=127.0.0.1;host=\"a.test\";proto=http"),
+                        Lines("via", &["1.1 front", "1.1 mesh"]),
+                        One("x-forwarded-prefix", "/x"),
+                        One("x-real-ip", "1.2.3.4"),
+                        Lacks("x-mine"),
+                    ],
+                ]
+                .concat(),
+            ),
+        )
+        .ours(),
         keeps(
-            "named in Connection they are for us only",
-            "Connection: X-Forwarded-For\r\nX-Forwarded-For: 1.2.3.4\r\n",
-            vec![One("x-forwarded-for", "127.0.0.1")],
+            "names with underscores do not pass, from a trusted proxy either",
+            "X_Forwarded_For: 1.2.3.4\r\nX_Forwarded_Proto: https\r\n",
+            [
+                told("http", "a.test", "80"),
+                vec![One("x-forwarded-for", "127.0.0.1"), Lacks("x_forwarded_for")],
+            ]
+            .concat(),
         ),
     ]
 }

@@ -237,3 +237,19 @@ fn host_agrees_with_authority_or_is_refused() {
     assert_eq!(raw.ask(23, &https("a.test:80", "a.test")).status(23), 400);
     assert_eq!(endpoint.requests().len(), 6);
 }
+
+/// Names that other servers take for those of the gateway (see `Field::Alias`).
+#[test]
+fn underscores_do_not_pass_for_hyphens() {
+    let endpoint = Endpoint::start();
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let fields = [("x_forwarded_for", "1.2.3.4"), ("content_length", "5"), ("x_mine", "1")];
+        assert_eq!(peer.ask(request(Method::GET, "a.test", "/", &fields)).await.status, 200);
+    });
+    let seen = &endpoint.requests()[0];
+    assert_eq!(seen.fields.all("x_mine"), ["1"]);
+    assert!(seen.fields.all("x_forwarded_for").is_empty());
+    assert!(seen.fields.all("content_length").is_empty());
+}

@@ -112,10 +112,7 @@ impl RequestHead<'_, '_> {
         received: &mut Received<'s>,
     ) -> bool {
         let kind = self.kinds[i];
-        if kind.is_hop_by_hop() {
-            return false;
-        }
-        if !kind.is_framing_or_routing() && self.removes(header.name) {
+        if kind.is_hop_by_hop() || kind == Field::Alias || self.removes(kind, header.name) {
             return false;
         }
         match kind {

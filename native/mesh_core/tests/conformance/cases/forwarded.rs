@@ -35,6 +35,12 @@ pub fn cases() -> Vec<Case> {
              Forwarded: for=x\r\n", ours()),
         clean("named in Connection", "Connection: X-Forwarded-For\r\nX-Forwarded-For: 1.2.3.4\r\n",
             ours()),
+        clean("with underscores, which other servers take for the same",
+            "X_Forwarded_For: 1.2.3.4\r\nx_forwarded-proto: https\r\nX_FORWARDED_HOST: evil\r\n\
+             X-Forwarded_Port: 1\r\nX_Request_Id: 01234567890123456789\r\nX_Mine: 1\r\n",
+            [ours(), vec![Lacks("x_forwarded_for"), Lacks("x_forwarded-proto"),
+                Lacks("x_forwarded_host"), Lacks("x-forwarded_port"), Lacks("x_request_id"),
+                One("x_mine", "1")]].concat()),
         case("the port that Host names", "RFC 7239 5.3", Must,
             "GET / HTTP/1.1\r\nHost: a.test:4000\r\n\r\n",
             passed(vec![One("x-forwarded-host", "a.test:4000"), One("x-forwarded-port", "4000")]))

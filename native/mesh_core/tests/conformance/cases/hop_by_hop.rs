@@ -52,6 +52,12 @@ fn requests() -> Vec<Case> {
             get("Connection: X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Via\r\n"),
             passed(vec![One("x-forwarded-for", "127.0.0.1"), One("x-forwarded-proto", "http"),
                 One("x-forwarded-host", "a.test"), Has("via")])).ours(),
+        case("ids and traces cannot be removed by naming them", "RFC 9110 7.6.1", Strict,
+            get("Connection: close, X-Request-Id, Traceparent, Tracestate, Via\r\n\
+                 X-Request-Id: 01234567890123456789\r\nTraceparent: t\r\nTracestate: s\r\n\
+                 Via: 1.1 front\r\n"),
+            passed(vec![One("x-request-id", "01234567890123456789"), One("traceparent", "t"),
+                One("tracestate", "s"), Lines("via", &["1.1 front", "1.1 mesh"])])).ours(),
         case("Cookie named in Connection goes", "RFC 9110 7.6.1", Must,
             get("Connection: cookie\r\nCookie: a=b\r\n"), passed(vec![Lacks("cookie")])),
         case("HTTP2-Settings goes with its upgrade", "RFC 9110 7.6.1", Strict,
@@ -141,6 +147,9 @@ fn forwards() -> Vec<Case> {
             })),
         case("requests that go in circles end", "RFC 9110 7.6.3", Should,
             get(&"Via: 1.1 mesh\r\n".repeat(5)), answered(&[502], vec![])).ours(),
+        case("naming Via does not hide a circle", "RFC 9110 7.6.3", Should,
+            get(&("Connection: Via\r\n".to_string() + &"Via: 1.1 mesh\r\n".repeat(5))),
+            answered(&[502], vec![])).ours(),
     ]
 }
 
