@@ -100,7 +100,8 @@ defmodule ExServiceMeshRouter.Config do
   ## Behind a load balancer
 
   `trusted_proxies` names the peers that speak for others: their `X-Forwarded-*` and `Forwarded`
-  fields are kept and added to, everybody else's are replaced. A load balancer that forwards TCP and
+  fields are kept and added to, everybody else's are replaced. Of several values of `-Proto`, `-Host` or
+  `-Port` the last counts, and no port means that of the scheme. A load balancer that forwards TCP and
   not HTTP cannot add fields; with `proxy_protocol` it says who the client is in a PROXY protocol
   header. Trusted peers must then begin every connection with one, and nobody else may.
 

@@ -18,6 +18,7 @@ defmodule ExServiceMeshRouter.Index.Sample do
     body_timeout: "a request body stopped arriving",
     reader_timeout: "a client stopped reading its answer",
     not_implemented: "a request wanted what the gateway does not do",
+    misdirected: "an https target came without TLS, and not from a trusted proxy",
     request_loop: "the upstream leads back to the gateway",
     version: "a request had an unknown version of HTTP",
     unknown_service: "nobody has the host",

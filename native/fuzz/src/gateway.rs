@@ -157,8 +157,8 @@ pub fn announced(
     version: ProxyProtocol,
 ) -> Result<Option<Proxied>, &'static str> {
     for end in cuts.ends(bytes.len()) {
-        if let Announced::Whole { size, client } = version.read(&bytes[..end])? {
-            return Ok(Some((size, client)));
+        if let Announced::Whole { size, client, tls } = version.read(&bytes[..end])? {
+            return Ok(Some((size, client, tls)));
         }
     }
     Ok(None)
@@ -254,10 +254,12 @@ pub fn serve(stream: &[u8], cuts: Cuts, hop: Hop<'_>) -> Served {
                 return served;
             }
         };
-        let (info, max_forwards, head) =
-            with_head(rest, |head| (head.info, head.max_forwards, write(head, hop)));
+        let (info, ends_here, head) = with_head(rest, |head| {
+            let misdirected = head.is_https() && !peer(hop).speaks_https();
+            (head.info, misdirected || head.max_forwards == Some(0), write(head, hop))
+        });
         rest = &rest[size..];
-        if max_forwards == Some(0) {
+        if ends_here {
             // Answered here. Without a body, the connection goes on.
             if info.body == BodyLength::None && info.keep_alive {
                 continue;

@@ -15,6 +15,45 @@ const HOP_BY_HOP: [&str; 7] =
 const FORWARDED: [&str; 5] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
 
+/// Of a proxy in front, which a client cannot have removed by naming them in `Connection`.
+const OF_PROXIES: [&str; 10] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+];
+
+fn is_of_proxies(name: &str) -> bool {
+    OF_PROXIES.contains(&name) || name.starts_with("x-forwarded-")
+}
+
+/// Names that the gateway knows. With underscores they are the same to some servers.
+const KNOWN: [&str; 12] = [
+    "content-length",
+    "keep-alive",
+    "max-forwards",
+    "proxy-connection",
+    "transfer-encoding",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+];
+
+/// Whether a name (in lower case) passes for another that the gateway knows.
+pub fn is_alias(name: &str) -> bool {
+    name.contains('_') && KNOWN.contains(&name.replace('_', "-").as_str())
+}
+
 /// Without these a message means something else, whoever names them in `Connection`.
 const ESSENTIAL: [&str; 3] = ["host", "content-length", "transfer-encoding"];
 
@@ -224,10 +263,15 @@ pub struct Expected {
 }
 
 impl Request {
+    /// Its target is a URL of `https`.
+    pub fn is_https(&self) -> bool {
+        self.absolute && self.head.target.to_ascii_lowercase().starts_with("https:")
+    }
+
     pub fn expected(&self, hop: Hop<'_>) -> Expected {
         let named = reader::members(&self.head.fields, "connection");
-        let new_id = hop.names_requests && !self.has_one("x-request-id", &named, is_request_id);
-        let new_trace = hop.names_requests && !self.has_one("traceparent", &named, is_traceparent);
+        let new_id = hop.names_requests && !self.has_one("x-request-id", is_request_id);
+        let new_trace = hop.names_requests && !self.has_one("traceparent", is_traceparent);
         let replaced = |field: &Field| {
             (new_id && field.is("x-request-id"))
                 || (new_trace && (field.is("traceparent") || field.is("tracestate")))
@@ -254,11 +298,7 @@ impl Request {
             add("max-forwards", hops.saturating_sub(1).to_string().as_bytes());
         }
         add("via", if self.head.minor == 1 { b"1.1 mesh" } else { b"1.0 mesh" });
-        let port = match &self.host {
-            Some(host) => host.port.unwrap_or(80),
-            None => hop.port,
-        };
-        for (name, value) in self.forwarded(hop, host, port) {
+        for (name, value) in self.forwarded(hop, host) {
             add(name, &value);
         }
         if new_id {
@@ -270,20 +310,21 @@ impl Request {
         Expected { kept, added }
     }
 
-    /// The client sent one such line, a good one, and for the endpoint.
-    fn has_one(&self, name: &str, named: &[&[u8]], rule: fn(&[u8]) -> bool) -> bool {
+    /// The client sent one such line, and a good one.
+    fn has_one(&self, name: &str, rule: fn(&[u8]) -> bool) -> bool {
         let lines: Vec<&Field> = self.head.fields.iter().filter(|f| f.is(name)).collect();
-        let is_named = named.iter().any(|m| m.eq_ignore_ascii_case(name.as_bytes()));
-        matches!(lines[..], [one] if rule(&one.value)) && !is_named
+        matches!(lines[..], [one] if rule(&one.value))
     }
 
     fn keeps(&self, field: &Field, named: &[&[u8]]) -> bool {
         let name = field.name.to_ascii_lowercase();
         let name = name.as_str();
         let is_named = !ESSENTIAL.contains(&name)
+            && !is_of_proxies(name)
             && named.iter().any(|m| m.eq_ignore_ascii_case(name.as_bytes()));
         let goes = HOP_BY_HOP.contains(&name)
             || FORWARDED.contains(&name)
+            || is_alias(name)
             || is_named
             || (name == "host" && self.absolute)
             || (name == "expect" && self.head.minor == 0)
@@ -291,30 +332,55 @@ impl Request {
         !goes
     }
 
-    /// A stranger's fields are as good as absent. A trusted proxy's chain is continued, unless
-    /// something is not what it should be: then it says nothing.
-    fn forwarded(&self, hop: Hop<'_>, host: &[u8], port: u16) -> Vec<(&'static str, Vec<u8>)> {
+    /// A stranger's fields are as good as absent. A trusted proxy's chain is continued, and of what
+    /// it says once the last value counts; what is not what it should be says nothing.
+    fn forwarded(&self, hop: Hop<'_>, host: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         let client = hop.client.to_string().into_bytes();
-        let named = reader::members(&self.head.fields, "connection");
         let theirs = |name: &str| -> Vec<&[u8]> {
-            if !hop.trusted || named.iter().any(|m| m.eq_ignore_ascii_case(name.as_bytes())) {
-                return Vec::new();
-            }
-            let lines = self.head.fields.iter().filter(|f| f.is(name));
+            let lines = self.head.fields.iter().filter(|f| hop.trusted && f.is(name));
             lines.map(|f| &f.value[..]).collect()
         };
-        let single = |name: &str, ours: &[u8]| match theirs(name)[..] {
-            [value] if !value.is_empty() => value.to_vec(),
-            _ => ours.to_vec(),
+        let last = |name: &str| -> Option<String> {
+            let joined = theirs(name).join(&b","[..]);
+            let parts = joined.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+            let last = parts.filter(|part| !part.is_empty()).last()?;
+            // What is no text is no value of any of these.
+            Some(String::from_utf8(last.to_vec()).unwrap_or("?".into()))
         };
+        let hop_https = hop.trusted && self.is_https();
+        let proto = last("x-forwarded-proto").map(|proto| proto.to_ascii_lowercase());
+        let https = match proto.as_deref() {
+            Some("https" | "wss") => true,
+            Some("http" | "ws") => false,
+            _ => hop_https,
+        };
+        let their_host = last("x-forwarded-host").and_then(|text| Host::read(text.as_bytes()));
+        let port_text = |host: &Host| host.port.map_or(String::new(), |port| format!(":{port}"));
+        let public_host = match &their_host {
+            Some(host) => format!("{}{}", host.name, port_text(host)).into_bytes(),
+            None => host.to_vec(),
+        };
+        let named = if their_host.is_some() { &their_host } else { &self.host };
+        let of_scheme = match (https, &self.host) {
+            (true, _) => 443,
+            (false, Some(_)) => 80,
+            (false, None) => hop.port,
+        };
+        let port = last("x-forwarded-port")
+            .and_then(|text| reader::digits(text.as_bytes()))
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port > 0)
+            .or(named.as_ref().and_then(|host| host.port))
+            .unwrap_or(of_scheme);
+        let scheme = |https| if https { "https" } else { "http" };
         let mut chain: Vec<&[u8]> = theirs("x-forwarded-for");
         chain.retain(|value| !value.is_empty());
         chain.push(&client);
         let mut fields = vec![
             ("x-forwarded-for", chain.join(&b", "[..])),
-            ("x-forwarded-proto", single("x-forwarded-proto", b"http")),
-            ("x-forwarded-host", single("x-forwarded-host", host)),
-            ("x-forwarded-port", single("x-forwarded-port", port.to_string().as_bytes())),
+            ("x-forwarded-proto", scheme(https).into()),
+            ("x-forwarded-host", public_host),
+            ("x-forwarded-port", port.to_string().into_bytes()),
         ];
         let elements = theirs("forwarded");
         if !elements.is_empty() {
@@ -322,7 +388,8 @@ impl Request {
                 IpAddr::V4(ip) => format!("for={ip}"),
                 IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
             };
-            let ours = [node.as_bytes(), b";host=\"", host, b"\";proto=http"].concat();
+            let proto = scheme(hop_https).as_bytes();
+            let ours = [node.as_bytes(), b";host=\"", host, b"\";proto=", proto].concat();
             let mut elements = elements;
             if !elements.iter().all(|value| closes_its_quotes(value)) {
                 elements.clear();
@@ -469,7 +536,8 @@ pub fn kept_trailers(body: &ChunkedBody) -> Vec<(String, Vec<u8>)> {
         "trailer",
     ];
     let keeps = |field: &&Field| {
-        let name = field.name.to_ascii_lowercase();
+        // Servers that hand fields on as variables cannot tell the two apart.
+        let name = field.name.to_ascii_lowercase().replace('_', "-");
         let name = name.as_str();
         !MEANINGFUL.contains(&name)
             && name != "www-authenticate"

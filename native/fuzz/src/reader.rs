@@ -173,8 +173,8 @@ pub fn chunked(bytes: &[u8], padded: bool) -> Read<ChunkedBody> {
     Whole(ChunkedBody { data, trailers, size: at })
 }
 
-/// Length of a PROXY protocol header, and the client that it names.
-pub type Proxied = (usize, Option<SocketAddr>);
+/// Length of a PROXY protocol header, the client that it names, and whether that uses TLS.
+pub type Proxied = (usize, Option<SocketAddr>, bool);
 
 /// `PROXY TCP4 source destination port port CRLF`, 107 bytes at most (version 1).
 pub fn proxy_v1(bytes: &[u8]) -> Read<Proxied> {
@@ -199,7 +199,7 @@ pub fn proxy_v1(bytes: &[u8]) -> Read<Proxied> {
     };
     let (source, destination): (Option<IpAddr>, Option<IpAddr>) = match parts[1..] {
         // Whatever else is there is to be ignored.
-        ["UNKNOWN", ..] => return Whole((lf + 1, None)),
+        ["UNKNOWN", ..] => return Whole((lf + 1, None, false)),
         ["TCP4", source, destination, _, _] => (
             source.parse::<Ipv4Addr>().ok().map(IpAddr::from),
             destination.parse::<Ipv4Addr>().ok().map(IpAddr::from),
@@ -211,7 +211,7 @@ pub fn proxy_v1(bytes: &[u8]) -> Read<Proxied> {
         _ => return Wrong("parts"),
     };
     match (source, destination, port(parts[4]), port(parts[5])) {
-        (Some(ip), Some(_), Some(port), Some(_)) => Whole((lf + 1, Some((ip, port).into()))),
+        (Some(ip), Some(_), Some(port), Some(_)) => Whole((lf + 1, Some((ip, port).into()), false)),
         _ => Wrong("addresses"),
     }
 }
@@ -245,7 +245,22 @@ pub fn proxy_v2(bytes: &[u8], most: usize) -> Read<Proxied> {
         (0x21, 36) => Some((<[u8; 16]>::try_from(&rest[..16]).expect("sixteen"), port(32)).into()),
         _ => None,
     };
-    Whole((size, client))
+    let tls = command == 0x21 && names_tls(&rest[addresses..]);
+    Whole((size, client, tls))
+}
+
+/// Type, length and value, as many as there are. PP2_TYPE_SSL is 0x20; in its first byte the lowest
+/// bit is PP2_CLIENT_SSL.
+fn names_tls(mut rest: &[u8]) -> bool {
+    while let [kind, high, low, more @ ..] = rest {
+        let size = usize::from(*high) * 256 + usize::from(*low);
+        let Some((value, next)) = more.split_at_checked(size) else { return false };
+        if *kind == 0x20 && size >= 5 && value[0] % 2 == 1 {
+            return true;
+        }
+        rest = next;
+    }
+    false
 }
 
 /// First line, fields, and length of a head.

@@ -17,8 +17,8 @@ pub struct Stream {
     pub wrong: bool,
 }
 
-/// What a client's bytes are by the book.
-pub fn read_stream(mut rest: &[u8]) -> Stream {
+/// What a client's bytes are by the book. `trusted`: it may ask for `https` without TLS.
+pub fn read_stream(mut rest: &[u8], trusted: bool) -> Stream {
     let mut stream = Stream { requests: Vec::new(), wrong: false };
     loop {
         rest = &rest[reader::empty_lines(rest)..];
@@ -32,6 +32,8 @@ pub fn read_stream(mut rest: &[u8]) -> Stream {
             return stream;
         };
         rest = &rest[head.head.size..];
+        // The gateway answers itself, and reads no body for that.
+        let ends_here = head.max_forwards == Some(0) || (head.is_https() && !trusted);
         let mut message = Message { head, data: Vec::new(), trailers: Vec::new() };
         match message.head.framing {
             Framing::Length(length) if length > rest.len() as u64 => return stream,
@@ -40,7 +42,7 @@ pub fn read_stream(mut rest: &[u8]) -> Stream {
                 message.data = data.to_vec();
                 rest = next;
             }
-            Framing::Chunked if message.head.max_forwards == Some(0) => return stream,
+            Framing::Chunked if ends_here => return stream,
             Framing::Chunked => match reader::chunked(rest, false) {
                 Read::Whole(body) => {
                     rest = &rest[body.size..];
@@ -58,8 +60,7 @@ pub fn read_stream(mut rest: &[u8]) -> Stream {
             Framing::None | Framing::Close => {}
         }
         let keep_alive = message.head.keep_alive;
-        if message.head.max_forwards == Some(0) {
-            // The gateway answers itself, and reads no body for that.
+        if ends_here {
             if message.head.framing != Framing::None {
                 return stream;
             }

@@ -214,10 +214,11 @@ impl Connection<'_> {
         self.timer.set(config.timeouts.head);
         loop {
             match version.read(self.input.filled()).map_err(Error::BadRequest)? {
-                Announced::Whole { size, client } => {
+                Announced::Whole { size, client, tls } => {
                     if let Some(address) = client {
                         self.peer = Peer::new(address, &config.trusted_proxies);
                     }
+                    self.peer.tls = tls;
                     self.input.consume(size);
                     return Ok(());
                 }
@@ -356,6 +357,9 @@ impl Connection<'_> {
             && length > most
         {
             return Err(refused(Error::BodyTooLong));
+        }
+        if request.is_https() && !self.peer.speaks_https() {
+            return Err(refused(Error::Misdirected));
         }
         if request.max_forwards == Some(0) {
             // RFC 9110 section 7.6.2: it goes no further, so this is its final recipient.

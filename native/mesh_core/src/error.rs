@@ -29,6 +29,8 @@ pub enum Error {
     /// The client stopped taking the response.
     ReaderTimeout,
     NotImplemented(&'static str),
+    /// An `https` target that came without TLS, and not from a proxy that is trusted to have ended it.
+    Misdirected,
     /// It has come through this gateway before, and before that.
     Loop,
     Version,
@@ -125,6 +127,11 @@ impl Error {
                 (408, "Request Timeout", "the request body stopped arriving".into())
             }
             Error::NotImplemented(what) => (501, "Not Implemented", (*what).into()),
+            Error::Misdirected => (
+                421,
+                "Misdirected Request",
+                "an https target came without TLS, from a peer that is not a trusted proxy".into(),
+            ),
             Error::Loop => (
                 502,
                 "Bad Gateway",

@@ -11,6 +11,8 @@ pub struct Peer {
     pub ip: IpAddr,
     /// Its forwarded fields are believed.
     pub trusted: bool,
+    /// It uses TLS, as the load balancer says that announced it.
+    pub tls: bool,
     text: Vec<u8>,
 }
 
@@ -23,7 +25,12 @@ impl Peer {
             IpAddr::V6(ip) => ip.to_string().into_bytes(),
         };
         let trusted = trusted_proxies.iter().any(|net| net.contains(&ip));
-        Peer { ip, trusted, text }
+        Peer { ip, trusted, tls: false, text }
+    }
+
+    /// An `https` target may come from it (RFC 9110 section 7.4).
+    pub fn speaks_https(&self) -> bool {
+        self.tls || self.trusted
     }
 
     pub fn text(&self) -> &[u8] {

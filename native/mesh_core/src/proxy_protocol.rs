@@ -22,6 +22,10 @@ const BEGINNING: &[u8] = b"PROXY ";
 const MAX_V1: usize = 107;
 /// Version 2 has binary addresses and whatever else the sender adds; this much of it.
 const MAX_V2: usize = 4096;
+/// What version 2 may say of TLS (section 2.2.7): a byte of flags, and more that is not needed here.
+const TYPE_SSL: u8 = 0x20;
+const SSL_FIXED: usize = 5;
+const CLIENT_SSL: u8 = 1;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Announced {
@@ -31,6 +35,8 @@ pub enum Announced {
         size: usize,
         /// `None`: the load balancer speaks for itself (a health check, say).
         client: Option<SocketAddr>,
+        /// The client uses TLS, which the load balancer has ended.
+        tls: bool,
     },
 }
 
@@ -81,7 +87,7 @@ fn read_v1(bytes: &[u8]) -> Result<Announced, &'static str> {
         v1::Addresses::Tcp6(a) => Some(address(a.source_address, a.source_port)),
         v1::Addresses::Unknown => None,
     };
-    Ok(Announced::Whole { size, client })
+    Ok(Announced::Whole { size, client, tls: false })
 }
 
 fn read_v2(bytes: &[u8]) -> Result<Announced, &'static str> {
@@ -102,7 +108,15 @@ fn read_v2(bytes: &[u8]) -> Result<Announced, &'static str> {
         (_, v2::Addresses::IPv6(a)) => Some(address(a.source_address, a.source_port)),
         (_, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
     };
-    Ok(Announced::Whole { size: header.len(), client })
+    let tls = header.command == v2::Command::Proxy && uses_tls(&header);
+    Ok(Announced::Whole { size: header.len(), client, tls })
+}
+
+/// What comes behind something malformed is not looked at.
+fn uses_tls(header: &v2::Header<'_>) -> bool {
+    header.tlvs().map_while(Result::ok).any(|tlv| {
+        tlv.kind == TYPE_SSL && tlv.value.len() >= SSL_FIXED && tlv.value[0] & CLIENT_SSL != 0
+    })
 }
 
 fn address(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
@@ -121,7 +135,7 @@ mod tests {
         let v1 = b"PROXY TCP4 10.0.0.7 127.0.0.1 4660 80\r\nGET";
         for (version, bytes) in [(ProxyProtocol::V1, &v1[..]), (ProxyProtocol::V2, V2)] {
             let size = bytes.len() - 3;
-            let whole = Announced::Whole { size, client: "10.0.0.7:4660".parse().ok() };
+            let whole = Announced::Whole { size, client: "10.0.0.7:4660".parse().ok(), tls: false };
             for version in [version, ProxyProtocol::Any] {
                 for cut in 0..size {
                     assert_eq!(version.read(&bytes[..cut]), Ok(Announced::Partial), "{cut}");
@@ -134,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_not_announced_is_refused() {
         let unknown = ProxyProtocol::Any.read(b"PROXY UNKNOWN\r\n");
-        assert_eq!(unknown, Ok(Announced::Whole { size: 15, client: None }));
+        assert_eq!(unknown, Ok(Announced::Whole { size: 15, client: None, tls: false }));
         assert!(ProxyProtocol::Any.read(b"GET / HTTP/1.1\r\n").is_err());
         assert!(ProxyProtocol::V1.read(V2).is_err());
         assert!(ProxyProtocol::V2.read(b"PROXY UNKNOWN\r\n").is_err());

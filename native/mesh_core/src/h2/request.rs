@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ::h2::ext::Protocol;
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method as Name, header};
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use super::connection::Session;
 use super::websocket::Key;
 use crate::digits;
 use crate::error::Error;
-use crate::forwarded::{self, Received};
+use crate::forwarded::{self, Received, Seen};
 use crate::host::Host;
 use crate::http1::fields::{self, Field};
 use crate::http1::request::{BodyLength, Method, check_target, count_passes, field};
@@ -76,6 +76,9 @@ pub fn accept(
     }
     if parts.headers.len() > limits.header_count {
         return Err(Error::TooManyFields);
+    }
+    if is_https(parts) && !session.peer.speaks_https() {
+        return Err(Error::Misdirected);
     }
     let websocket = wants_websocket(parts)?;
     let method = Method::of(parts.method.as_str());
@@ -140,8 +143,10 @@ pub fn accept(
         field(&mut out, b"Max-Forwards", hops.saturating_sub(1).to_string().as_bytes());
     }
     out.extend_from_slice(b"Via: 2.0 mesh\r\n");
-    let port = host.port.unwrap_or(80);
-    forwarded::write(&mut out, &session.peer, host_text, port, &said.received);
+    let peer = &session.peer;
+    let https = peer.tls || (peer.trusted && is_https(parts));
+    let seen = Seen { peer, host: host_text, port: host.port, http_port: 80, https };
+    forwarded::write(&mut out, &seen, &said.received);
     if let RequestId::Made(id) = request_id {
         field(&mut out, b"X-Request-Id", &digits::hex(*id));
     }
@@ -150,6 +155,10 @@ pub fn accept(
     }
     out.extend_from_slice(b"\r\n");
     Ok(Accepted { method, body, service, head: out, websocket, head_read })
+}
+
+fn is_https(parts: &Parts) -> bool {
+    parts.uri.scheme() == Some(&Scheme::HTTPS)
 }
 
 /// RFC 8441 section 4. Plain CONNECT is for proxies.

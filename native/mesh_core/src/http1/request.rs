@@ -88,6 +88,8 @@ pub struct RequestHead<'h, 'b> {
     target: Target<'b>,
     /// The host as the client wrote it.
     host_text: &'b [u8],
+    /// The target is a URL whose scheme is `https`.
+    https: bool,
     headers: &'h [Header<'b>],
     kinds: &'h [Field],
     request_id: Line<'b>,
@@ -102,6 +104,8 @@ enum Target<'b> {
     /// From the absolute form: authority, and path with query (which may lack its slash).
     Absolute(&'b str, &'b str),
 }
+
+const HTTPS: &str = "https";
 
 const LINE_END: &str = "a line does not end with CRLF";
 
@@ -164,6 +168,7 @@ fn check<'h, 'b>(
         said.take(*kind, header.value)?;
     }
     let body = said.body(minor)?;
+    let is_https = || target.get(..HTTPS.len()).is_some_and(|s| s.eq_ignore_ascii_case(HTTPS));
     let target = read_target(method_name, method, target)?;
     let host_text = match (target, said.host) {
         (Target::Absolute(authority, _), _) => {
@@ -199,6 +204,7 @@ fn check<'h, 'b>(
         method: method_name,
         target,
         host_text: host_text.unwrap_or(b""),
+        https: matches!(target, Target::Absolute(..)) && is_https(),
         headers,
         kinds,
         request_id: said.request_id,
@@ -216,7 +222,7 @@ fn read_target<'b>(name: &str, method: Method, target: &'b str) -> Result<Target
     }
     let scheme_end = target.find("://").unwrap_or(0);
     let scheme = &target[..scheme_end];
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case(HTTPS) {
         return Err(Error::BadRequest("the request target is neither a path nor a URL"));
     }
     let rest = &target[scheme_end + 3..];
@@ -266,6 +272,11 @@ impl RequestHead<'_, '_> {
     pub fn first(&self, name: &str) -> &[u8] {
         let found = self.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
         found.map_or(b"", |h| h.value)
+    }
+
+    /// Asks for an `https` resource in so many words (RFC 9110 section 7.4).
+    pub fn is_https(&self) -> bool {
+        self.https
     }
 
     /// The client's id for the request, where it gave a single and sane one.

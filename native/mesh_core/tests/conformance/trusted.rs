@@ -57,11 +57,74 @@ fn cases() -> Vec<Case> {
                 One("x-forwarded-port", "443"),
             ],
         ),
+        // Only the last can be known to be the trusted proxy's own.
         keeps(
-            "said twice is said by nobody",
-            "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n",
-            vec![One("x-forwarded-proto", "http")],
+            "of several lines the last counts",
+            "X-Forwarded-Proto: http\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: evil.test\r\nX-Forwarded-Host: pub.test\r\n\
+             X-Forwarded-Port: 1\r\nX-Forwarded-Port: 8443\r\n",
+            told("https", "pub.test", "8443"),
         ),
+        keeps(
+            "of a list the last counts",
+            "X-Forwarded-Proto: https, http\r\nX-Forwarded-Host: evil.test, pub.test\r\n",
+            told("http", "pub.test", "80"),
+        ),
+        keeps(
+            "a list of the same is one",
+            "X-Forwarded-Proto: https,https\r\nX-Forwarded-Host: pub.test, pub.test\r\n",
+            told("https", "pub.test", "443"),
+        ),
+        keeps(
+            "capitals become small letters",
+            "X-Forwarded-Proto: HTTPS\r\nX-Forwarded-Host: PUB.Test:8443\r\n",
+            told("https", "pub.test:8443", "8443"),
+        ),
+        keeps("wss is https", "X-Forwarded-Proto: wss\r\n", told("https", "a.test", "443")),
+        keeps("a scheme that is none", "X-Forwarded-Proto: ftp\r\n", told("http", "a.test", "80")),
+        keeps("a host that is none", "X-Forwarded-Host: a b/c\r\n", told("http", "a.test", "80")),
+        keeps("a port that is none", "X-Forwarded-Port: x\r\n", told("http", "a.test", "80")),
+        case(
+            "https means port 443",
+            "RFC 9110 4.2.2",
+            Must,
+            get("X-Forwarded-Proto: https\r\n"),
+            passed(told("https", "a.test", "443")),
+        )
+        .ours(),
+        case(
+            "a port in X-Forwarded-Host counts",
+            "RFC 9110 4.2.2",
+            Must,
+            get("X-Forwarded-Proto: https\r\nX-Forwarded-Host: pub.test:8443\r\n"),
+            passed(told("https", "pub.test:8443", "8443")),
+        )
+        .ours(),
+        case(
+            "a port in Host counts",
+            "RFC 9110 4.2.2",
+            Must,
+            "GET / HTTP/1.1\r\nHost: a.test:8443\r\nX-Forwarded-Proto: https\r\n\r\n",
+            passed(told("https", "a.test:8443", "8443")),
+        )
+        .ours(),
+        case(
+            "the port of another host does not count",
+            "RFC 9110 4.2.2",
+            Must,
+            "GET / HTTP/1.1\r\nHost: a.test:4000\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: pub.test\r\n\r\n",
+            passed(told("https", "pub.test", "443")),
+        )
+        .ours(),
+        case(
+            "an https target",
+            "RFC 9110 7.4",
+            Must,
+            "GET https://a.test/b HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            passed([vec![Line("GET /b HTTP/1.1")], told("https", "a.test", "443")].concat()),
+        )
+        .ours(),
         keeps(
             "an empty Proto is none",
             "X-Forwarded-Proto:\r\n",

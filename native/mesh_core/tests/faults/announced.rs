@@ -27,6 +27,8 @@ const IPV6: [u8; 36] = [
     0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0,
     0, 0, 0, 0, 0, 1, 0x12, 0x34, 0, 80,
 ];
+/// PP2_TYPE_SSL (section 2.2.7): the client uses TLS and showed no certificate.
+const SSL: [u8; 8] = [0x20, 0, 5, 1, 0, 0, 0, 1];
 /// PP2_TYPE_AUTHORITY (section 2.2.2).
 const AUTHORITY: [u8; 9] = [2, 0, 6, b'b', b'.', b't', b'e', b's', b't'];
 
@@ -324,5 +326,70 @@ fn announced_clients_have_a_limit_each() {
     assert_eq!(second.ask([LINE_IPV6, get("").as_bytes()].concat()).status, 200);
     drop((first, again, second));
     scene.mesh.wait_idle();
+    scene.ends_clean();
+}
+
+/// PP2_TYPE_SSL (section 2.2.7) is the only word of TLS there is where TCP is forwarded.
+#[test]
+fn a_client_that_is_announced_with_tls_uses_https() {
+    let scene = scene(Any, |_| {});
+    let told = |header: &[u8], request: &str| {
+        let mut balancer = load_balancer(&scene);
+        balancer.send([header, request.as_bytes()].concat());
+        assert_eq!(balancer.response().status, 200);
+        let requests = scene.endpoint.requests();
+        let fields = &requests.last().expect("a request").fields;
+        ["x-forwarded-proto", "x-forwarded-port"].map(|name| fields.one(name).expect(name))
+    };
+    let with = |tlvs: &[u8]| v2(PROXY, TCP4, &[&IPV4, tlvs]);
+    let with_subtypes = [0x20, 0, 13, 5, 0, 0, 0, 0, 0x21, 0, 5, b'T', b'L', b'S', b'v', b'1'];
+    let behind_another = [&AUTHORITY[..], &SSL].concat();
+    for tlvs in [&SSL[..], &with_subtypes, &behind_another] {
+        let header = with(tlvs);
+        assert_eq!(told(&header, &get("")), ["https", "443"]);
+        // What the client says itself is not believed, and an https target is right (RFC 9110 7.4).
+        assert_eq!(told(&header, &get("X-Forwarded-Proto: http\r\n")), ["https", "443"]);
+        let target = "GET https://a.test:8443/ HTTP/1.1\r\nHost: a.test:8443\r\n\r\n";
+        assert_eq!(told(&header, target), ["https", "8443"]);
+    }
+    let flags_are_none = [0x20, 0, 5, 0, 0, 0, 0, 1];
+    let flags_are_others = [0x20, 0, 5, 6, 0, 0, 0, 0];
+    let too_short = [0x20, 0, 1, 1];
+    let cut_off = [0x20, 0, 99, 1, 0, 0, 0, 0];
+    for tlvs in [&flags_are_none[..], &flags_are_others, &too_short, &cut_off, &AUTHORITY, &[]] {
+        assert_eq!(told(&with(tlvs), &get("")), ["http", "80"], "{tlvs:?}");
+    }
+    // A load balancer that speaks for itself has no client.
+    assert_eq!(told(&v2(LOCAL, TCP4, &[&IPV4, &SSL]), &get("")), ["http", "80"]);
+    scene.ends_clean();
+}
+
+/// `::ffff:203.0.113.7` is 203.0.113.7, for whatever is counted or compared.
+#[test]
+fn a_client_has_one_address_whatever_its_family() {
+    let scene = scene(Any, |config| {
+        config.limits.connections_per_client = Some(1);
+        config.trusted_proxies.push("198.51.100.0/24".parse().expect("a network"));
+    });
+    let mapped = |line: &str| line.replace("TCP4", "TCP6").replace(" 203.", " ::ffff:203.");
+    let line = "PROXY TCP4 203.0.113.7 203.0.113.1 4660 80\r\n";
+    let ask = |line: &str, fields: &str| {
+        let mut balancer = load_balancer(&scene);
+        balancer.send(line.to_string() + &get(fields));
+        let status = balancer.response().status;
+        (balancer, status)
+    };
+    let (first, status) = ask(&mapped(line), "");
+    assert_eq!((status, forwarded_for(&scene).as_str()), (200, "203.0.113.7"));
+    assert_eq!(ask(line, "").1, 503);
+    drop(first);
+    scene.mesh.wait_idle();
+    let (first, status) = ask(line, "");
+    assert_eq!(status, 200);
+    assert_eq!(ask(&mapped(line), "").1, 503);
+    drop(first);
+    let trusted = "PROXY TCP6 ::ffff:198.51.100.7 ::1 4660 80\r\n";
+    assert_eq!(ask(trusted, "X-Forwarded-For: 10.9.8.7\r\n").1, 200);
+    assert_eq!(forwarded_for(&scene), "10.9.8.7, 198.51.100.7");
     scene.ends_clean();
 }

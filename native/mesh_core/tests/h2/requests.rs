@@ -238,6 +238,31 @@ fn host_agrees_with_authority_or_is_refused() {
     assert_eq!(endpoint.requests().len(), 6);
 }
 
+/// RFC 9110 section 7.4: an https target that came without TLS is for a trusted proxy to send, and
+/// then it is what the endpoint is told of the client's side.
+#[test]
+fn an_https_target_comes_from_trusted_proxies_only() {
+    for trusted in [false, true] {
+        let endpoint = Endpoint::start();
+        let mut config = Config::default();
+        if trusted {
+            config.trusted_proxies.push("127.0.0.0/8".parse().expect("a network"));
+        }
+        let mesh = Mesh::to(config, &endpoint.address);
+        run(async {
+            let mut peer = Peer::connect(mesh.address()).await;
+            let asked = http::Request::get("https://a.test/").body(()).expect("a request");
+            assert_eq!(peer.ask(asked).await.status, if trusted { 200 } else { 421 });
+        });
+        let seen = endpoint.requests();
+        assert_eq!(seen.len(), usize::from(trusted));
+        for request in seen {
+            assert_eq!(request.fields.all("x-forwarded-proto"), ["https"]);
+            assert_eq!(request.fields.all("x-forwarded-port"), ["443"]);
+        }
+    }
+}
+
 /// Names that other servers take for those of the gateway (see `Field::Alias`).
 #[test]
 fn underscores_do_not_pass_for_hyphens() {

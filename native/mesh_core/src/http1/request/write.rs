@@ -4,7 +4,7 @@ use httparse::Header;
 
 use super::{BodyLength, RequestHead, Target};
 use crate::digits;
-use crate::forwarded::{self, Received};
+use crate::forwarded::{self, Received, Seen};
 use crate::http1::fields::{self, Field};
 use crate::http1::head::offset_in;
 use crate::ids::RequestId;
@@ -54,9 +54,14 @@ impl RequestHead<'_, '_> {
         } else {
             b"Via: 1.0 mesh\r\n"
         });
-        // RFC 9110 section 4.2.1: without a port, http means 80.
-        let port = self.host.as_ref().map_or(forwarding.listener_port, |h| h.port.unwrap_or(80));
-        forwarded::write(out, forwarding.peer, host, port, &received);
+        let seen = Seen {
+            peer: forwarding.peer,
+            host,
+            port: self.host.as_ref().and_then(|host| host.port),
+            http_port: if self.host.is_some() { 80 } else { forwarding.listener_port },
+            https: forwarding.peer.tls || (forwarding.peer.trusted && self.https),
+        };
+        forwarded::write(out, &seen, &received);
         if let RequestId::Made(id) = forwarding.request_id {
             field(out, b"X-Request-Id", &digits::hex(*id));
         }

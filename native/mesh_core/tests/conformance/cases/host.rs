@@ -163,6 +163,30 @@ fn absolute() -> Vec<Case> {
         refuse("an empty authority", Must, "http:///b"),
         refuse("a scheme and nothing else", Must, "http://"),
         refuse("a user in the authority", Strict, "http://user@a.test/"),
+        case(
+            "an https target without TLS",
+            "RFC 9110 7.4",
+            Must,
+            "GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            answered(&[421], vec![]),
+        )
+        .ours(),
+        case(
+            "an https target in capitals without TLS",
+            "RFC 9110 7.4",
+            Must,
+            "GET HTTPS://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+            answered(&[421], vec![]),
+        )
+        .ours(),
+        case(
+            "an https target without TLS, with a body",
+            "RFC 9110 7.4",
+            Must,
+            "POST https://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi",
+            refused(&[421]),
+        )
+        .ours(),
         refuse("a port that is no number in the authority", Must, "http://a.test:b/"),
         refuse("one slash", Strict, "http:/a.test/"),
         refuse("no scheme", Strict, "://a.test/"),
