@@ -170,14 +170,14 @@ impl Worker {
             self.reached(counter, name);
         }
         if let Some(name) = error.patience() {
-            self.shared.observer.notice(Notice::Limit, || name.into());
+            self.shared.observer.limit(name);
         }
     }
 
     /// A limit has been reached, by its name in `limits`.
     pub fn reached(&self, limit: &Counter, name: &'static str) {
         limit.add(1);
-        self.shared.observer.notice(Notice::Limit, || name.into());
+        self.shared.observer.limit(name);
     }
 }
 

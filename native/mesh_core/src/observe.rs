@@ -224,6 +224,14 @@ impl Observer {
         }
     }
 
+    /// A limit has been reached, by its name in the configuration. Cheap: it may be a flood.
+    pub fn limit(&self, name: &'static str) {
+        if self.mode.load(Ordering::Relaxed) & NOTICES != 0 {
+            self.waiting.notices.limit(name);
+            self.wake();
+        }
+    }
+
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
