@@ -231,6 +231,8 @@ defmodule ExServiceMeshRouter.Config.Check do
   def limit({:header_count, _}), do: {:error, "an integer from 8 to 512"}
   def limit({:body_bytes, value}) when is_integer(value) and value >= 0, do: :ok
   def limit({:body_bytes, _}), do: {:error, "bytes (0 or more) or :infinity"}
+  def limit({:buffer_bytes, value}) when is_integer(value) and value >= 0, do: :ok
+  def limit({:buffer_bytes, _}), do: {:error, "bytes (0 or more)"}
   def limit({:held_requests, value}) when is_integer(value) and value >= 0, do: :ok
   def limit({:held_requests, _}), do: {:error, "an integer (0 or more)"}
   def limit({_key, value}) when is_integer(value) and value > 0, do: :ok

@@ -42,7 +42,10 @@ defmodule ExServiceMeshRouter.Config.Options do
       held_requests: {256, "most requests at once that `timeouts.hold` keeps waiting"},
       body_rate:
         {240,
-         "bytes per second below which a client that sends or takes a body uses up its `idle` time instead of renewing it with every byte"}
+         "bytes per second below which a client that sends or takes a body uses up its `idle` time instead of renewing it with every byte"},
+      buffer_bytes:
+        {33_554_432,
+         "memory for long buffers and for what HTTP/2 keeps, in bytes, over all connections; beyond it buffers are small, see below"}
     ]
   end
 

@@ -2,6 +2,8 @@
 //! as nothing is, so that an idle connection or tunnel owns none.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Fits the heads and the small bodies that most traffic consists of.
 pub const SMALL: usize = 16 * 1024;
@@ -12,14 +14,60 @@ pub const LARGE: usize = 256 * 1024;
 const SPARE_SMALL: usize = 256;
 const SPARE_LARGE: usize = 8;
 
+/// How much memory all workers of a gateway may use for something. It goes to those who ask first;
+/// the others do with little.
+pub struct Budget {
+    bytes: usize,
+    used: AtomicUsize,
+}
+
+/// Bytes of a budget, given back with this.
+pub struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub fn new(bytes: usize) -> Arc<Budget> {
+        Arc::new(Budget { bytes, used: AtomicUsize::new(0) })
+    }
+
+    /// Whether so many bytes are left.
+    pub fn has(&self, bytes: usize) -> bool {
+        self.used.load(Ordering::Relaxed).saturating_add(bytes) <= self.bytes
+    }
+
+    /// Takes them whether or not they are left.
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Share {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Share { budget: Arc::clone(self), bytes }
+    }
+
+    pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Share> {
+        let share = self.charge(bytes);
+        (self.used.load(Ordering::Relaxed) <= self.bytes).then_some(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// One worker's spare buffers. Their bytes were zeroed once and are never read before written.
-#[derive(Default)]
 pub struct BufferPool {
     small: RefCell<Vec<Vec<u8>>>,
+    /// Not in the budget: they are few.
     large: RefCell<Vec<Vec<u8>>>,
+    budget: Arc<Budget>,
 }
 
 impl BufferPool {
+    pub fn new(budget: Arc<Budget>) -> BufferPool {
+        BufferPool { small: RefCell::default(), large: RefCell::default(), budget }
+    }
+
     fn take(&self, size: usize) -> Vec<u8> {
         let shelf = if size == SMALL { &self.small } else { &self.large };
         let spare = shelf.borrow_mut().pop();
@@ -45,6 +93,8 @@ pub struct Buf {
     data: Vec<u8>,
     start: usize,
     end: usize,
+    /// Of the budget, for a large one.
+    share: Option<Share>,
 }
 
 impl Buf {
@@ -103,12 +153,15 @@ impl Buf {
         }
     }
 
-    /// Exchanges an empty buffer for a large one.
+    /// Exchanges an empty buffer for a large one, if the budget has it.
     pub fn borrow_large(&mut self, pool: &BufferPool) {
-        debug_assert!(self.is_empty());
-        if self.data.len() != LARGE {
+        if self.is_empty()
+            && self.data.len() != LARGE
+            && let Some(share) = pool.budget.take(LARGE)
+        {
             pool.give(std::mem::take(&mut self.data));
             self.data = pool.take(LARGE);
+            self.share = Some(share);
             self.clear();
         }
     }
@@ -117,6 +170,7 @@ impl Buf {
     pub fn give_back(&mut self, pool: &BufferPool) {
         if self.is_empty() && !self.data.is_empty() {
             pool.give(std::mem::take(&mut self.data));
+            self.share = None;
             self.clear();
         }
     }
@@ -139,5 +193,32 @@ impl Buf {
         let size = (self.data.len() * 2).clamp(SMALL, most.max(SMALL));
         self.data.resize(size, 0);
         self.has_room()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_buffers_beyond_the_budget_are_small_until_one_is_given_back() {
+        let budget = Budget::new(2 * LARGE);
+        let pool = BufferPool::new(Arc::clone(&budget));
+        let mut buffers: Vec<Buf> = (0..3).map(|_| Buf::new()).collect();
+        for buf in &mut buffers {
+            buf.borrow_large(&pool);
+            buf.borrow_from(&pool);
+        }
+        let sizes: Vec<_> = buffers.iter().map(|buf| buf.data.len()).collect();
+        assert_eq!(sizes, [LARGE, LARGE, SMALL]);
+        // Given back, or just dropped with what is in it.
+        buffers[0].give_back(&pool);
+        buffers[2].borrow_large(&pool);
+        assert_eq!(buffers[2].data.len(), LARGE);
+        buffers[1].advance(1);
+        buffers.remove(1);
+        assert!(budget.has(LARGE) && !budget.has(2 * LARGE));
+        drop(buffers);
+        assert!(budget.has(2 * LARGE));
     }
 }

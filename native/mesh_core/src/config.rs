@@ -106,6 +106,9 @@ pub struct Limits {
     /// Bytes per second below which a client that sends or takes a body is using up its `idle`
     /// time, instead of winning it back with every byte.
     pub body_rate: Option<u64>,
+    /// Memory, over all workers, for long buffers and for what HTTP/2 has queued. Beyond it a
+    /// connection has small buffers.
+    pub buffer_bytes: usize,
 }
 
 impl Default for Limits {
@@ -119,6 +122,7 @@ impl Default for Limits {
             requests_per_connection: None,
             held_requests: 256,
             body_rate: Some(240),
+            buffer_bytes: 32 * 1024 * 1024,
         }
     }
 }

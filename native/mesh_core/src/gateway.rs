@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use crate::buffer::Budget;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::histogram::COARSE;
@@ -20,6 +21,9 @@ use crate::observe::{Observe, ObserveError, Observer};
 use crate::stats::{Gone, ServiceTotals, Stats, WorkerCounters, WorkerTotals};
 use crate::table::{Resolved, RouteError, ServiceSpec, Table};
 use crate::worker;
+
+/// The part of `limits.buffer_bytes` that is for the windows of uploads over HTTP/2.
+const WINDOWS_SHARE: usize = 4;
 
 /// How a stop is to go; workers wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,10 @@ pub struct Shared {
     pub connections: AtomicUsize,
     pub held_requests: AtomicUsize,
     pub clients: Arc<Clients>,
+    /// Of `limits.buffer_bytes`: for long buffers, and for responses that HTTP/2 has queued.
+    pub buffers: Arc<Budget>,
+    /// And for the windows of uploads over HTTP/2.
+    pub upload_windows: Arc<Budget>,
     pub observer: Arc<Observer>,
     listeners: Mutex<Vec<TcpListener>>,
     workers: Vec<WorkerSlot>,
@@ -93,6 +101,7 @@ impl Gateway {
     /// Binds the sockets. Clients can connect from now on and are served once a worker runs.
     pub fn open(config: Config) -> Result<Gateway, OpenError> {
         let listeners = listener::bind_all(&config)?;
+        let windows = config.limits.buffer_bytes / WINDOWS_SHARE;
         let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let shared = Shared {
             port: addresses.first().map_or(config.port, SocketAddr::port),
@@ -103,6 +112,8 @@ impl Gateway {
             held_requests: AtomicUsize::new(0),
             observer: Arc::default(),
             clients: Clients::new(config.limits.connections_per_client),
+            buffers: Budget::new(config.limits.buffer_bytes - windows),
+            upload_windows: Budget::new(windows),
             listeners: Mutex::new(listeners),
             workers: (0..config.workers.max(1)).map(|_| WorkerSlot::default()).collect(),
             config,

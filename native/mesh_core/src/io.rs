@@ -163,6 +163,18 @@ pub fn poll_fill(
     }
 }
 
+/// The same for what is likely to be long: into a large buffer, if there is one to be had.
+pub fn poll_fill_long(
+    cx: &mut Context<'_>,
+    socket: &impl Socket,
+    buf: &mut Buf,
+    pool: &BufferPool,
+) -> Poll<io::Result<usize>> {
+    ready!(socket.poll_read_ready(cx))?;
+    buf.borrow_large(pool);
+    poll_fill(cx, socket, buf, pool)
+}
+
 /// Reads what there is into an empty buffer, whether or not the event loop has told of it yet. That
 /// nothing more will come, or that reading fails, is left for the next read to find.
 pub fn fill_now(socket: &impl Socket, buf: &mut Buf, pool: &BufferPool) {

@@ -78,9 +78,9 @@ pub fn run(
     runtime.block_on(async {
         let worker = Rc::new(Worker {
             routes: Routes::new(Arc::clone(&shared.table), index),
+            buffers: BufferPool::new(Arc::clone(&shared.buffers)),
             shared,
             counters,
-            buffers: BufferPool::default(),
             spares: Spares::default(),
             ids: ids::Maker::default(),
             draining: Cell::new(false),

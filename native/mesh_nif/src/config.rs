@@ -45,6 +45,7 @@ struct LimitsTerm {
     requests_per_connection: Option<u64>,
     held_requests: usize,
     body_rate: Option<u64>,
+    buffer_bytes: usize,
 }
 
 impl TryFrom<ConfigTerm> for Config {
@@ -83,6 +84,7 @@ impl TryFrom<ConfigTerm> for Config {
                 requests_per_connection: limits.requests_per_connection,
                 held_requests: limits.held_requests,
                 body_rate: limits.body_rate,
+                buffer_bytes: limits.buffer_bytes,
             },
         })
     }

@@ -11,7 +11,7 @@ use crate::http1::chunked::{Decoder, Output};
 use crate::http1::head::{self, Found, HeadScan};
 use crate::http1::request::{Method, RequestInfo};
 use crate::http1::response::{self, BodyLength, Downstream, ResponseHead, ResponseInfo, Timing};
-use crate::io::{Stream, fill, poll_write, write_now};
+use crate::io::{Stream, fill, poll_fill_long, poll_write, write_now};
 use crate::stats::ServiceCounters;
 use crate::worker::Worker;
 
@@ -111,10 +111,7 @@ impl Downlink<'_> {
             if left == 0 {
                 return Ok(());
             }
-            if left > SMALL as u64 {
-                self.received.borrow_large(&self.worker.buffers);
-            }
-            if self.read_body().await? == 0 {
+            if self.read_body(left > SMALL as u64).await? == 0 {
                 return Err(Error::UpstreamClosed);
             }
         }
@@ -131,10 +128,7 @@ impl Downlink<'_> {
             if decoded.done {
                 return Ok(());
             }
-            if decoder.data > SMALL as u64 {
-                self.received.borrow_large(&self.worker.buffers);
-            }
-            if self.read_body().await? == 0 {
+            if self.read_body(decoder.data > SMALL as u64).await? == 0 {
                 return Err(Error::UpstreamClosed);
             }
         }
@@ -152,15 +146,20 @@ impl Downlink<'_> {
             } else {
                 self.write_part(n, n, b"", b"").await?;
             }
-            if self.read_body().await? == 0 {
+            if self.read_body(false).await? == 0 {
                 let end: &[u8] = if chunked { b"0\r\n\r\n" } else { b"" };
                 return self.write_part(0, 0, b"", end).await;
             }
         }
     }
 
-    async fn read_body(&mut self) -> Result<usize, Error> {
-        let read = fill(self.upstream, self.received, &self.worker.buffers).await;
+    async fn read_body(&mut self, long: bool) -> Result<usize, Error> {
+        let pool = &self.worker.buffers;
+        let read = if long {
+            poll_fn(|cx| poll_fill_long(cx, self.upstream, self.received, pool)).await
+        } else {
+            fill(self.upstream, self.received, pool).await
+        };
         read.map_err(|_| Error::UpstreamClosed)
     }
 

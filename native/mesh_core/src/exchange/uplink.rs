@@ -9,7 +9,7 @@ use crate::buffer::{Buf, BufferPool, SMALL};
 use crate::config::Timeouts;
 use crate::error::Error;
 use crate::http1::chunked::Decoder;
-use crate::io::{self, Stream, poll_fill};
+use crate::io::{self, Stream, poll_fill, poll_fill_long};
 use crate::stats::ServiceCounters;
 use crate::timer::{after, deadline};
 
@@ -166,10 +166,11 @@ impl Uplink<'_> {
         };
         let state = self.state;
         let read = poll_fn(|cx| {
-            if long && self.input.is_empty() && self.client.poll_read_ready(cx).is_ready() {
-                self.input.borrow_large(self.pool);
-            }
-            let filled = poll_fill(cx, self.client, self.input, self.pool);
+            let filled = if long {
+                poll_fill_long(cx, self.client, self.input, self.pool)
+            } else {
+                poll_fill(cx, self.client, self.input, self.pool)
+            };
             if filled.is_pending() {
                 state.up.waiting();
             }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ::h2::server::SendResponse;
@@ -9,12 +10,13 @@ use ::h2::{Reason, SendStream};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 
+use super::queue::Queue;
 use crate::error::Error;
 use crate::stall::Stall;
 
 /// Shared between whoever sends and whoever watches whether the client is still there; borrowed
 /// only while being polled.
-pub struct Client(RefCell<Half>);
+pub struct Client(RefCell<Half>, Arc<Queue>);
 
 struct Half {
     respond: SendResponse<Bytes>,
@@ -23,8 +25,8 @@ struct Half {
 }
 
 impl Client {
-    pub fn new(respond: SendResponse<Bytes>) -> Client {
-        Client(RefCell::new(Half { respond, stream: None }))
+    pub fn new(respond: SendResponse<Bytes>, queue: &Arc<Queue>) -> Client {
+        Client(RefCell::new(Half { respond, stream: None }), Arc::clone(queue))
     }
 
     /// Ready once the client has reset the stream or left altogether.
@@ -51,7 +53,7 @@ impl Client {
     /// A head and all of a body that is so short that it need not wait for the client's window.
     pub fn answer(&self, head: Response<()>, body: String) -> Result<(), Error> {
         self.head(head, body.is_empty())?;
-        if body.is_empty() { Ok(()) } else { self.send(Bytes::from(body), true) }
+        if body.is_empty() { Ok(()) } else { self.send(body.as_bytes(), true) }
     }
 
     /// Waits until the client takes some of `most` bytes; how many.
@@ -65,13 +67,15 @@ impl Client {
                 Some(Err(_)) | None => return Poll::Ready(Err(Error::ClientGone)),
             }
         }
-        Poll::Ready(Ok(stream.capacity().min(most)))
+        let room = stream.capacity().min(most);
+        ready!(self.1.poll_room(cx, room));
+        Poll::Ready(Ok(room))
     }
 
-    pub fn send(&self, data: Bytes, end: bool) -> Result<(), Error> {
+    pub fn send(&self, data: &[u8], end: bool) -> Result<(), Error> {
         let half = &mut *self.0.borrow_mut();
         let stream = half.stream.as_mut().ok_or(Error::ClientGone)?;
-        stream.send_data(data, end).map_err(|_| Error::ClientGone)
+        stream.send_data(self.1.hold(data), end).map_err(|_| Error::ClientGone)
     }
 
     /// Sends all of `data`, waiting for the client as often as it takes.
@@ -87,13 +91,13 @@ impl Client {
             .await?;
             stall.moved(n);
             let (now, later) = data.split_at(n);
-            self.send(Bytes::copy_from_slice(now), end && later.is_empty())?;
+            self.send(now, end && later.is_empty())?;
             data = later;
             if end && data.is_empty() {
                 return Ok(());
             }
         }
-        if end { self.send(Bytes::new(), true) } else { Ok(()) }
+        if end { self.send(b"", true) } else { Ok(()) }
     }
 
     pub fn trailers(&self, trailers: HeaderMap) -> Result<(), Error> {

@@ -5,21 +5,23 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::h2::server::{Connection, SendResponse};
 use ::h2::{Reason, RecvStream};
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
+use super::queue::Queue;
 use super::socket::{Socket, linger};
-use super::{MAX_ABANDONED, settings, stream};
-use crate::buffer::Buf;
+use super::{CONNECTION_WINDOW, FIRST_CONNECTION_WINDOW, MAX_ABANDONED, settings, stream};
+use crate::buffer::{Buf, Share};
 use crate::io::keep_alive;
 use crate::observe::Notice;
 use crate::peer::Peer;
@@ -35,6 +37,8 @@ const CLOSING: Duration = Duration::from_secs(5);
 pub struct Session {
     pub worker: Rc<Worker>,
     pub peer: Peer,
+    /// What waits for the client.
+    pub queue: Arc<Queue>,
     streams: Cell<usize>,
     tunnels: Cell<usize>,
     /// Streams that the client gave up, less those that it waited for.
@@ -61,6 +65,7 @@ pub async fn serve(open: Open, peer: Peer, client: TcpStream, first: Buf) {
     let session = Rc::new(Session {
         worker: Rc::clone(&worker),
         peer,
+        queue: Queue::new(Arc::clone(&worker.shared.buffers)),
         streams: Cell::new(0),
         tunnels: Cell::new(0),
         abandoned: Cell::new(0),
@@ -75,6 +80,7 @@ pub async fn serve(open: Open, peer: Peer, client: TcpStream, first: Buf) {
         closing,
         is_closing: false,
         taken: 0,
+        wide: None,
         idle_until: deadline(idle),
         timer: Timer::default(),
     };
@@ -91,6 +97,8 @@ struct Driver {
     is_closing: bool,
     /// Requests taken so far.
     taken: u64,
+    /// Of the budget, for a large window.
+    wide: Option<Share>,
     /// When a connection without streams has been so for too long.
     idle_until: Option<Instant>,
     timer: Timer,
@@ -181,8 +189,23 @@ impl Driver {
             worker.reached(limit, "requests_per_connection");
             self.close();
         }
+        if !request.body().is_end_stream() && request.method() != Method::CONNECT {
+            self.widen();
+        }
         let running = Running::new(&self.session);
         spawn_local(stream::serve(running, request, respond));
+    }
+
+    /// Takes more of uploads, if there is memory for it. For good: what a client has been granted
+    /// cannot be taken back.
+    fn widen(&mut self) {
+        if self.wide.is_none() {
+            let more = (CONNECTION_WINDOW - FIRST_CONNECTION_WINDOW) as usize;
+            self.wide = self.session.worker.shared.upload_windows.take(more);
+            if self.wide.is_some() {
+                self.connection.set_target_window_size(CONNECTION_WINDOW);
+            }
+        }
     }
 
     /// Lets the client open no more streams, and finish those it has.

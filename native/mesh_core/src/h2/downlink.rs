@@ -1,6 +1,9 @@
 //! From the endpoint to the client: a response of HTTP/1.1 becomes the frames of a stream, read no
 //! faster than the client takes them.
 
+use std::future::poll_fn;
+use std::task::ready;
+
 use http::{HeaderMap, Response, StatusCode, header};
 
 use super::client::Client;
@@ -12,7 +15,7 @@ use crate::exchange::{MAX_INTERIM, State, read_head, timing};
 use crate::http1::chunked::{Decoder, Output};
 use crate::http1::request::Method;
 use crate::http1::response::{BodyLength, ResponseInfo};
-use crate::io::{Stream, fill};
+use crate::io::{Socket as _, Stream, poll_fill};
 use crate::stats::ServiceCounters;
 use crate::worker::Worker;
 
@@ -138,9 +141,24 @@ impl Downlink<'_> {
         }
     }
 
+    /// What the client does not take stays with the endpoint: nothing is read before there is room.
     async fn read_body(&mut self) -> Result<usize, Error> {
-        let read = fill(self.upstream, self.received, &self.worker.buffers).await;
-        read.map_err(|_| Error::UpstreamClosed)
+        let Downlink { state, worker, upstream, received, client, .. } = self;
+        poll_fn(|cx| {
+            ready!(upstream.poll_read_ready(cx)).map_err(|_| Error::UpstreamClosed)?;
+            let room = client.poll_room(cx, 1);
+            if room.is_pending() {
+                state.down.waiting();
+            }
+            ready!(room)?;
+            let read = poll_fill(cx, *upstream, received, &worker.buffers);
+            if read.is_pending() {
+                // Nothing has come after all; the client is not to pay for that.
+                state.down.moved(0);
+            }
+            read.map_err(|_| Error::UpstreamClosed)
+        })
+        .await
     }
 
     /// Sends the head, if that has not been done.

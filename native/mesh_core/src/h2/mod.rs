@@ -7,6 +7,7 @@ mod connection;
 mod downlink;
 mod exchange;
 mod names;
+mod queue;
 mod request;
 mod response;
 mod socket;
@@ -27,10 +28,13 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MAX_STREAMS: u32 = 128;
 /// What one upload may have under way: four times the protocol's own, enough for local networks.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// And all uploads of a connection together. Whatever clients send and endpoints do not take is
-/// kept in memory: this much for each connection, however many streams it has.
+/// And all uploads of a connection together, however many streams it has. Whatever clients send and
+/// endpoints do not take is kept in memory. A connection begins with the protocol's own, and gets
+/// more with its first upload, as long as a quarter of `limits.buffer_bytes` lasts.
+const FIRST_CONNECTION_WINDOW: u32 = 64 * 1024 - 1;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What of a response waits here for a client that is slow to read, for each stream.
+/// What of a response waits here for a client that is slow to read, for each stream, as long as the
+/// rest of `limits.buffer_bytes` lasts (see `queue`).
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that were reset by the client before they were looked at (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
@@ -64,7 +68,7 @@ fn settings(limits: &Limits) -> ::h2::server::Builder {
     builder
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(FIRST_CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         // Bounds the head as it is after decompression, and with it the number of CONTINUATION
         // frames (RFC 9113 section 10.5.1). Not to the limit itself: what h2 refuses nobody hears of.

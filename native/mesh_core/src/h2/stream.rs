@@ -27,7 +27,7 @@ use crate::reply::Prefer;
 pub async fn serve(running: Running, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
     let session = Rc::clone(&running.session);
     let (parts, body) = request.into_parts();
-    let client = Client::new(respond);
+    let client = Client::new(respond, &session.queue);
     let manner = Manner {
         prefer: names::prefers(&parts),
         is_head: parts.method == Method::HEAD,

@@ -72,14 +72,14 @@ impl Side for Stream<'_> {
         while !bytes.is_empty() {
             let n = poll_fn(|cx| self.client.poll_room(cx, bytes.len())).await.map_err(gone)?;
             let (now, later) = bytes.split_at(n);
-            self.client.send(Bytes::copy_from_slice(now), false).map_err(gone)?;
+            self.client.send(now, false).map_err(gone)?;
             bytes = later;
         }
         Ok(())
     }
 
     fn shut_down_writing(&self) -> io::Result<()> {
-        self.client.send(Bytes::new(), true).map_err(gone)
+        self.client.send(b"", true).map_err(gone)
     }
 }
 

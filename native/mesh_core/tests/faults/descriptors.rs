@@ -12,7 +12,7 @@ use crate::support::client::{Client, get};
 use crate::support::endpoint::Endpoint;
 use crate::support::mesh::Mesh;
 
-const UPSTREAM: &str = "MESH_TEST_UPSTREAM";
+pub const UPSTREAM: &str = "MESH_TEST_UPSTREAM";
 
 /// The gateway process: says its address, then its counters whenever it is asked.
 #[test]

@@ -13,6 +13,7 @@ mod endpoints;
 mod limits;
 mod many;
 mod pool;
+mod resources;
 mod scene;
 mod shutdown;
 mod timeouts;
