@@ -23,7 +23,8 @@ defmodule ExServiceMeshRouter.ConfigTest do
              response: :infinity,
              hold: 0,
              tunnel_idle: :infinity,
-             drain: 30_000
+             drain: 30_000,
+             lame_duck: 0
            }
 
     assert %{head_bytes: 65_536, header_count: 100, body_bytes: nil} = config.native.limits
@@ -123,6 +124,20 @@ defmodule ExServiceMeshRouter.ConfigTest do
     assert mistakes(discover: :yes) =~ "discover: got :yes, expected true, false, or [only:"
     assert mistakes(ip: []) =~ "ip: got [], expected"
     assert mistakes(ip: [{1, 2}]) =~ "ip: got {1, 2}, expected"
+  end
+
+  test "a time for lame ducks has an end, and memory a bound" do
+    assert {:ok, config} =
+             Config.new(timeouts: [lame_duck: 5_000], limits: [buffer_bytes: 1_000_000])
+
+    assert config.timeouts.lame_duck == 5_000
+    assert config.native.limits.buffer_bytes == 1_000_000
+
+    assert mistakes(timeouts: [lame_duck: :infinity]) =~
+             "timeouts.lame_duck: got :infinity, expected milliseconds (0 or more)"
+
+    assert mistakes(limits: [buffer_bytes: :infinity]) =~
+             "limits.buffer_bytes: got :infinity, expected bytes (0 or more)"
   end
 
   test "more workers than file IO can spare are refused, with the reason" do

@@ -138,6 +138,46 @@ defmodule ExServiceMeshRouter.LifecycleTest do
     end
   end
 
+  describe "a lame duck" do
+    test "serves on, tells its clients to leave, and then drains" do
+      gateway =
+        start_gateway(
+          workers: 2,
+          services: %{"a.local" => start_server("a")},
+          timeouts: [lame_duck: 1_000, drain: 2_000]
+        )
+
+      url = url(gateway)
+      refute head(url) =~ "connection: close"
+      began = System.monotonic_time(:millisecond)
+      drain = Task.async(fn -> ExServiceMeshRouter.Gateway.drain(gateway) end)
+      eventually(true, fn -> Enum.all?(1..10, fn _ -> head(url) =~ "connection: close" end) end)
+      assert System.monotonic_time(:millisecond) - began < 1_000, "it was too late to say so"
+
+      assert Task.await(drain, 10_000) == :ok
+      assert System.monotonic_time(:millisecond) - began >= 1_000
+      assert refused?(url)
+    end
+
+    test "is stopped at once by its supervisor" do
+      gateway = start_gateway(timeouts: [lame_duck: 60_000, drain: 0])
+      drain = Task.async(fn -> ExServiceMeshRouter.Gateway.drain(gateway) end)
+      eventually(true, fn -> ExServiceMeshRouter.Gateway.draining?(gateway) end)
+      stop_supervised!(gateway)
+      assert Task.await(drain, 10_000) == :ok
+    end
+
+    # On a connection that would stay open.
+    defp head(url) do
+      uri = URI.parse(url)
+      {:ok, socket} = :gen_tcp.connect({127, 0, 0, 1}, uri.port, [:binary, active: false])
+      :ok = :gen_tcp.send(socket, "GET / HTTP/1.1\r\nHost: a.local\r\n\r\n")
+      {:ok, answer} = :gen_tcp.recv(socket, 0, 5_000)
+      :gen_tcp.close(socket)
+      String.downcase(answer)
+    end
+  end
+
   describe "a worker" do
     setup do
       gateway = start_gateway(workers: 2, services: %{"a.local" => start_server("a")})

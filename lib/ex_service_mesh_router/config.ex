@@ -116,9 +116,32 @@ defmodule ExServiceMeshRouter.Config do
   each worker keeps at most 512 idle ones to one address. A service with several upstreams uses them in
   turn. One that cannot be connected to is tried last for 1 second, then for 2, and so on up to 10, until
   it answers.
+
+  `connections_per_client` refuses a client's further connections with a 503. Those that are refused
+  take no place among `connections`; at most 128 at once are kept for a moment, so that the client
+  can read why.
+
+  ## Memory
+
+  A connection on which nothing moves has no buffer. Long bodies go through buffers of 256 KiB, and
+  a client that does not read its response keeps one. `limits: [buffer_bytes: ...]` is the memory that
+  all connections together have for such buffers, for responses that wait in HTTP/2 connections, and (a
+  quarter of it) for uploads over HTTP/2. What goes beyond it gets small buffers and works all the
+  same: 16 KiB for a connection of HTTP/1.1 and for a stream of HTTP/2, and 64 KiB for the
+  uploads of an HTTP/2 connection. With the default, 600 downloads that nobody reads take about
+  45 MiB. What the system keeps for their sockets comes on top (`net.ipv4.tcp_wmem` and `tcp_rmem` on Linux).
+
+  ## Stopping
+
+  On SIGTERM and `System.stop/0` the gateway first serves for `timeouts: [lame_duck: ...]` as before,
+  with `Connection: close` (GOAWAY with HTTP/2) in every response. Then it lets no client in any more,
+  answers those that the system has accepted, and waits for `timeouts: [drain: ...]` until open
+  requests are through. WebSockets are closed one after another once no request is left, or half of
+  that time is over: at most ten a second for each worker, or as fast as it takes to be done within
+  the time. With `drain: :infinity` they are closed within 30 seconds; with `drain: 0` everything ends at once.
   """
 
-  alias ExServiceMeshRouter.{Config.Options, ConfigError}
+  alias ExServiceMeshRouter.{Config.Check, Config.Options, ConfigError}
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
@@ -178,20 +201,21 @@ defmodule ExServiceMeshRouter.Config do
 
   # The argument of Native.open/1: everything that the data plane wants to know.
   defp native(values, ips) do
-    {drainless, _} =
-      Map.split(values.timeouts, ~w(connect head idle upstream_idle response hold tunnel_idle)a)
+    # The control plane says when to stop.
+    timeouts = Map.drop(values.timeouts, [:drain, :lame_duck])
 
     %{
       ips: ips,
       port: values.port,
       reuse_port: false,
       workers: values.workers,
+      most_workers: Check.max_workers(),
       trusted_proxies: values.trusted_proxies,
       proxy_protocol: values.proxy_protocol && Atom.to_string(values.proxy_protocol),
       request_id: values.request_id,
       start_trace: values.trace == :start,
       server_timing: values.server_timing,
-      timeouts: finite(drainless),
+      timeouts: finite(timeouts),
       limits: finite(values.limits)
     }
   end

@@ -103,13 +103,9 @@ defmodule ExServiceMeshRouter.Gateway do
   end
 
   @impl true
-  def handle_call(:drain, from, %{config: config} = state) do
-    unless draining?(config.name) do
-      Logger.info("ExServiceMeshRouter stops listening and drains")
-      stop(config.name, ref(config.name), config.timeouts.drain)
-    end
-
-    {:noreply, drained(%{state | waiting: [from | state.waiting]})}
+  def handle_call(:drain, from, %{config: config, waiting: waiting} = state) do
+    if waiting == [] and not draining?(config.name), do: leave(config, config.timeouts.lame_duck)
+    {:noreply, drained(%{state | waiting: [from | waiting]})}
   end
 
   @impl true
@@ -123,6 +119,11 @@ defmodule ExServiceMeshRouter.Gateway do
   end
 
   @impl true
+  def handle_info(:stop_listening, state) do
+    leave(state.config, 0)
+    {:noreply, state}
+  end
+
   def handle_info(_other, state), do: {:noreply, state}
 
   # A crash of this process stops nothing.
@@ -138,6 +139,18 @@ defmodule ExServiceMeshRouter.Gateway do
       addresses: bound,
       workers: config.native.workers
     })
+  end
+
+  defp leave(config, 0) do
+    Logger.info("ExServiceMeshRouter stops listening and drains")
+    stop(config.name, ref(config.name), config.timeouts.drain)
+  end
+
+  # Balancers go on sending for a while: they hear of the stop later than this node.
+  defp leave(config, lame_duck) do
+    Logger.info("ExServiceMeshRouter drains in #{lame_duck} ms and tells its clients to leave")
+    Native.lame_duck(ref(config.name))
+    Process.send_after(self(), :stop_listening, lame_duck)
   end
 
   defp drained(%{config: config} = state) do

@@ -52,6 +52,8 @@ defmodule ExServiceMeshRouter.Native do
   @doc false
   def stop(_gateway, _drain), do: not_loaded()
   @doc false
+  def lame_duck(_gateway), do: not_loaded()
+  @doc false
   def put_routes(_gateway, _services, _default), do: not_loaded()
   @doc false
   def resolve(_gateway, _host), do: not_loaded()

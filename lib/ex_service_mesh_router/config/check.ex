@@ -208,6 +208,8 @@ defmodule ExServiceMeshRouter.Config.Check do
   # 100 days: beyond that a timer is a mistake in the unit.
   @longest 8_640_000_000
 
+  def time({:lame_duck, value}) when value in 0..@longest, do: :ok
+  def time({:lame_duck, _}), do: {:error, "milliseconds (0 or more)"}
   def time({_key, :infinity}), do: :ok
   def time({key, 0}) when key in [:drain, :hold], do: :ok
   def time({_key, value}) when value in 1..@longest, do: :ok

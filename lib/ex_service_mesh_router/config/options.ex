@@ -18,7 +18,10 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:default,
        "how long a request waits for an endpoint that is just restarting; 0: not at all, it gets a 502 or 503 at once"},
     tunnel_idle: {:infinity, "a WebSocket on which nothing moves"},
-    drain: {30_000, "how long a stopping gateway waits for open requests and tunnels"}
+    drain: {30_000, "how long a stopping gateway waits for open requests and tunnels"},
+    lame_duck:
+      {0,
+       "how long it goes on accepting before that, telling clients to use other connections; for a balancer that hears late of a stop (Kubernetes)"}
   ]
 
   @doc "Name, default and meaning of the keys of `timeouts`. The default of `hold` depends."

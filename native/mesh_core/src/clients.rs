@@ -1,15 +1,26 @@
 //! Connections per client address, counted over all workers, and only where a limit asks for it.
+//! Those beyond the limit are answered and read on for a moment, which is bounded, too.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+/// How many connections at once may be told that their client has too many. They take a descriptor
+/// each and no place among `limits.connections`; further ones are closed without waiting for the
+/// client to read why.
+const MOST_REFUSED: usize = 128;
+
 pub struct Clients {
     most: Option<usize>,
     open: Mutex<HashMap<IpAddr, usize>>,
+    refused: AtomicUsize,
 }
+
+/// One connection that is being refused, counted while this lives.
+pub struct Refused(Arc<Clients>);
 
 /// One connection of a client, counted while this lives.
 pub struct Admitted {
@@ -19,7 +30,7 @@ pub struct Admitted {
 
 impl Clients {
     pub fn new(most: Option<usize>) -> Arc<Clients> {
-        Arc::new(Clients { most, open: Mutex::default() })
+        Arc::new(Clients { most, open: Mutex::default(), refused: AtomicUsize::new(0) })
     }
 
     /// `None` when this client has as many connections as one may have.
@@ -38,6 +49,21 @@ impl Clients {
             }
         };
         Some(Admitted { clients: Arc::clone(self), key })
+    }
+
+    /// `None` when as many are being refused as may be at once.
+    pub fn refuse(self: &Arc<Self>) -> Option<Refused> {
+        if self.refused.fetch_add(1, Ordering::Relaxed) >= MOST_REFUSED {
+            self.refused.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Refused(Arc::clone(self)))
+    }
+}
+
+impl Drop for Refused {
+    fn drop(&mut self) {
+        self.0.refused.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

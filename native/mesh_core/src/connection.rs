@@ -27,13 +27,15 @@ use crate::observe::Draft;
 use crate::peer::Peer;
 use crate::proxy_protocol::Announced;
 use crate::tasks::Newcomer;
-use crate::timer::{Timer, after};
+use crate::timer::{Timer, after, deadline};
 use crate::upstream::LocalService;
-use crate::worker::Worker;
+use crate::worker::{Admission, Worker};
 
 /// When draining begins: how long a connection without a request may still bring one. It may be on
 /// its way already, and its client could not tell a closed connection from a lost request.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
+/// A new connection has at least this long to bring its first one: its client may be about to send.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 pub use refusal::turn_away;
 
@@ -112,11 +114,16 @@ pub async fn serve(newcomer: Box<Newcomer>, timer: &mut Timer) {
         let next = connection.refuse(error.into()).await;
         return connection.end(next).await;
     }
-    open.admitted = worker.shared.clients.admit(connection.peer.ip);
-    if open.admitted.is_none() {
-        worker.counters.connections_refused.add(1);
-        let next = connection.refuse_all(&Error::TooManyConnections).await;
-        return connection.end(next).await;
+    match open.admit(connection.peer.ip) {
+        Admission::Served => {}
+        Admission::Refused => {
+            worker.counters.connections_refused.add(1);
+            let next = connection.refuse_all(&Error::TooManyConnections).await;
+            return connection.end(next).await;
+        }
+        Admission::TurnedAway => {
+            return turn_away(&worker, &connection.client, &Error::TooManyConnections);
+        }
     }
     let mut drain = pin!(worker.drain.notified());
     let mut fresh = true;
@@ -187,7 +194,8 @@ impl Connection<'_> {
             let draining =
                 self.worker.draining.get() || (!asked && drain.as_mut().poll(cx).is_ready());
             if draining && !std::mem::replace(&mut last, true) {
-                self.timer.set(Some(LAST_REQUEST));
+                let first = after(since, FIRST_REQUEST).filter(|_| self.taken == 0);
+                self.timer.set_at(deadline(Some(LAST_REQUEST)).max(first));
             }
             self.timer.poll(cx).map(|()| false)
         })

@@ -29,6 +29,8 @@ const WINDOWS_SHARE: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Serving,
+    /// As before, but every response is the last one on its connection.
+    LameDuck,
     /// No new connections; `None` waits for the last request however long it takes.
     Draining(Option<Duration>),
 }
@@ -167,10 +169,22 @@ impl Gateway {
         self.shared.table.load().resolve(&host)
     }
 
-    /// Stops listening at once and lets requests in flight finish for as long as `drain` says.
-    /// Said again, the last word counts.
+    /// Goes on serving, and tells clients to use other connections from now on (`Connection: close`,
+    /// GOAWAY): [`Gateway::stop`] will follow.
+    pub fn lame_duck(&self) {
+        self.shared.phase.send_if_modified(|phase| {
+            let serves = *phase == Phase::Serving;
+            if serves {
+                *phase = Phase::LameDuck;
+            }
+            serves
+        });
+    }
+
+    /// Lets nobody new in, and lets those who are in, those in the queue of the system included,
+    /// finish for as long as `drain` says. Said again, the last word counts.
     pub fn stop(&self, drain: Option<Duration>) {
-        self.shared.listeners.lock().clear();
+        self.shared.listeners.lock().iter().for_each(listener::close_to_new);
         self.shared.phase.send_replace(Phase::Draining(drain));
     }
 
@@ -220,6 +234,11 @@ impl Shared {
     pub fn listeners(&self) -> std::io::Result<Vec<TcpListener>> {
         self.listeners.lock().iter().map(TcpListener::try_clone).collect()
     }
+
+    /// A worker has taken what was in the queues. They end with the other workers' descriptors.
+    pub fn close_listeners(&self) {
+        self.listeners.lock().clear();
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +250,43 @@ mod tests {
     use super::*;
 
     /// Whoever wakes up first would have nearly all of them.
+    /// One that is ahead takes them all, as fast as it can.
+    #[test]
+    fn a_busy_worker_holds_no_connection_up() {
+        const CLIENTS: u64 = 1000;
+        let config = Config { workers: 2, ..Config::default() };
+        let gateway = Arc::new(Gateway::open(config).unwrap());
+        // It runs, has nothing, and takes nothing.
+        gateway.shared.workers[1].running.store(true, Ordering::Relaxed);
+        let worker = {
+            let gateway = Arc::clone(&gateway);
+            thread::spawn(move || gateway.run_worker(0))
+        };
+        let open = || gateway.shared.workers[0].counters.connections_open.get();
+        let settle = |n: u64| {
+            let until = Instant::now() + Duration::from_secs(20);
+            while open() != n {
+                assert!(Instant::now() < until, "{} are open", open());
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let address = gateway.local_addrs()[0];
+        let fast = || {
+            let began = Instant::now();
+            let clients: Vec<_> =
+                (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
+            settle(CLIENTS);
+            let took = began.elapsed();
+            drop(clients);
+            settle(0);
+            // A millisecond for each would be more than a second.
+            took < Duration::from_millis(700)
+        };
+        assert!((0..5).any(|_| fast()), "it takes no more than one a millisecond");
+        gateway.stop(Some(Duration::ZERO));
+        assert!(worker.join().unwrap().is_ok());
+    }
+
     #[test]
     fn connections_that_come_at_once_are_shared_among_the_workers() {
         let config = Config { workers: 2, ..Config::default() };

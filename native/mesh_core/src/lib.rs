@@ -14,6 +14,7 @@ pub mod http1;
 pub mod observe;
 pub mod stats;
 
+mod accept;
 mod account;
 mod address;
 mod buffer;
@@ -22,6 +23,7 @@ mod connection;
 #[cfg(test)]
 mod crash_tests;
 mod digits;
+mod drain;
 mod error;
 mod exchange;
 mod forwarded;

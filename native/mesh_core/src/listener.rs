@@ -9,9 +9,36 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 
-const BACKLOG: i32 = 4096;
+/// How many connections may wait to be accepted.
+pub const BACKLOG: i32 = 4096;
 /// How often a free port is looked for that is free on all addresses.
 const PORT_TRIES: usize = 16;
+
+/// Lets no new connection into the queue of a listening socket; those whose handshake has begun
+/// still come. Without it a connection could be accepted by the kernel between our last look at the
+/// queue and its end, and would be lost. Whoever tries meanwhile tries again after a second, by the
+/// rules of TCP, and is refused. Only Linux knows it.
+pub fn close_to_new(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    {
+        use socket2::{SockFilter, SockRef};
+        const FLAGS: u32 = 13;
+        const SYN_ACK: u32 = 0x12;
+        const SYN: u32 = 0x02;
+        // In the kernel's words (BPF): load the flags, mask them, and drop a SYN without an ACK.
+        let no_syn = [
+            SockFilter::new(0x30, 0, 0, FLAGS),
+            SockFilter::new(0x54, 0, 0, SYN_ACK),
+            SockFilter::new(0x15, 0, 1, SYN),
+            SockFilter::new(0x06, 0, 0, 0),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ];
+        // Where that is forbidden, the gap remains, which is a very small one.
+        let _ = SockRef::from(listener).attach_filter(&no_syn);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
+}
 
 #[derive(Debug)]
 pub struct OpenError {

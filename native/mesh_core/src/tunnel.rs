@@ -80,10 +80,8 @@ pub async fn join(
     let timeouts = &worker.shared.config.timeouts;
     let patience = Patience::new(timeouts.tunnel_idle);
     let mut timer = Timer::default();
-    let mut stop = pin!(worker.close_tunnels.notified());
-    if worker.tunnels_closing.get() {
-        return;
-    }
+    let Some(open) = worker.tunnels.open() else { return };
+    let mut stop = pin!(open.told_to_close());
 
     let pump = |moved| Pump { pool: &worker.buffers, patience: &patience, moved };
     let up = pump(&counters.tunnel_received_bytes);

@@ -2,36 +2,29 @@
 //! Only the listening sockets, the routing table and the counters are shared.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
-use tokio::task::{JoinSet, spawn_local};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
 
+use crate::accept::Accepting;
 use crate::buffer::BufferPool;
-use crate::clients::Admitted;
-use crate::connection;
+use crate::clients::{Admitted, Refused};
+use crate::drain::{self, Tunnels};
+use crate::error::Error;
 use crate::gateway::{Phase, Shared, WorkerError};
 use crate::ids;
 use crate::observe::Notice;
 use crate::routes::Routes;
 use crate::stats::WorkerCounters;
-use crate::tasks::{self, Newcomer, Spares};
+use crate::tasks::Spares;
 
-/// Pause after a failed `accept`: without descriptors the next one fails as well, and a loop that
-/// tries at once would take the whole core.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// A worker with this many connections more than another, and an eighth of the other's, lets it have
-/// the next ones.
-const AHEAD: u64 = 4;
-/// For how long: long enough to wake up, and nobody notices it.
-const TURN: Duration = Duration::from_millis(1);
 /// An upstream connection is kept this part of the idle time longer than that, at most.
 const LOOKS_PER_IDLE_TIME: u32 = 8;
 /// Spare head buffers that are kept; a larger one is dropped.
@@ -45,19 +38,21 @@ pub struct Worker {
     pub spares: Spares,
     pub routes: Routes,
     pub ids: ids::Maker,
-    /// The gateway is stopping: finish what is under way, begin nothing.
+    /// The gateway stops soon: every response is the last one on its connection.
+    pub retiring: Cell<bool>,
+    /// Wakes the HTTP/2 connections when that begins.
+    pub retire: Notify,
+    /// The gateway is stopping: connections without a request are closed.
     pub draining: Cell<bool>,
-    /// Wakes the connections that wait for a request when draining begins.
+    /// Wakes the connections that wait for a request when that begins.
     pub drain: Notify,
-    /// Wakes the tunnels once no request is left.
-    pub close_tunnels: Notify,
-    /// They have been woken; a tunnel that begins only now ends at once.
-    pub tunnels_closing: Cell<bool>,
+    pub tunnels: Tunnels,
     heads: RefCell<Vec<Vec<u8>>>,
     open: Cell<usize>,
-    tunnels: Cell<usize>,
-    /// Something that draining waits for has ended.
-    ended: Notify,
+    /// Of those, the ones on which there is nothing but tunnels.
+    only_tunnels: Cell<usize>,
+    /// A connection has ended, or has become one with nothing but tunnels.
+    pub ended: Notify,
     reaping: Cell<bool>,
     /// The time when idle upstream connections were last looked through: near enough to tell how
     /// old they are, without asking for the time twice for each request.
@@ -83,13 +78,14 @@ pub fn run(
             counters,
             spares: Spares::default(),
             ids: ids::Maker::default(),
+            retiring: Cell::new(false),
+            retire: Notify::new(),
             draining: Cell::new(false),
             drain: Notify::new(),
-            close_tunnels: Notify::new(),
-            tunnels_closing: Cell::new(false),
+            tunnels: Tunnels::default(),
             heads: RefCell::default(),
             open: Cell::new(0),
-            tunnels: Cell::new(0),
+            only_tunnels: Cell::new(0),
             ended: Notify::new(),
             reaping: Cell::new(false),
             now: Cell::new(Instant::now()),
@@ -100,102 +96,42 @@ pub fn run(
 
 async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
     let mut phase = worker.shared.phase.subscribe();
-    let mut accepting = JoinSet::new();
-    for listener in worker.shared.listeners().map_err(WorkerError::Io)? {
-        let listener = TcpListener::from_std(listener).map_err(WorkerError::Io)?;
-        accepting.spawn_local(accept(Rc::clone(worker), listener));
-    }
+    let listeners = worker.shared.listeners().map_err(WorkerError::Io)?;
+    let mut accepting = Accepting::start(worker, listeners).map_err(WorkerError::Io)?;
     loop {
-        if let Phase::Draining(_) = *phase.borrow_and_update() {
-            break;
+        match *phase.borrow_and_update() {
+            Phase::Serving => {}
+            Phase::LameDuck => worker.retire(),
+            Phase::Draining(_) => break,
         }
         tokio::select! {
             // The sender lives in `shared`, which lives in `worker`.
             _ = phase.changed() => {}
-            Some(_) = accepting.join_next() => return Err(WorkerError::Panicked),
+            () = accepting.failed() => return Err(WorkerError::Panicked),
         }
     }
-    accepting.shutdown().await;
+    worker.retire();
     worker.draining.set(true);
     worker.drain.notify_waiters();
-    drain(worker, phase).await;
+    drain::run(worker, accepting, phase).await;
     Ok(())
 }
 
-/// Waits for the requests in flight, then closes the tunnels, which would never end by themselves.
-async fn drain(worker: &Worker, mut phase: tokio::sync::watch::Receiver<Phase>) {
-    let began = Instant::now();
-    loop {
-        let limit = match *phase.borrow_and_update() {
-            Phase::Draining(limit) => limit.and_then(|limit| began.checked_add(limit)),
-            Phase::Serving => None,
-        };
-        if worker.open.get() == 0 {
-            return;
-        }
-        if worker.open.get() == worker.tunnels.get() {
-            worker.tunnels_closing.set(true);
-            worker.close_tunnels.notify_waiters();
-        }
-        let too_late = async {
-            match limit {
-                Some(limit) => sleep_until(limit).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = worker.ended.notified() => {}
-            _ = phase.changed() => {}
-            () = too_late => return,
-        }
-    }
-}
-
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                #[cfg(test)]
-                crate::crash_tests::crash_if_told(worker.shared.port);
-                if let Some(open) = Open::new(&worker) {
-                    worker.counters.connections_accepted.add(1);
-                    tasks::serve(Newcomer { open, client: stream, address });
-                    if worker.is_ahead() {
-                        // One that has ended meanwhile will do, too.
-                        let _ = timeout(TURN, worker.ended.notified()).await;
-                    }
-                } else {
-                    connection::turn_away(&worker, stream);
-                }
-            }
-            Err(error) if concerns_one_connection(&error) => {}
-            Err(error) => {
-                worker.counters.accept_errors.add(1);
-                worker.shared.observer.notice(Notice::Accept, || error.to_string());
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// The client left between its SYN and our accept.
-fn concerns_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
-}
-
 impl Worker {
-    /// Whether another worker is to have the next connection. Whoever wakes up first takes one after
-    /// another while there are any: of connections that come at once and are kept, one worker could
-    /// get them all, and serve them all for as long as they are kept.
-    fn is_ahead(&self) -> bool {
-        let fewest = self.shared.fewest_open();
-        self.counters.connections_open.get() > fewest + AHEAD + fewest / 8
+    /// From now on every response is the last one on its connection.
+    fn retire(&self) {
+        if !self.retiring.replace(true) {
+            self.retire.notify_waiters();
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.open.get() == 0
+    }
+
+    /// Whether nothing is under way but tunnels, which may never end by themselves.
+    pub fn has_only_tunnels(&self) -> bool {
+        self.open.get() == self.only_tunnels.get()
     }
 
     pub fn connect_timeout(&self) -> Option<Duration> {
@@ -249,24 +185,69 @@ pub struct Open {
     pub worker: Rc<Worker>,
     limited: bool,
     /// Its place among the connections of its client, once it is known who that is.
-    pub admitted: Option<Admitted>,
+    admitted: Option<Admitted>,
+    /// Its place among those that are refused.
+    refused: Option<Refused>,
 }
 
 impl Open {
-    /// `None` when `limits.connections` is reached.
-    fn new(worker: &Rc<Worker>) -> Option<Open> {
+    /// An error says that there is no room for it.
+    pub fn new(worker: &Rc<Worker>, ip: IpAddr) -> Result<Open, Error> {
         let shared = &worker.shared;
+        // Before it has a place: one client is not to take the others' with what is refused.
+        let mut admitted = None;
+        if shared.config.proxy_protocol.is_none() {
+            admitted = shared.clients.admit(ip);
+            if admitted.is_none() {
+                let refused = shared.clients.refuse().ok_or(Error::TooManyConnections)?;
+                return Ok(Open::counted(worker, false, None, Some(refused)));
+            }
+        }
         let limit = shared.config.limits.connections;
         if let Some(limit) = limit
             && shared.connections.fetch_add(1, Ordering::Relaxed) >= limit
         {
             shared.connections.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(Error::Overloaded);
         }
+        Ok(Open::counted(worker, limit.is_some(), admitted, None))
+    }
+
+    fn counted(
+        worker: &Rc<Worker>,
+        limited: bool,
+        admitted: Option<Admitted>,
+        refused: Option<Refused>,
+    ) -> Open {
         worker.open.set(worker.open.get() + 1);
         worker.counters.connections_open.add(1);
-        Some(Open { worker: Rc::clone(worker), limited: limit.is_some(), admitted: None })
+        Open { worker: Rc::clone(worker), limited, admitted, refused }
     }
+
+    /// Now that it is known whose connection this is: whether the client may have it. Where it may
+    /// not, the connection is only told so, and its place among `limits.connections` is free.
+    pub fn admit(&mut self, ip: IpAddr) -> Admission {
+        let clients = &self.worker.shared.clients;
+        if self.admitted.is_none() && self.refused.is_none() {
+            self.admitted = clients.admit(ip);
+        }
+        if self.admitted.is_some() {
+            return Admission::Served;
+        }
+        if std::mem::take(&mut self.limited) {
+            self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.refused = self.refused.take().or_else(|| clients.refuse());
+        if self.refused.is_some() { Admission::Refused } else { Admission::TurnedAway }
+    }
+}
+
+pub enum Admission {
+    Served,
+    /// It is told why.
+    Refused,
+    /// Too many are being told already.
+    TurnedAway,
 }
 
 impl Drop for Open {
@@ -328,7 +309,7 @@ pub struct OnlyTunnels(Rc<Worker>);
 
 impl OnlyTunnels {
     pub fn new(worker: &Rc<Worker>) -> OnlyTunnels {
-        worker.tunnels.set(worker.tunnels.get() + 1);
+        worker.only_tunnels.set(worker.only_tunnels.get() + 1);
         worker.ended.notify_one();
         OnlyTunnels(Rc::clone(worker))
     }
@@ -336,6 +317,6 @@ impl OnlyTunnels {
 
 impl Drop for OnlyTunnels {
     fn drop(&mut self) {
-        self.0.tunnels.set(self.0.tunnels.get() - 1);
+        self.0.only_tunnels.set(self.0.only_tunnels.get() - 1);
     }
 }

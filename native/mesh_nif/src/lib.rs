@@ -65,6 +65,13 @@ fn stop(handle: ResourceArc<Handle>, drain: Option<u64>) -> Atom {
     atoms::ok()
 }
 
+/// Goes on serving, and tells clients to use other connections: `stop/2` will follow.
+#[rustler::nif]
+fn lame_duck(handle: ResourceArc<Handle>) -> Atom {
+    handle.gateway.lame_duck();
+    atoms::ok()
+}
+
 /// Replaces the whole table. Dirty: 100,000 hosts take longer than a scheduler may be kept.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn put_routes<'a>(

@@ -20,11 +20,10 @@ use crate::reply::{self, Framing, Prefer};
 use crate::worker::Worker;
 
 /// Answers a client that there is no room for it. Best effort: it is not waited for.
-pub fn turn_away(worker: &Worker, stream: TcpStream) {
-    let counters = &worker.counters;
-    counters.connections_refused.add(1);
-    worker.refusal(&Error::Overloaded);
-    if let Some(answer) = Error::Overloaded.answer() {
+pub fn turn_away(worker: &Worker, stream: &TcpStream, error: &Error) {
+    worker.counters.connections_refused.add(1);
+    worker.refusal(error);
+    if let Some(answer) = error.answer() {
         let mut out = Vec::new();
         let framing = Framing { keep_alive: false, head_only: false, minor: 1 };
         reply::write(&answer, Prefer::Text, framing, &RequestId::None, &mut out);
@@ -105,7 +104,7 @@ impl Connection<'_> {
             return Replied { next: Next::Close, status: 0, sent: 0 };
         };
         let framing = Framing {
-            keep_alive: whole && info.is_some_and(|i| i.keep_alive) && !self.worker.draining.get(),
+            keep_alive: whole && info.is_some_and(|i| i.keep_alive) && !self.worker.retiring.get(),
             // A head that is malformed further on still says what must not be answered with a body.
             head_only: info
                 .map_or(self.input.filled().starts_with(b"HEAD "), |i| i.method == Method::Head),

@@ -320,7 +320,7 @@ fn downstream(
             && !(open_ended && minor == 0)
             // The client is still sending what the endpoint no longer waits for.
             && state.request_sent.get()
-            && !worker.draining.get(),
+            && !worker.retiring.get(),
         timing: timing(state, worker),
     }
 }

@@ -107,7 +107,7 @@ struct Driver {
 enum Event {
     /// A stream has ended.
     Ended,
-    Drain,
+    Retire,
     Timeout,
     Closed,
 }
@@ -117,8 +117,8 @@ impl Driver {
     async fn run(mut self) -> bool {
         let worker = Rc::clone(&self.session.worker);
         let session = Rc::clone(&self.session);
-        let mut drain = pin!(worker.drain.notified());
-        if worker.draining.get() {
+        let mut retire = pin!(worker.retire.notified());
+        if worker.retiring.get() {
             self.close();
         }
         loop {
@@ -130,8 +130,8 @@ impl Driver {
                 if ended.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Event::Ended);
                 }
-                if !self.is_closing && drain.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Event::Drain);
+                if !self.is_closing && retire.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Retire);
                 }
                 self.poll_timer(cx).map(|()| Event::Timeout)
             })
@@ -146,7 +146,7 @@ impl Driver {
                     }
                 }
                 Event::Timeout if self.is_closing => return false,
-                Event::Drain | Event::Timeout => self.close(),
+                Event::Retire | Event::Timeout => self.close(),
                 Event::Closed => return true,
             }
         }

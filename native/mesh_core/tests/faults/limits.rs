@@ -1,7 +1,7 @@
 //! Limits, with their status and their counter.
 
 use crate::scene::Scene;
-use crate::support::client::{End, get, get_target, post};
+use crate::support::client::{Client, End, get, get_target, post};
 use crate::support::endpoint::{Do, ok, reply, send};
 
 #[test]
@@ -159,6 +159,56 @@ fn tunnels_count() {
     second.send(get(""));
     assert_ne!(second.response().status, 200);
     drop((tunnel, second));
+    scene.mesh.wait_idle();
+    scene.ends_clean();
+}
+
+/// One client cannot keep the others out: what is refused takes no place, though it is read on.
+#[test]
+fn refused_connections_take_no_place() {
+    let scene = Scene::new(|config| {
+        config.limits.connections = Some(10);
+        config.limits.connections_per_client = Some(2);
+    });
+    let mut greedy: Vec<_> = (0..30).map(|_| scene.client()).collect();
+    scene.mesh.eventually("most are refused", |s| s.gateway.connections_refused == 28);
+    assert_eq!(scene.mesh.stats().gateway.limits.connections_per_client, 28);
+    let mut other = Client::connect_from("127.0.0.2".parse().unwrap(), scene.mesh.address());
+    assert_eq!(other.ask(get("")).status, 200);
+    // The refused ones can still read why, and the others are served.
+    let mut refused = 0;
+    for client in &mut greedy {
+        client.send(get(""));
+        match client.response().status {
+            503 => refused += 1,
+            status => assert_eq!(status, 200),
+        }
+    }
+    assert_eq!(refused, 28);
+    drop((greedy, other));
+    scene.mesh.wait_idle();
+    // Their places have not been given back twice.
+    let ip = |n: u8| std::net::IpAddr::from([127, 0, 1, n]);
+    let address = scene.mesh.address();
+    let mut clients: Vec<_> = (0..11).map(|n| Client::connect_from(ip(n), address)).collect();
+    for client in &mut clients {
+        client.send(get(""));
+    }
+    let served = clients.iter_mut().filter_map(|c| c.try_response(false).ok());
+    assert_eq!(served.filter(|answer| answer.status == 200).count(), 10);
+    drop(clients);
+    scene.mesh.wait_idle();
+    scene.ends_clean();
+}
+
+#[test]
+fn refused_connections_are_bounded_themselves() {
+    let scene = Scene::new(|config| config.limits.connections_per_client = Some(2));
+    let clients: Vec<_> = (0..400).map(|_| scene.client()).collect();
+    scene.mesh.eventually("all have been seen", |s| s.gateway.connections_refused == 398);
+    let open = scene.mesh.stats().gateway.connections_open;
+    assert!(open <= 2 + 128, "{open} are open");
+    drop(clients);
     scene.mesh.wait_idle();
     scene.ends_clean();
 }

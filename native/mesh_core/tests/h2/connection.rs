@@ -114,6 +114,30 @@ fn streams_in_flight_outlive_the_end_of_serving() {
     assert_eq!(mesh.stats().gateway.connections_open, 0);
 }
 
+/// Before it stops: clients are told by GOAWAY, and those that still come are served.
+#[test]
+fn a_lame_duck_tells_clients_to_leave_and_serves_those_that_come() {
+    let endpoint = Endpoint::start();
+    endpoint.script(vec![Do::Gate("go"), send(ok("late"))]);
+    let mut mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (response, _) = peer.begin(get("a.test", "/"), true).await;
+        endpoint.wait_for_requests(1);
+        let idle = Peer::connect(mesh.address()).await;
+        mesh.gateway.lame_duck();
+        idle.ended().await.expect("an orderly end");
+        let mut late = Peer::connect(mesh.address()).await;
+        assert_eq!(late.get("/").await.status, 200);
+        late.ended().await.expect("an orderly end");
+        endpoint.open_gate("go");
+        assert_eq!(answer(response).await.expect("answer").body, b"late");
+        peer.ended().await.expect("an orderly end");
+    });
+    assert!(mesh.is_running());
+    mesh.stop(None);
+}
+
 /// RFC 9113 section 9.1: a connection on which nothing is asked is closed, with a GOAWAY.
 #[test]
 fn an_idle_connection_is_closed() {
