@@ -3,7 +3,8 @@ defmodule ExServiceMeshRouter.ListenError do
   Why the gateway cannot listen: the reason with which the application refuses to start.
 
   `kind` is `:eaddrinuse`, `:eacces`, `:eaddrnotavail`, `:library` (the NIF cannot be loaded),
-  `:config` (the data plane refuses its configuration) or `:other`. `holder` is the application and
+  `:config` (the data plane refuses its configuration), `:workers` (the gateways of this VM have taken
+  the dirty IO schedulers) or `:other`. `holder` is the application and
   the endpoint of this system that has the port, if one has it.
   """
 
@@ -51,6 +52,15 @@ defmodule ExServiceMeshRouter.ListenError do
     the data plane's library cannot be loaded: #{error.detail}. `mix compile --force` in \
     ex_service_mesh_router (as a dependency: `mix deps.compile ex_service_mesh_router --force`) \
     builds it anew; a release has to be built on the system it runs on.\
+    """
+  end
+
+  def message(%{kind: :workers} = error) do
+    """
+    too many workers in this VM: #{error.detail}. Each worker of each gateway takes a dirty IO \
+    scheduler, and the file IO of the VM needs two of them. Run fewer gateways at once (tests that \
+    start their own: `mix test --max-cases 4`), give them fewer `workers`, or start the VM with more \
+    schedulers: `elixir --erl "+SDio 20"`, in a release `+SDio 20` in vm.args.\
     """
   end
 

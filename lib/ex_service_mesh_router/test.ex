@@ -42,19 +42,29 @@ defmodule ExServiceMeshRouter.Test do
   configured to, with `port: 0`, `ip: {127, 0, 0, 1}`, `private_listeners: :all`,
   `dev_domain: "localhost"`, `index: false`, `doctor: false`, `workers: 1`, and
   `timeouts: [drain: 1_000]`. It fails the test if the gateway cannot start.
+
+  Each takes one of the VM's dirty IO schedulers, and all of them leave two: as a rule eight tests can
+  have one at the same time (`mix test --max-cases 4`, or `elixir --erl "+SDio 20" -S mix test`).
   """
   @spec start_gateway!(keyword()) :: module()
   def start_gateway!(options \\ []) do
     name = Module.concat(__MODULE__, "Gateway#{System.unique_integer([:positive])}")
     options = Keyword.merge([name: name] ++ defaults(), options)
     # ExUnit is there where this is called, and nowhere else.
-    apply(ExUnit.Callbacks, :start_supervised!, [{ExServiceMeshRouter.Supervisor, options}])
+    case apply(ExUnit.Callbacks, :start_supervised, [{ExServiceMeshRouter.Supervisor, options}]) do
+      {:ok, _supervisor} -> :ok
+      {:error, reason} -> raise "the gateway cannot start: #{words(reason)}"
+    end
 
     with pid when is_pid(pid) <- name |> Discovery.process_name() |> Process.whereis(),
          do: Discovery.Settled.await(pid, @settle)
 
     name
   end
+
+  defp words(error) when is_exception(error), do: Exception.message(error)
+  defp words({error, _child}) when is_exception(error), do: Exception.message(error)
+  defp words(reason), do: Exception.format_exit(reason)
 
   defp defaults do
     [

@@ -47,8 +47,23 @@ defmodule ExServiceMeshRouter.Worker do
   end
 
   defp run(%{gateway: gateway, index: index} = state) do
-    runner = spawn_link(fn -> exit({:returned, call(gateway, index)}) end)
+    name = state.config.name
+
+    runner =
+      spawn_link(fn ->
+        label({:gateway_worker_in_a_nif, name, index})
+        exit({:returned, call(gateway, index)})
+      end)
+
     Map.merge(state, %{runner: runner, since: now()})
+  end
+
+  # Who wonders why `:erlang.garbage_collect/1` of this process does not return finds out who it is:
+  # Observer and LiveDashboard show the label (as of OTP 27, which has a function for the same), and
+  # what is made for OTP 25 the initial call.
+  defp label(label) do
+    Process.put(:"$process_label", label)
+    Process.put(:"$initial_call", {__MODULE__, :runner, 1})
   end
 
   # The reference is no argument for the library any more when its module was deleted and purged

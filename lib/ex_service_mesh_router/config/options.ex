@@ -72,7 +72,7 @@ defmodule ExServiceMeshRouter.Config.Options do
        "whether to listen at all"},
       {:workers, "an integer from 1 to the number of dirty IO schedulers less two",
        "a quarter of the schedulers online, at least 1",
-       "threads of the data plane; each takes one dirty IO scheduler, of which two are left to file IO"},
+       "threads of the data plane; each takes one dirty IO scheduler, of which all gateways of a VM together leave two to file IO"},
       {:services, "map of host to upstream, `#{ExServiceMeshRouter.Upstream.accepted()}`",
        "`%{}`", "services that are no Phoenix endpoints of this system"},
       {:discover,

@@ -13,7 +13,9 @@ pub struct ConfigTerm {
     ips: Vec<String>,
     port: u16,
     reuse_port: bool,
-    workers: usize,
+    pub workers: usize,
+    /// That all gateways of this VM may have together.
+    pub most_workers: usize,
     trusted_proxies: Vec<String>,
     /// "v1", "v2" or "any".
     proxy_protocol: Option<String>,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use mesh_core::Gateway;
 use rustler::{Env, LocalPid, Monitor, Resource};
 
+use crate::slots::Slots;
+
 /// How long connections may go on when the gateway's owner is gone without having said anything
 /// else.
 const ORPHAN_DRAIN: Duration = Duration::from_secs(30);
@@ -16,6 +18,7 @@ const ORPHAN_DRAIN: Duration = Duration::from_secs(30);
 /// No worker can be running when the last reference goes, for each of them holds one.
 pub struct Handle {
     pub gateway: Gateway,
+    pub slots: Slots,
     /// Records and lines sent to the process that observes, and not yet taken by it.
     pub underway: Arc<AtomicUsize>,
 }
@@ -23,7 +26,14 @@ pub struct Handle {
 #[rustler::resource_impl]
 impl Resource for Handle {
     fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
-        self.gateway.stop(Some(ORPHAN_DRAIN));
+        self.stop(Some(ORPHAN_DRAIN));
+    }
+}
+
+impl Handle {
+    pub fn stop(&self, drain: Option<Duration>) {
+        self.gateway.stop(drain);
+        self.slots.stop();
     }
 }
 

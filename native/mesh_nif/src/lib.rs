@@ -5,6 +5,7 @@
 mod config;
 mod handle;
 mod observe;
+mod slots;
 mod terms;
 
 use std::net::SocketAddr;
@@ -19,23 +20,34 @@ use rustler::{Atom, Encoder, Env, LocalPid, NifResult, ResourceArc, SerdeTerm, T
 use config::ConfigTerm;
 use handle::{Handle, contain};
 use observe::ObserveTerm;
+use slots::{NoneLeft, Slots};
 use terms::{Services, atoms};
 
 /// Binds the sockets. What can fail for a reason outside of this program fails here, as a value.
 /// When the owner ends, the gateway stops.
 #[rustler::nif(schedule = "DirtyIo")]
 fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
-    let config = match config.decode::<ConfigTerm>().map(Config::try_from) {
-        Ok(Ok(config)) => config,
-        Ok(Err(why)) => return terms::open_error(env, atoms::config(), "", &why),
-        Err(_) => return terms::open_error(env, atoms::config(), "", "it does not decode"),
+    let Ok(term) = config.decode::<ConfigTerm>() else {
+        return terms::open_error(env, atoms::config(), "", "it does not decode");
+    };
+    let (workers, most) = (term.workers, term.most_workers);
+    let config = match Config::try_from(term) {
+        Ok(config) => config,
+        Err(why) => return terms::open_error(env, atoms::config(), "", &why),
+    };
+    let slots = match Slots::take(workers, most) {
+        Ok(slots) => slots,
+        Err(NoneLeft { taken }) => {
+            let why = format!("{taken} of {most} are taken, {workers} more are wanted");
+            return terms::open_error(env, atoms::workers(), "", &why);
+        }
     };
     match contain(|| Gateway::open(config)) {
         Ok(Ok(gateway)) => {
-            let handle = ResourceArc::new(Handle { gateway, underway: Arc::default() });
+            let handle = ResourceArc::new(Handle { gateway, slots, underway: Arc::default() });
             // An owner that is gone already cannot be monitored.
             if env.monitor(&handle, &owner).is_none() {
-                handle.gateway.stop(Some(Duration::ZERO));
+                handle.stop(Some(Duration::ZERO));
             }
             (atoms::ok(), handle).encode(env)
         }
@@ -49,7 +61,7 @@ fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
 /// process, but not the call.
 #[rustler::nif(schedule = "DirtyIo")]
 fn run(env: Env<'_>, handle: ResourceArc<Handle>, index: usize) -> Term<'_> {
-    match contain(|| handle.gateway.run_worker(index)) {
+    match handle.slots.run(index, || contain(|| handle.gateway.run_worker(index))) {
         Ok(Ok(())) => atoms::ok().encode(env),
         Ok(Err(WorkerError::AlreadyRunning(_))) => (atoms::error(), atoms::running()).encode(env),
         Ok(Err(error)) => (atoms::error(), error.to_string()).encode(env),
@@ -61,7 +73,7 @@ fn run(env: Env<'_>, handle: ResourceArc<Handle>, index: usize) -> Term<'_> {
 /// latest after `drain` milliseconds.
 #[rustler::nif]
 fn stop(handle: ResourceArc<Handle>, drain: Option<u64>) -> Atom {
-    handle.gateway.stop(drain.map(Duration::from_millis));
+    handle.stop(drain.map(Duration::from_millis));
     atoms::ok()
 }
 

@@ -14,6 +14,7 @@ pub mod atoms {
         nil,
         config,
         running,
+        workers,
         eaddrinuse,
         eacces,
         eaddrnotavail,
