@@ -54,7 +54,6 @@ defmodule ExServiceMeshRouter.LockTest do
     assert_receive {:DOWN, ^monitor, :process, _, :killed}
     assert Task.await(waiting) == :mine
     refute_received :dying_ran
-    assert Process.whereis(:"lets go") == nil
   end
 
   test "a caller may have a name, and leaves no message behind" do

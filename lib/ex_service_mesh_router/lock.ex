@@ -1,50 +1,52 @@
 defmodule ExServiceMeshRouter.Lock do
   @moduledoc false
-  # Runs functions one at a time in this VM, with nothing started for it. Not `:global.trans/4`: a
-  # process that has to wait there sleeps for longer each time, for seconds in the end.
+  # Runs functions one at a time in this VM, first come, first served, whether the application has
+  # started or not. Not `:global.trans/4`: a caller that has to wait there sleeps for longer each time.
   #
-  # The lock is a registered name. A process of its own holds it, because the caller may have a name
-  # already, and lets go when the caller is done or dead. A caller that takes a lock twice waits for
-  # itself for ever.
+  # Each lock is a registered process, started when it is first needed. Its mailbox is the queue. A
+  # caller that takes a lock twice waits for itself for ever.
 
-  @doc "Calls `fun` while nobody else holds the lock `name`; returns what it returns."
+  use GenServer
+
+  @doc "Calls `fun` while no other process holds the lock `name`; returns what it returns."
   @spec run(atom(), (() -> result)) :: result when result: term()
   def run(name, fun) do
-    caller = self()
-    {holder, monitor} = spawn_monitor(fn -> hold(name, caller) end)
-
-    receive do
-      {^holder, :held} -> :ok
-      {:DOWN, ^monitor, :process, _, reason} -> exit(reason)
-    end
+    lock = lock(name)
+    :ok = GenServer.call(lock, :acquire, :infinity)
 
     try do
       fun.()
     after
-      send(holder, :release)
-      # The name is free again when this returns.
-      receive do: ({:DOWN, ^monitor, :process, _, _} -> :ok)
+      send(lock, {:release, self()})
     end
   end
 
-  defp hold(name, caller) do
-    caller_monitor = Process.monitor(caller)
-    acquire(name)
-    send(caller, {self(), :held})
+  defp lock(name) do
+    with nil <- Process.whereis(name) do
+      case GenServer.start(__MODULE__, nil, name: name) do
+        {:ok, lock} -> lock
+        {:error, {:already_started, lock}} -> lock
+      end
+    end
+  end
+
+  @impl true
+  def init(nil) do
+    # At the end of an application OTP kills the processes of its group; others may wait here.
+    Process.group_leader(self(), Process.whereis(:init))
+    {:ok, nil}
+  end
+
+  @impl true
+  def handle_call(:acquire, {caller, _tag} = from, state) do
+    monitor = Process.monitor(caller)
+    GenServer.reply(from, :ok)
 
     receive do
-      :release -> :ok
-      {:DOWN, ^caller_monitor, :process, _, _} -> :ok
+      {:release, ^caller} -> Process.demonitor(monitor, [:flush])
+      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
     end
-  end
 
-  defp acquire(name) do
-    Process.register(self(), name)
-  rescue
-    # It is taken.
-    ArgumentError ->
-      monitor = Process.monitor(name)
-      receive do: ({:DOWN, ^monitor, :process, _, _} -> :ok)
-      acquire(name)
+    {:noreply, state}
   end
 end
