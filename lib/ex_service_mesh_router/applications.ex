@@ -15,7 +15,7 @@ defmodule ExServiceMeshRouter.Applications do
   @spec starting() :: {:ok, [atom()]} | :stopping
   def starting do
     with {:ok, information} <- ask(&:application.info/0),
-         do: {:ok, Keyword.keys(information[:starting])}
+         do: {:ok, Enum.map(information[:starting], &elem(&1, 0))}
   end
 
   @doc "Sets a value, as `Application.put_env/4` does."
