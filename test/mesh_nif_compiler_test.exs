@@ -62,7 +62,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
       {"CARGO_TARGET_DIR", nil},
       {"FAKE_VERSION", "1.91.0"},
       {"MIX_ENV", "dev"},
-      {"ERL_FLAGS", "-pa #{:code.lib_dir(:ex_service_mesh_router, :ebin)}"}
+      {"ERL_FLAGS", "-pa #{Application.app_dir(:ex_service_mesh_router, "ebin")}"}
     ]
 
     System.cmd("mix", ["compile"],

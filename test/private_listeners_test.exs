@@ -468,8 +468,15 @@ defmodule ExServiceMeshRouter.PrivateListenersTest do
     test "are in a directory that is made anew when it is not what it was" do
       strangers = [
         &File.chmod!(&1, 0o770),
-        &(File.rename!(&1, &1 <> "-away") && File.mkdir!(&1) && File.chmod!(&1, 0o700)),
-        &(File.rename!(&1, &1 <> "-away") && File.ln_s!(&1 <> "-away", &1)),
+        fn directory ->
+          File.rename!(directory, directory <> "-away")
+          File.mkdir!(directory)
+          File.chmod!(directory, 0o700)
+        end,
+        fn directory ->
+          File.rename!(directory, directory <> "-away")
+          File.ln_s!(directory <> "-away", directory)
+        end,
         &File.rmdir!/1
       ]
 
