@@ -3,11 +3,14 @@
 # Elixir reads and writes UTF-8, and complains where the locale has none.
 export LC_ALL := C.UTF-8
 
-.PHONY: help demo test bench setup fmt
+SYSTEMS := bookworm trixie sid
+
+.PHONY: help demo test test-systems bench setup fmt
 
 help:
 	@echo "make demo   start two services behind the gateway (PORT=4000), Ctrl-C stops it"
 	@echo "make test   run all tests and checks"
+	@echo "make test-systems  the two above on fresh Debians (as root; SYSTEMS=\"$(SYSTEMS)\")"
 	@echo "make bench  measure the gateway beside other proxies (bench/README.md; ARGS=...)"
 	@echo "make setup  install what is missing, and nothing else"
 	@echo "make fmt    format all sources"
@@ -17,6 +20,9 @@ demo:
 
 test:
 	@scripts/setup --checks scripts/test
+
+test-systems:
+	@scripts/systems $(SYSTEMS)
 
 bench:
 	@scripts/setup bench/bench $(ARGS)
