@@ -28,7 +28,7 @@ defmodule ExServiceMeshRouter.Applications do
   end
 
   @doc "Calls a function that asks the controller."
-  @spec ask((() -> result)) :: {:ok, result} | :stopping when result: term()
+  @spec ask(function()) :: {:ok, term()} | :stopping
   def ask(fun) do
     if stopping?(), do: :stopping, else: {:ok, fun.()}
   catch

@@ -9,7 +9,7 @@ defmodule ExServiceMeshRouter.Lock do
   use GenServer
 
   @doc "Calls `fun` while no other process holds the lock `name`; returns what it returns."
-  @spec run(atom(), (() -> result)) :: result when result: term()
+  @spec run(atom(), function()) :: term()
   def run(name, fun) do
     lock = lock(name)
     :ok = GenServer.call(lock, :acquire, :infinity)
