@@ -5,7 +5,7 @@ export LC_ALL := C.UTF-8
 
 SYSTEMS := bookworm trixie sid
 
-.PHONY: help demo test test-systems bench setup fmt
+.PHONY: help demo test test-systems bench setup fmt precompile
 
 help:
 	@echo "make demo   start two services behind the gateway (PORT=4000), Ctrl-C stops it"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench  measure the gateway beside other proxies (bench/README.md; ARGS=...)"
 	@echo "make setup  install what is missing, and nothing else"
 	@echo "make fmt    format all sources"
+	@echo "make precompile  build the NIF for the package (TARGET=..., a name of Rust's)"
 
 demo:
 	@scripts/setup scripts/demo
@@ -33,3 +34,6 @@ setup:
 fmt:
 	@scripts/setup --checks cargo fmt --all
 	@mix format
+
+precompile:
+	@scripts/setup scripts/precompile $(TARGET)

@@ -3,6 +3,8 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
   # called: what is tested is when it is called, and what becomes of what it built.
   use ExUnit.Case, async: true
 
+  alias ExServiceMeshRouter.NifBuild.{Info, Sources, Target}
+
   # The task comes from outside the project, and Mix 1.15 and later leave only its dependencies in the
   # code path.
   @project """
@@ -26,9 +28,15 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
   echo "$*" >> calls
   echo "$CARGO_TARGET_DIR" > target_dir
   mkdir -p target/release
-  cat native/mesh_nif/src/lib.rs > target/release/libmesh_nif.so
+  cat native/mesh_nif/src/lib.rs > target/release/libmesh_nif.$$
+  mv target/release/libmesh_nif.$$ target/release/libmesh_nif.so
   echo '{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"mesh_core"},"filenames":["/nowhere.rlib"]}'
   echo "{\\"reason\\":\\"compiler-artifact\\",\\"target\\":{\\"kind\\":[\\"cdylib\\"],\\"name\\":\\"mesh_nif\\"},\\"filenames\\":[\\"$PWD/target/release/libmesh_nif.so\\"]}"
+  """
+
+  @rustc """
+  #!/bin/sh
+  echo "rustc $FAKE_VERSION (0000000 2025-01-01)"
   """
 
   setup do
@@ -38,6 +46,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     for {path, content} <- %{
           "mix.exs" => @project,
           "cargo" => @cargo,
+          "rustc" => @rustc,
           "Cargo.toml" => "[workspace]",
           "native/mesh_nif/Cargo.toml" => "[package]",
           "native/mesh_nif/src/lib.rs" => "first"
@@ -45,7 +54,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
       write(dir, path, content)
     end
 
-    File.chmod!(Path.join(dir, "cargo"), 0o755)
+    for program <- ~w(cargo rustc), do: File.chmod!(Path.join(dir, program), 0o755)
     %{dir: dir}
   end
 
@@ -60,6 +69,9 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     defaults = [
       {"CARGO", Path.join(dir, "cargo")},
       {"CARGO_TARGET_DIR", nil},
+      {"CARGO_BUILD_TARGET", nil},
+      {"MESH_BUILD", nil},
+      {"RUSTC", nil},
       {"FAKE_VERSION", "1.91.0"},
       {"MIX_ENV", "dev"},
       {"ERL_FLAGS", "-pa #{Application.app_dir(:ex_service_mesh_router, "ebin")}"}
@@ -77,6 +89,28 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
       {:ok, calls} -> String.split(calls, "\n", trim: true)
       {:error, _} -> []
     end
+  end
+
+  # What scripts/precompile would have made for the running VM, but for `changes`.
+  defp precompiled(dir, changes \\ %{}) do
+    target = Target.running()
+    content = "precompiled"
+
+    info =
+      %{
+        "target" => target.triple,
+        "nif" => "2.15",
+        "sources" => Sources.fingerprint(dir),
+        "rustc" => "rustc 1.91.0",
+        "md5" => Info.md5(content)
+      }
+      |> Map.merge(if target.glibc, do: %{"glibc" => "2.17"}, else: %{})
+      |> Map.merge(changes)
+
+    folder = "priv/native/#{info["target"]}-#{info["nif"]}"
+    write(dir, "#{folder}/mesh_nif.so", content)
+    write(dir, "#{folder}/mesh_nif.info", Info.format(info))
+    folder
   end
 
   defp library(dir, environment \\ "dev") do
@@ -168,5 +202,174 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     write(dir, "cargo", String.replace(@cargo, "echo \"$*\"", "exit 101; echo"))
     assert {output, 1} = compile(dir)
     assert output =~ "cargo could not build the data plane of ex_service_mesh_router, see above"
+  end
+
+  test "builds again with another compiler or target, and not where there is none", %{dir: dir} do
+    assert {_, 0} = compile(dir)
+    assert {_, 0} = compile(dir, [{"FAKE_VERSION", "1.92.0"}])
+    assert length(calls(dir)) == 2
+
+    # A later stage of an image, or an editor with another PATH, takes what is there.
+    assert {_, 0} = compile(dir, [{"RUSTC", "/nowhere/rustc"}])
+    assert {_, 0} = compile(dir, [{"FAKE_VERSION", "1.63.0"}])
+    assert length(calls(dir)) == 2
+
+    cross = [{"FAKE_VERSION", "1.92.0"}, {"CARGO_BUILD_TARGET", "riscv64gc-unknown-linux-gnu"}]
+    assert {_, 0} = compile(dir, cross)
+    assert {_, 0} = compile(dir, cross)
+    assert length(calls(dir)) == 3
+  end
+
+  test "builds again when the library is not the one that was built", %{dir: dir} do
+    assert {_, 0} = compile(dir)
+    write(dir, "priv/native/mesh_nif.so", "half")
+    assert {_, 0} = compile(dir)
+    assert library(dir) == "first"
+    assert length(calls(dir)) == 2
+  end
+
+  test "the library is replaced at once", %{dir: dir} do
+    size = 20_000_000
+    path = Path.join(dir, "priv/native/mesh_nif.so")
+    write(dir, "native/mesh_nif/src/lib.rs", String.duplicate("a", size))
+    assert {_, 0} = compile(dir)
+    write(dir, "native/mesh_nif/src/lib.rs", String.duplicate("b", size))
+
+    build = Task.async(fn -> compile(dir) end)
+    seen = watch(path, build, MapSet.new())
+    assert {_, 0} = Task.await(build)
+    assert seen == MapSet.new([{?a, size}, {?b, size}])
+    assert [_library, _info] = path |> Path.dirname() |> File.ls!()
+  end
+
+  # Opens the file again and again, as VMs do that start meanwhile.
+  defp watch(path, build, seen) do
+    now =
+      case File.read(path) do
+        {:ok, <<first, _::binary>> = content} -> {first, byte_size(content)}
+        other -> other
+      end
+
+    case Task.yield(build, 0) do
+      nil ->
+        watch(path, build, MapSet.put(seen, now))
+
+      {:ok, result} ->
+        # For the caller to await.
+        send(self(), {build.ref, result})
+        seen
+    end
+  end
+
+  test "two builds at once do no harm", %{dir: dir} do
+    write(dir, "native/mesh_nif/src/lib.rs", String.duplicate("a", 5_000_000))
+
+    for environment <- ~w(dev test prod) do
+      Task.async(fn -> compile(dir, [{"MIX_ENV", environment}]) end)
+    end
+    |> Task.await_many(60_000)
+    |> Enum.each(&assert {_, 0} = &1)
+
+    for environment <- ~w(dev prod) do
+      before = length(calls(dir))
+      assert {_, 0} = compile(dir, [{"MIX_ENV", environment}])
+      assert length(calls(dir)) == before
+      assert byte_size(library(dir, environment)) == 5_000_000
+    end
+  end
+
+  describe "a precompiled library" do
+    test "is used where it fits, without cargo", %{dir: dir} do
+      folder = precompiled(dir)
+      assert {output, 0} = compile(dir, [{"CARGO", "/nowhere/cargo"}])
+      assert output =~ "Using the precompiled data plane #{folder}"
+      assert library(dir) == "precompiled"
+
+      assert {output, 0} = compile(dir, [{"CARGO", "/nowhere/cargo"}])
+      refute output =~ "precompiled"
+      assert calls(dir) == []
+    end
+
+    test "is not used with MESH_BUILD=1, and is again without", %{dir: dir} do
+      precompiled(dir)
+      assert {_, 0} = compile(dir, [{"MESH_BUILD", "1"}])
+      assert library(dir) == "first"
+      assert {_, 0} = compile(dir, [{"MESH_BUILD", "1"}])
+      assert length(calls(dir)) == 1
+
+      assert {_, 0} = compile(dir, [{"MESH_BUILD", ""}])
+      assert library(dir) == "precompiled"
+      assert {_, 0} = compile(dir, [{"MESH_BUILD", "1"}, {"RUSTC", "/nowhere/rustc"}])
+      assert library(dir) == "first"
+    end
+
+    test "MESH_BUILD takes 0 and 1", %{dir: dir} do
+      assert {output, 1} = compile(dir, [{"MESH_BUILD", "yes"}])
+      assert output =~ ~s(MESH_BUILD is "yes": 1 builds with cargo, 0 is the default)
+    end
+
+    test "is not used where a part does not fit, which is said in one sentence", %{dir: dir} do
+      target = Target.running()
+
+      misfits = [
+        {%{"sources" => "0"}, "it was built from other Rust sources than these."},
+        {%{"nif" => "2.99"}, "it needs NIF version 2.99, and this Erlang has #{target.nif}."},
+        {%{"nif" => "3.0"}, "it needs NIF version 3.0, and this Erlang has #{target.nif}."},
+        {%{"md5" => "0"}, "it is not the file that its mesh_nif.info describes."}
+      ]
+
+      glibc =
+        if target.glibc do
+          [
+            {%{"glibc" => "9.9"},
+             "it needs glibc 9.9 or later, and this system has #{target.glibc}."}
+          ]
+        else
+          []
+        end
+
+      for {changes, sentence} <- misfits ++ glibc do
+        folder = precompiled(dir, changes)
+        assert {output, 0} = compile(dir, [])
+        assert output =~ "The precompiled library #{folder}/mesh_nif.so does not fit: #{sentence}"
+        assert library(dir) == "first"
+
+        File.rm_rf!(Path.join(dir, folder))
+        File.rm!(Path.join(dir, "priv/native/mesh_nif.so"))
+      end
+    end
+
+    test "of another architecture is none, and without cargo that is one sentence", %{dir: dir} do
+      precompiled(dir, %{"target" => "sparc64-unknown-linux-gnu"})
+      here = Target.running().triple
+
+      expected =
+        "No precompiled library fits: this system is #{here}, " <>
+          "and they are for sparc64-unknown-linux-gnu."
+
+      assert {output, 1} = compile(dir, [{"FAKE_VERSION", "1.63.0"}])
+      assert output =~ expected
+      assert output =~ "ex_service_mesh_router finds cargo 1.63.0"
+
+      assert {output, 0} = compile(dir)
+      assert output =~ expected
+      assert library(dir) == "first"
+    end
+
+    test "that is newer than the one in use is put in its place", %{dir: dir} do
+      assert {_, 0} = compile(dir)
+      precompiled(dir)
+      precompiled(dir, %{"nif" => "2.14", "md5" => "0"})
+      assert {_, 0} = compile(dir)
+      assert library(dir) == "precompiled"
+    end
+
+    test "without its info is for no target", %{dir: dir} do
+      folder = precompiled(dir)
+      File.rm!(Path.join(dir, "#{folder}/mesh_nif.info"))
+      assert {output, 0} = compile(dir)
+      assert output =~ "they are for #{folder}/mesh_nif.so"
+      assert library(dir) == "first"
+    end
   end
 end

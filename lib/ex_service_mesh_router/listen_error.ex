@@ -51,7 +51,8 @@ defmodule ExServiceMeshRouter.ListenError do
     """
     the data plane's library cannot be loaded: #{error.detail}. `mix compile --force` in \
     ex_service_mesh_router (as a dependency: `mix deps.compile ex_service_mesh_router --force`) \
-    builds it anew; a release has to be built on the system it runs on.\
+    builds it anew, with MESH_BUILD=1 by cargo whatever was precompiled; a release has to be built \
+    on the system it runs on.\
     """
   end
 
