@@ -3,7 +3,7 @@
 # Elixir reads and writes UTF-8, and complains where the locale has none.
 export LC_ALL := C.UTF-8
 
-SYSTEMS := bookworm trixie sid
+SYSTEMS ?= bookworm trixie sid
 
 .PHONY: help demo test test-systems bench setup fmt precompile
 

@@ -342,8 +342,8 @@ impl Request {
         };
         let last = |name: &str| -> Option<String> {
             let joined = theirs(name).join(&b","[..]);
-            let parts = joined.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-            let last = parts.filter(|part| !part.is_empty()).last()?;
+            let mut parts = joined.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+            let last = parts.rfind(|part| !part.is_empty())?;
             // What is no text is no value of any of these.
             Some(String::from_utf8(last.to_vec()).unwrap_or("?".into()))
         };

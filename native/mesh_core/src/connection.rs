@@ -204,7 +204,20 @@ impl Connection<'_> {
 
     /// Whether what has come is the beginning of a request, and not only empty lines before one:
     /// these are dropped, and their buffer is given back.
+    #[inline]
     fn begins_request(&mut self, empty_lines: &mut EmptyLines) -> bool {
+        match self.input.filled().first() {
+            Some(b'\r') => self.skip_empty_lines(empty_lines),
+            Some(_) => true,
+            None => {
+                self.input.give_back(&self.worker.buffers);
+                false
+            }
+        }
+    }
+
+    #[cold]
+    fn skip_empty_lines(&mut self, empty_lines: &mut EmptyLines) -> bool {
         let (skipped, begins) = empty_lines.skip(self.input.filled());
         self.input.consume(skipped);
         self.input.give_back(&self.worker.buffers);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Side};
 use crate::io::Stream;
-use crate::stats::{ServiceCounters, ServiceStats};
+use crate::stats::ServiceCounters;
 use crate::table::Service;
 
 pub use pool::Pool;
@@ -40,22 +40,18 @@ pub struct Lent {
 
 /// Counts a connection to an upstream as open while it lives, for the service that uses it or used
 /// it last.
-pub struct OpenUpstream {
-    counters: Arc<ServiceCounters>,
-    /// Of a service that is gone, so that its sum is not closed while this counts in it.
-    _stats: Arc<ServiceStats>,
-}
+pub struct OpenUpstream(Arc<ServiceCounters>);
 
 impl OpenUpstream {
-    fn new(counters: &Arc<ServiceCounters>, stats: &Arc<ServiceStats>) -> OpenUpstream {
+    fn new(counters: &Arc<ServiceCounters>) -> OpenUpstream {
         counters.upstream_connections_open.add(1);
-        OpenUpstream { counters: Arc::clone(counters), _stats: Arc::clone(stats) }
+        OpenUpstream(Arc::clone(counters))
     }
 }
 
 impl Drop for OpenUpstream {
     fn drop(&mut self) {
-        self.counters.upstream_connections_open.sub(1);
+        self.0.upstream_connections_open.sub(1);
     }
 }
 
@@ -139,15 +135,11 @@ impl LocalService {
         }
         let pool = self.pools.get(upstream)?;
         let (stream, mut counted) = pool.checkout(want == Want::Probed, oldest)?;
-        if !Arc::ptr_eq(&counted.counters, &self.counters) {
-            counted = self.counted();
+        if !Arc::ptr_eq(&counted.0, &self.counters) {
+            counted = OpenUpstream::new(&self.counters);
         }
         self.counters.upstream_connections_reused.add(1);
         Some(Lent { stream, counted, upstream, reused: true })
-    }
-
-    fn counted(&self) -> OpenUpstream {
-        OpenUpstream::new(&self.counters, &self.service.stats)
     }
 
     async fn open(&self, upstream: usize, limit: Option<Duration>) -> Result<Lent, Error> {
@@ -158,7 +150,7 @@ impl LocalService {
             Ok(stream) => {
                 pool.health.succeeded();
                 self.counters.upstream_connections_opened.add(1);
-                let counted = self.counted();
+                let counted = OpenUpstream::new(&self.counters);
                 Ok(Lent { stream, counted, upstream, reused: false })
             }
             Err(error) => {

@@ -262,9 +262,10 @@ pub fn content_length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// The length of a field that may have it more than once, as a list (RFC 9110 section 8.6), and how
-/// it was written the first time. `None`: it is no length, or two.
-pub fn repeatable_length(value: &[u8]) -> Option<(&[u8], u64)> {
+/// The length that a field has several times, as a list (RFC 9110 section 8.6), and how it was
+/// written the first time. `None`: it is no length, or there are two.
+#[cold]
+pub fn repeated_length(value: &[u8]) -> Option<(&[u8], u64)> {
     let mut all = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
     let text = all.next()?;
     let length = content_length(text)?;
@@ -332,10 +333,10 @@ mod tests {
 
     #[test]
     fn equal_lengths_are_one() {
-        assert_eq!(repeatable_length(b"5"), Some((&b"5"[..], 5)));
-        assert_eq!(repeatable_length(b"5, 05 ,5"), Some((&b"5"[..], 5)));
+        assert_eq!(repeated_length(b"5"), Some((&b"5"[..], 5)));
+        assert_eq!(repeated_length(b"5, 05 ,5"), Some((&b"5"[..], 5)));
         for bad in [&b""[..], b",", b"5,", b",5", b"5, 6", b"5 5", b"5;5", b"5, x", b"+5, +5"] {
-            assert_eq!(repeatable_length(bad), None, "{bad:?}");
+            assert_eq!(repeated_length(bad), None, "{bad:?}");
         }
     }
 }

@@ -142,13 +142,15 @@ impl<'b> Gathered<'b> {
     /// RFC 9110 section 8.6 lets a recipient take the same length several times for one of them.
     /// A request could only say so to be read in two ways; a response has no other reader.
     fn content_length(&mut self, value: &'b [u8]) -> Result<(), Error> {
-        let (text, length) = fields::repeatable_length(value)
+        let alone = fields::content_length(value).map(|length| (value, length));
+        let (text, length) = alone
+            .or_else(|| fields::repeated_length(value))
             .ok_or(Error::BadResponse("Content-Length is not a number, or not one alone"))?;
         let before = self.content_length.replace(length);
         if before.is_some_and(|before| before != length) {
             return Err(Error::BadResponse("there are two different Content-Length fields"));
         }
-        if before.is_some() || text.len() != value.len() {
+        if before.is_some() || alone.is_none() {
             self.merged_length = Some(text);
         }
         Ok(())

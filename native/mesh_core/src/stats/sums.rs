@@ -43,14 +43,19 @@ impl Gone {
         self.ending.push(stats);
     }
 
-    /// Keeps only the sum of those that nobody else refers to.
+    /// Keeps only the sum of those that count no more: no request refers to them, and no connection
+    /// that another service may use next is open.
     fn settle(&mut self) {
         self.ending.retain(|stats| {
-            let referred = Arc::strong_count(stats) > 1;
-            if !referred {
-                self.ended.merge(&stats.totals());
+            if Arc::strong_count(stats) > 1 {
+                return true;
             }
-            referred
+            let totals = stats.totals();
+            let counts = totals.upstream_connections_open > 0;
+            if !counts {
+                self.ended.merge(&totals);
+            }
+            counts
         });
     }
 

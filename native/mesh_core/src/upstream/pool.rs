@@ -95,10 +95,6 @@ mod tests {
         pairs.map(|(ours, theirs)| (Stream::Unix(ours), theirs)).unzip()
     }
 
-    fn counted(counters: &Arc<ServiceCounters>) -> OpenUpstream {
-        OpenUpstream::new(counters, &Arc::default())
-    }
-
     fn open(counters: &ServiceCounters) -> u64 {
         counters.upstream_connections_open.get()
     }
@@ -109,7 +105,7 @@ mod tests {
         for _ in 0..MAX_IDLE + 10 {
             // Without their other ends, which would be as many descriptors again.
             let (mut ours, _) = connections(1);
-            pool.checkin(ours.remove(0), counted(&counters), Instant::now());
+            pool.checkin(ours.remove(0), OpenUpstream::new(&counters), Instant::now());
         }
         assert_eq!(open(&counters), MAX_IDLE as u64);
         drop(pool);
@@ -123,7 +119,7 @@ mod tests {
         let began = Instant::now();
         let at = |i: u64| began + std::time::Duration::from_secs(i);
         for (i, stream) in (0..).zip(ours) {
-            pool.checkin(stream, counted(&counters), at(i));
+            pool.checkin(stream, OpenUpstream::new(&counters), at(i));
         }
         let (last, _counted) = pool.checkout(true, Some(at(1))).unwrap();
         theirs[2].try_write(b"x").unwrap();
@@ -137,9 +133,9 @@ mod tests {
     async fn an_address_that_no_service_names_keeps_nothing() {
         let (pool, counters) = (pool(), Arc::default());
         let (mut ours, _theirs) = connections(2);
-        pool.checkin(ours.remove(0), counted(&counters), Instant::now());
+        pool.checkin(ours.remove(0), OpenUpstream::new(&counters), Instant::now());
         pool.address.retire();
-        pool.checkin(ours.remove(0), counted(&counters), Instant::now());
+        pool.checkin(ours.remove(0), OpenUpstream::new(&counters), Instant::now());
         assert_eq!((open(&counters), pool.reap(None)), (1, 0));
         assert_eq!(open(&counters), 0);
     }

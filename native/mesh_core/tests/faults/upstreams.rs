@@ -102,6 +102,9 @@ fn connections_are_kept_for_an_address() {
     assert_eq!((open("a.test"), open("c.test")), (0, 1), "it counts where it was used last");
     let both = [a.clone(), b.clone()];
     route(&[("a.test", &both), ("b.test", std::slice::from_ref(&b))]);
+    ask(&mut client, "b.test");
+    // One of the two counts for a service that is gone, until another one uses it.
+    scene.mesh.eventually("two are open", |stats| stats.total.upstream_connections_open == 2);
     for host in ["a.test", "a.test", "b.test", "a.test", "a.test"] {
         ask(&mut client, host);
     }
