@@ -20,7 +20,9 @@ defmodule ExServiceMeshRouter.RemoteIp do
   believed.
 
   With `trusted_proxies`, `X-Forwarded-For` is a list, to which each proxy has added the peer that it
-  saw. The client is the last address that is not itself a trusted proxy.
+  saw. The client is the last address that is not itself a trusted proxy. Where an entry cannot be read
+  (`unknown`), it is the proxy that passed the entry on, or 0.0.0.0 if that proxy is on this machine:
+  such a client never has a loopback address.
 
   ## Options
 

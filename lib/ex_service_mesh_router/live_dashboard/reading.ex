@@ -3,8 +3,8 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
   # What the dashboard's page shows: a gateway's counters, on whichever node it runs, and what became
   # of them since the reading before. Nothing in it needs the dashboard.
 
-  alias ExServiceMeshRouter.{Doctor, Gateway, Routes}
-  alias ExServiceMeshRouter.Index.{Live, Report, Sample}
+  alias ExServiceMeshRouter.{Gateway, Routes}
+  alias ExServiceMeshRouter.Index.{Findings, Live, Report, Sample}
 
   defstruct [:node, :gateway, :facts, :before]
 
@@ -134,7 +134,7 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
         services: ExServiceMeshRouter.services(gateway),
         addresses: Report.addresses(gateway),
         history: Routes.history(gateway),
-        findings: Doctor.findings(gateway)
+        findings: Findings.now(gateway)
       }
     else
       _not_running -> nil
