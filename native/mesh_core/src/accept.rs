@@ -29,9 +29,9 @@ const LAST_TRIES: usize = 50;
 const AHEAD: u64 = 4;
 /// For how long: enough to wake up, and too short to notice.
 const TURN: Duration = Duration::from_millis(1);
-/// Connections that a worker takes in one go although it is ahead, after one that the others have
-/// left in the queue for a whole turn: they are busy.
-const LEFT_BY_OTHERS: usize = 32;
+/// Where the others take none of what waits, they are busy, and the worker that is ahead takes twice
+/// as many after each turn: up to so many.
+const MOST_AT_ONCE: usize = 64;
 
 pub struct Accepting {
     listeners: Vec<Rc<TcpListener>>,
@@ -76,24 +76,36 @@ impl Accepting {
 }
 
 async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>) {
-    let mut left_by_others = 0;
+    let (mut left, mut next) = (0, 1);
     loop {
         let accepted = listener.accept().await;
         let served = take(&worker, accepted).await;
         if !served || !is_ahead(&worker) {
             continue;
         }
-        if left_by_others > 0 {
-            left_by_others -= 1;
+        if left > 0 {
+            left -= 1;
             continue;
         }
+        let before = taken_by_others(&worker);
+        #[cfg(test)]
+        worker.shared.turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // A connection that has ended meanwhile will do, too.
         let _ = timeout(TURN, worker.ended.notified()).await;
-        if let Some(accepted) = at_once(listener.accept()).await {
-            left_by_others = LEFT_BY_OTHERS;
-            take(&worker, accepted).await;
+        let none_taken = taken_by_others(&worker) == before;
+        match at_once(listener.accept()).await {
+            Some(accepted) => {
+                take(&worker, accepted).await;
+                (left, next) = if none_taken { (next, MOST_AT_ONCE.min(2 * next)) } else { (0, 1) };
+            }
+            None => next = 1,
         }
     }
+}
+
+/// Connections that the other workers have accepted so far.
+fn taken_by_others(worker: &Worker) -> u64 {
+    worker.shared.accepted().wrapping_sub(worker.counters.connections_accepted.get())
 }
 
 /// The result of a future that has one already.

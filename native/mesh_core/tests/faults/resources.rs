@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use crate::scene;
 use crate::support::client::{Client, get, get_target};
 use crate::support::{PATIENCE, eventually};
 
@@ -90,7 +89,7 @@ impl Process {
 fn endpoint() -> (SocketAddr, Arc<AtomicUsize>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bind");
-    socket.listen(2 * DOWNLOADS as i32).expect("listen");
+    socket.listen(4096).expect("listen");
     let listener: TcpListener = socket.into();
     let address = listener.local_addr().expect("address");
     let answering = Arc::new(AtomicUsize::new(0));
@@ -134,8 +133,7 @@ fn answer(stream: &mut TcpStream, size: usize) -> std::io::Result<()> {
 }
 
 /// The gateway's memory and descriptors before, with these unread downloads, and after them.
-fn unread<T>(open: impl Fn(SocketAddr) -> Vec<T>) {
-    let _turn = scene::turn();
+fn unread<T>(downloads: usize, open: impl Fn(SocketAddr) -> Vec<T>) {
     let (endpoint, answering) = endpoint();
     let mut process = Process::start(endpoint);
     assert_eq!(Client::connect(process.address).ask(get_target("/1000")).status, 200);
@@ -143,9 +141,9 @@ fn unread<T>(open: impl Fn(SocketAddr) -> Vec<T>) {
     let (memory, descriptors) = (process.memory(), process.descriptors());
     for round in 0..2 {
         let clients = open(process.address);
-        process.settle(&answering, DOWNLOADS);
+        process.settle(&answering, downloads);
         let growth = process.memory().saturating_sub(memory);
-        println!("{DOWNLOADS} unread downloads: {} KiB more", growth / 1024);
+        println!("{downloads} unread downloads: {} KiB more", growth / 1024);
         assert!(growth < MOST_GROWTH, "round {round}: {} KiB more", growth / 1024);
         // A client that reads gets what it asks for.
         let mut reader = Client::connect(process.address).patience(PATIENCE * 6);
@@ -158,9 +156,31 @@ fn unread<T>(open: impl Fn(SocketAddr) -> Vec<T>) {
     process.ends();
 }
 
+/// Runs a test of this file in a process of its own, which may open more files than is usual.
+fn with_descriptors(test: &str) {
+    let status = Command::new("sh")
+        .args(["-c", "ulimit -n 8192 && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("this program"))
+        .args([test, "--exact", "--ignored", "--nocapture"])
+        .status()
+        .expect("sh");
+    assert!(status.success(), "see above; it needs `ulimit -n 8192`");
+}
+
 #[test]
 fn downloads_that_nobody_reads() {
-    unread(|address| {
+    with_descriptors("resources::downloads");
+}
+
+#[test]
+fn streams_that_nobody_reads() {
+    with_descriptors("resources::streams");
+}
+
+#[test]
+#[ignore = "run by downloads_that_nobody_reads in a process of its own"]
+fn downloads() {
+    unread(DOWNLOADS, |address| {
         let ask = |_| {
             let mut client = Client::connect_small(address);
             client.send(get(""));
@@ -172,7 +192,9 @@ fn downloads_that_nobody_reads() {
 
 /// Many to a connection, each with as much room as HTTP/2 can give it.
 #[test]
-fn streams_that_nobody_reads() {
+#[ignore = "run by streams_that_nobody_reads in a process of its own"]
+fn streams() {
+    const CONNECTIONS: usize = 16;
     const STREAMS: usize = 100;
     const MOST: u32 = 0x7fff_ffff;
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
@@ -192,12 +214,12 @@ fn streams_that_nobody_reads() {
     for stream in 0..STREAMS as u32 {
         opening.extend(frame(1, 5, 2 * stream + 1, head));
     }
-    unread(move |address| {
+    unread(CONNECTIONS * STREAMS, move |address| {
         let ask = |_| {
             let mut client = Client::connect_small(address);
             client.send(&opening);
             client
         };
-        (0..DOWNLOADS / STREAMS).map(ask).collect()
+        (0..CONNECTIONS).map(ask).collect()
     });
 }

@@ -21,11 +21,6 @@ pub struct Scene {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// Nobody else opens descriptors meanwhile.
-pub fn turn() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("/proc").count()
 }
@@ -40,7 +35,7 @@ impl Scene {
     }
 
     pub fn with(endpoint: fn() -> Endpoint, change: impl FnOnce(&mut Config)) -> Scene {
-        let turn = turn();
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let before = descriptors();
         let mut config = Config { workers: 2, ..Config::default() };
         change(&mut config);
