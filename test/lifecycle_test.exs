@@ -167,6 +167,17 @@ defmodule ExServiceMeshRouter.LifecycleTest do
       assert Task.await(drain, 10_000) == :ok
     end
 
+    @tag :capture_log
+    test "stops in time, although its process is killed meanwhile" do
+      gateway = start_gateway(timeouts: [lame_duck: 500, drain: 2_000])
+      url = url(gateway)
+      drain = Task.async(fn -> ExServiceMeshRouter.Gateway.drain(gateway) end)
+      eventually(true, fn -> ExServiceMeshRouter.Gateway.draining?(gateway) end)
+      Process.exit(Process.whereis(Module.concat(gateway, Gateway)), :kill)
+      assert Task.await(drain, 10_000) == :ok
+      assert refused?(url)
+    end
+
     # On a connection that would stay open.
     defp head(url) do
       uri = URI.parse(url)

@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.WorkersTest do
   # Not async: it takes all the workers that the VM has.
   use ExServiceMeshRouter.GatewayCase
 
-  alias ExServiceMeshRouter.{ListenError, Native, Test}
+  alias ExServiceMeshRouter.{ListenError, Native, Test, Tree}
 
   @most max(1, :erlang.system_info(:dirty_io_schedulers) - 2)
 
@@ -48,11 +48,10 @@ defmodule ExServiceMeshRouter.WorkersTest do
   describe "the process of a worker" do
     setup do
       gateway = start_gateway(workers: 1)
-      tree = Process.whereis(Module.concat(gateway, Supervisor))
-      {:workers, workers, _, _} = tree |> Supervisor.which_children() |> List.keyfind(:workers, 0)
-      [{_, owner, _, _}] = Supervisor.which_children(workers)
-      {:links, links} = Process.info(owner, :links)
-      [runner] = for pid <- links, is_pid(pid), pid != workers, do: pid
+
+      [runner] =
+        for {{:helper, ExServiceMeshRouter.Worker}, pid} <- Tree.processes(gateway), do: pid
+
       %{gateway: gateway, runner: runner}
     end
 

@@ -32,7 +32,7 @@ defmodule ExServiceMeshRouter.Gateway do
   @doc "The configuration that it was started with."
   def config(name), do: fetch(name, :config)
 
-  @doc "Whether it has been told to stop listening."
+  @doc "Whether it has been told to stop, at once or after `timeouts.lame_duck`."
   def draining?(name), do: Store.get(name, :draining, false)
 
   @doc "`[{ip, port}]` as bound."
@@ -82,8 +82,16 @@ defmodule ExServiceMeshRouter.Gateway do
     Process.flag(:trap_exit, true)
 
     if Store.get(config.name, :gateway),
-      do: {:ok, %{config: config, waiting: []}},
+      do: {:ok, restored(config)},
       else: first_init(config, owner)
+  end
+
+  # A lame duck stops in time, whatever happens to this process meanwhile.
+  defp restored(config) do
+    with time when time != nil <- Store.get(config.name, :stop_listening_at),
+         do: Process.send_after(self(), :stop_listening, time, abs: true)
+
+    %{config: config, waiting: []}
   end
 
   defp first_init(config, owner) do
@@ -103,9 +111,9 @@ defmodule ExServiceMeshRouter.Gateway do
   end
 
   @impl true
-  def handle_call(:drain, from, %{config: config, waiting: waiting} = state) do
-    if waiting == [] and not draining?(config.name), do: leave(config, config.timeouts.lame_duck)
-    {:noreply, drained(%{state | waiting: [from | waiting]})}
+  def handle_call(:drain, from, %{config: config} = state) do
+    unless draining?(config.name), do: leave(config, config.timeouts.lame_duck)
+    {:noreply, drained(%{state | waiting: [from | state.waiting]})}
   end
 
   @impl true
@@ -143,6 +151,7 @@ defmodule ExServiceMeshRouter.Gateway do
 
   defp leave(config, 0) do
     Logger.info("ExServiceMeshRouter stops listening and drains")
+    Store.delete(config.name, :stop_listening_at)
     stop(config.name, ref(config.name), config.timeouts.drain)
   end
 
@@ -150,7 +159,10 @@ defmodule ExServiceMeshRouter.Gateway do
   defp leave(config, lame_duck) do
     Logger.info("ExServiceMeshRouter drains in #{lame_duck} ms and tells its clients to leave")
     Native.lame_duck(ref(config.name))
-    Process.send_after(self(), :stop_listening, lame_duck)
+    time = System.monotonic_time(:millisecond) + lame_duck
+    Store.put(config.name, :draining, true)
+    Store.put(config.name, :stop_listening_at, time)
+    Process.send_after(self(), :stop_listening, time, abs: true)
   end
 
   defp drained(%{config: config} = state) do

@@ -34,5 +34,6 @@ defmodule ExServiceMeshRouter.Tree do
   defp kind(pid, {ExServiceMeshRouter.Guard, _, _}, _parent, guards), do: {:guard, guards[pid]}
   defp kind(_pid, {:supervisor, module, _}, _parent, _guards), do: module
   defp kind(_pid, nil, parent, _guards), do: {:helper, parent}
-  defp kind(_pid, {module, _, _}, _parent, _guards), do: module
+  defp kind(_pid, {module, :init, _}, _parent, _guards), do: module
+  defp kind(_pid, {module, _, _}, _parent, _guards), do: {:helper, module}
 end

@@ -4,14 +4,14 @@ defmodule ExServiceMeshRouter.Index.Findings do
   # services or the running applications have changed, and otherwise every ten seconds, once for all
   # pages: it reads the modules of the applications.
 
-  alias ExServiceMeshRouter.{Doctor, Routes, Store}
+  alias ExServiceMeshRouter.{Applications, Doctor, Routes, Store}
 
   # A changed setting of an endpoint, which no event announces, is seen after this time.
   @kept 10_000
 
   @doc "The findings, at most so old."
   def now(name) do
-    seen = {Routes.claims(name), :application.info()[:running] |> Keyword.keys()}
+    seen = {Routes.claims(name), Applications.running()}
     time = System.monotonic_time(:millisecond)
 
     case Store.get(name, :findings, {nil, time, []}) do
@@ -19,6 +19,9 @@ defmodule ExServiceMeshRouter.Index.Findings do
       {_seen, _until, findings} -> ask(name, seen, time + @kept, findings)
     end
   end
+
+  # Findings are of no use to a node that stops.
+  defp ask(_name, {_claims, :stopping}, _until, before), do: before
 
   # Other pages get the previous findings meanwhile.
   defp ask(name, seen, until, before) do
