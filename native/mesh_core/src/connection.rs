@@ -35,7 +35,7 @@ use crate::worker::{Admission, Worker};
 /// its way already, and its client could not tell a closed connection from a lost request.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// A new connection has at least this long to bring its first one: its client may be about to send.
-const FIRST_REQUEST: Duration = Duration::from_secs(2);
+pub const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 pub use refusal::turn_away;
 

@@ -22,6 +22,7 @@ use super::queue::Queue;
 use super::socket::{Socket, linger};
 use super::{CONNECTION_WINDOW, FIRST_CONNECTION_WINDOW, MAX_ABANDONED, settings, stream};
 use crate::buffer::{Buf, Share};
+use crate::connection::FIRST_REQUEST;
 use crate::io::keep_alive;
 use crate::observe::Notice;
 use crate::peer::Peer;
@@ -118,8 +119,9 @@ impl Driver {
         let worker = Rc::clone(&self.session.worker);
         let session = Rc::clone(&self.session);
         let mut retire = pin!(worker.retire.notified());
-        if worker.retiring.get() {
-            self.close();
+        let mut retired = worker.retiring.get();
+        if retired {
+            self.retire();
         }
         loop {
             let mut ended = pin!(session.ended.notified());
@@ -130,7 +132,8 @@ impl Driver {
                 if ended.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Event::Ended);
                 }
-                if !self.is_closing && retire.as_mut().poll(cx).is_ready() {
+                if !retired && retire.as_mut().poll(cx).is_ready() {
+                    retired = true;
                     return Poll::Ready(Event::Retire);
                 }
                 self.poll_timer(cx).map(|()| Event::Timeout)
@@ -146,7 +149,8 @@ impl Driver {
                     }
                 }
                 Event::Timeout if self.is_closing => return false,
-                Event::Retire | Event::Timeout => self.close(),
+                Event::Retire => self.retire(),
+                Event::Timeout => self.close(),
                 Event::Closed => return true,
             }
         }
@@ -192,6 +196,9 @@ impl Driver {
         if !request.body().is_end_stream() && request.method() != Method::CONNECT {
             self.widen();
         }
+        if self.session.worker.retiring.get() {
+            self.close();
+        }
         let running = Running::new(&self.session);
         spawn_local(stream::serve(running, request, respond));
     }
@@ -206,6 +213,16 @@ impl Driver {
                 self.connection.set_target_window_size(CONNECTION_WINDOW);
             }
         }
+    }
+
+    /// The gateway stops soon. A new client is given time for a first stream: many open none after a
+    /// GOAWAY, and it would come back to hear the same.
+    fn retire(&mut self) {
+        if self.taken > 0 {
+            return self.close();
+        }
+        let first = deadline(Some(FIRST_REQUEST));
+        self.idle_until = self.idle_until.map_or(first, |idle| first.map(|first| first.min(idle)));
     }
 
     /// Lets the client open no more streams, and finish those it has.

@@ -104,7 +104,7 @@ fn streams_in_flight_outlive_the_end_of_serving() {
         let (response, _) = peer.begin(get("a.test", "/"), true).await;
         endpoint.wait_for_requests(1);
         mesh.gateway.stop(None);
-        // One without streams is closed at once, and cleanly.
+        // One without streams is closed soon, and cleanly.
         idle.ended().await.expect("an orderly end");
         endpoint.open_gate("go");
         assert_eq!(answer(response).await.expect("answer").body, b"late");
