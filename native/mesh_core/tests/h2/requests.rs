@@ -210,7 +210,10 @@ fn streams_go_side_by_side_to_two_services() {
 #[test]
 fn host_agrees_with_authority_or_is_refused() {
     let endpoint = Endpoint::start();
-    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    // Who may ask for https targets without TLS.
+    let trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    let config = Config { trusted_proxies, ..Config::default() };
+    let mesh = Mesh::to(config, &endpoint.address);
     let mut raw = Raw::open(mesh.address());
     let with = |fields: &[(&'static str, &'static str)]| [&GET[..], fields].concat();
     assert_eq!(raw.ask(1, &with(&[("host", "a.TEST")])).status(1), 200);
