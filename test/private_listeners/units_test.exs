@@ -6,7 +6,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.UnitsTest do
   describe "an address" do
     test "is what `http:` asks for" do
       assert Address.of(ip: {127, 0, 0, 1}, port: 4001) == {{127, 0, 0, 1}, 4001}
-      assert Address.of(port: "4001") == {{0, 0, 0, 0, 0, 0, 0, 0}, 4001}
+      assert Address.of(port: "4001") == {{0, 0, 0, 0}, 4001}
       assert {_any, 4000} = Address.of([])
       assert {_any, 4002} = Address.of([:inet6, port: 4002])
     end

@@ -14,6 +14,10 @@ defmodule ExServiceMeshRouter.Doctor.Fix do
   @doc "Settings of the gateway."
   def gateway(settings, snapshot), do: place(":ex_service_mesh_router", settings, snapshot)
 
+  @doc "A dependency as one writes it, without the brackets around its options."
+  def dependency(dependency),
+    do: dependency |> inspect() |> String.replace(~r/\[(.*)\]}\z/, "\\1}")
+
   defp place(whose, settings, %{development?: development?}) do
     line = "config #{whose}, #{bare(settings)}"
 

@@ -5,23 +5,50 @@ defmodule ExServiceMeshRouter.Doctor.Umbrella do
   @name :ex_service_mesh_router
 
   @doc """
-  `%{dependency: as written, dependents: [app], apps: [%{app, path}]}`, the web applications first;
-  `nil` where there is no umbrella, or where its root does not name the gateway.
+  `nil` where there is no umbrella, or where nothing in it names the gateway. Otherwise a map:
+
+    * `dependency` - as the root names it, or `nil`
+    * `declared` - as an application names it, or `nil`
+    * `dependents` - the applications that depend on it
+    * `before` - the applications that Mix starts before it, in that order
+    * `apps` - `%{app, path}` of all applications, the web applications first
   """
   def gather do
-    with paths when is_map(paths) <- apply(Mix.Project, :apps_paths, []),
-         dependency when dependency != nil <- dependency(apply(Mix.Project, :config, [])[:deps]) do
+    with paths when is_map(paths) <- apply(Mix.Project, :apps_paths, []) do
       apps = for {app, path} <- paths, do: %{app: app, path: path, deps: deps(app, path)}
       apps = Enum.sort_by(apps, &{not web?(&1.app), &1.app})
 
-      %{
-        dependency: dependency,
+      umbrella = %{
+        dependency: dependency(apply(Mix.Project, :config, [])[:deps]),
+        declared: Enum.find_value(apps, &dependency(&1.deps)),
         dependents: for(%{app: app, deps: deps} <- apps, started?(dependency(deps)), do: app),
+        before: before(apps),
         apps: for(app <- apps, do: Map.delete(app, :deps))
       }
-    else
-      _ -> nil
+
+      if umbrella.dependency || umbrella.declared, do: umbrella
     end
+  end
+
+  defp before(apps) do
+    deps = Map.new(apps, &{&1.app, &1.deps})
+    Enum.take_while(start_order(apps), &(not starts?(&1, deps)))
+  end
+
+  # That of Mix itself, which is not public.
+  defp start_order(apps) do
+    for %{app: app} <- apply(Mix.Dep.Umbrella, :cached, []), do: app
+  rescue
+    _ -> apps |> Enum.map(& &1.app) |> Enum.sort()
+  end
+
+  # Whether an application has the gateway started before itself.
+  defp starts?(app, deps) do
+    started?(dependency(deps[app])) or
+      Enum.any?(deps[app], fn dependency ->
+        name = elem(dependency, 0)
+        name != app and is_map_key(deps, name) and starts?(name, deps)
+      end)
   end
 
   defp deps(app, path) do

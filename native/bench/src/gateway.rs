@@ -27,7 +27,7 @@ pub fn run(args: &Args) -> io::Result<()> {
         ..Config::default()
     };
     let gateway = Arc::new(Gateway::open(config).map_err(io::Error::other)?);
-    gateway.observe(observe(args))?;
+    gateway.observe(observe(args)).map_err(io::Error::other)?;
     let set = move |gateway: &Gateway| gateway.set_routes(services(&upstream, routes), None);
     set(&gateway).map_err(io::Error::other)?;
     let swaps: f64 = args.number("swaps", 0.0);

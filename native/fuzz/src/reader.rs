@@ -123,9 +123,9 @@ pub fn chunked(bytes: &[u8], padded: bool) -> Read<ChunkedBody> {
         let digits = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
         let (size, extension) = line.split_at(digits);
         let behind_space = extension.trim_ascii_start();
-        if !(extension.is_empty() || behind_space.starts_with(b";"))
-            && !(padded && behind_space.is_empty())
-        {
+        let well_formed = extension.is_empty() || behind_space.starts_with(b";");
+        let padding = padded && behind_space.is_empty();
+        if !well_formed && !padding {
             return Wrong("chunk size");
         }
         if size.is_empty() || size.len() > 16 || !size.iter().all(u8::is_ascii_hexdigit) {

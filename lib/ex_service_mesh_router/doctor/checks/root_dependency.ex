@@ -2,21 +2,21 @@ defmodule ExServiceMeshRouter.Doctor.Checks.RootDependency do
   @moduledoc false
   # Dependencies in the root of an umbrella are compiled, and started by nobody.
 
-  def findings(%{umbrella: %{dependency: dependency, dependents: [], apps: [app | _]}}) do
+  alias ExServiceMeshRouter.Doctor.Fix
+
+  def findings(%{umbrella: %{dependency: dependency, dependents: [], apps: [app | _]}})
+      when dependency != nil do
     [
       %{
         problem: "ex_service_mesh_router is a dependency of the umbrella's root only",
         why: "Nobody starts those: no application of the umbrella depends on it.",
         file: "#{app.path}/mix.exs, among the `deps`",
-        fix: dependency |> moved(app.path) |> written()
+        fix: dependency |> moved(app.path) |> Fix.dependency()
       }
     ]
   end
 
   def findings(_snapshot), do: []
-
-  # `{:name, path: "..."}`, as one writes it.
-  defp written(dependency), do: dependency |> inspect() |> String.replace(~r/\[(.*)\]}\z/, "\\1}")
 
   # A relative path is relative to the project that says it.
   defp moved({name, options}, path) when is_list(options), do: {name, moved_path(options, path)}
