@@ -51,7 +51,7 @@ defmodule ExServiceMeshRouter.PrintedConfigurationTest do
       dev: "http: [ip: {127, 0, 0, 1}], check_origin: false",
       runtime: """
       config application, endpoint, #{@port}
-      if config_env() == :prod, do: config application, endpoint, #{@ip}
+      if config_env() == :prod, do: config(application, endpoint, #{@ip})
       """
     }
   }
