@@ -93,8 +93,8 @@ pub struct Buf {
     data: Vec<u8>,
     start: usize,
     end: usize,
-    /// Of the budget, for a large one.
-    share: Option<Share>,
+    /// Of the budget, for a large one. Boxed, because buffers are moved for each request.
+    share: Option<Box<Share>>,
 }
 
 impl Buf {
@@ -161,7 +161,7 @@ impl Buf {
         {
             pool.give(std::mem::take(&mut self.data));
             self.data = pool.take(LARGE);
-            self.share = Some(share);
+            self.share = Some(Box::new(share));
             self.clear();
         }
     }

@@ -63,7 +63,10 @@ impl RequestHead<'_, '_> {
         };
         forwarded::write(out, &seen, &received);
         if let RequestId::Made(id) = forwarding.request_id {
-            field(out, b"X-Request-Id", &digits::hex(*id));
+            // In few pieces, since nearly every request has it.
+            out.extend_from_slice(b"X-Request-Id: ");
+            out.extend_from_slice(&digits::hex(*id));
+            out.extend_from_slice(b"\r\n");
         }
         if let Some(traceparent) = &forwarding.traceparent {
             field(out, b"Traceparent", traceparent);
