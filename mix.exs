@@ -71,6 +71,7 @@ defmodule ExServiceMeshRouter.MixProject do
         "guides/observability.md",
         "guides/migrating.md",
         "guides/troubleshooting.md",
+        "guides/comparison.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         {:LICENSE, title: "License"}
