@@ -52,7 +52,7 @@ defmodule ExServiceMeshRouter.MixProject do
       files: ~w(lib priv/grafana priv/native/*-*/mesh_nif.* native/mesh_*/src
                 native/mesh_*/Cargo.toml native/mesh_*/build.rs Cargo.toml Cargo.lock
                 .cargo/config.toml mix.exs .formatter.exs guides README.md ARCHITECTURE.md
-                CHANGELOG.md LICENSE)
+                CONTRIBUTING.md CHANGELOG.md LICENSE)
     ]
   end
 
@@ -73,6 +73,7 @@ defmodule ExServiceMeshRouter.MixProject do
         "guides/troubleshooting.md",
         "guides/comparison.md",
         "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
         "CHANGELOG.md",
         {:LICENSE, title: "License"}
       ],
