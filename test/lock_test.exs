@@ -42,7 +42,7 @@ defmodule ExServiceMeshRouter.LockTest do
 
     assert_receive :held
     waiting = Task.async(fn -> Lock.run(:"lets go", fn -> :mine end) end)
-    # Killed while it waits: nobody waits for it.
+    # Killed while it waits: its turn is skipped.
     {dying, dead} =
       spawn_monitor(fn -> Lock.run(:"lets go", fn -> send(test, :dying_ran) end) end)
 

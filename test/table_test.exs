@@ -60,7 +60,7 @@ defmodule ExServiceMeshRouter.Routes.TableTest do
 
     assert owners(table) == %{}
     assert table.shared == %{"localhost" => ["A", "B"]}
-    # Said in so many words it is somebody's.
+    # A host that is configured belongs to its service.
     services = [endpoint(A, ["localhost"]), endpoint(B, ["localhost"])]
     table = build([Service.static("localhost", @up, :config) | services], %{}, ["localhost"])
     assert owners(table) == %{"localhost" => "localhost"}

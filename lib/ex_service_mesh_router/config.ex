@@ -128,7 +128,7 @@ defmodule ExServiceMeshRouter.Config do
   all connections together have for such buffers, for responses that wait in HTTP/2 connections, and (a
   quarter of it) for uploads over HTTP/2. What goes beyond it gets small buffers and works all the
   same: 16 KiB for a connection of HTTP/1.1 and for a stream of HTTP/2, and 64 KiB for the
-  uploads of an HTTP/2 connection. With the default, 600 downloads that nobody reads take about
+  uploads of an HTTP/2 connection. With the default, 600 downloads whose clients do not read take about
   45 MiB. What the system keeps for their sockets comes on top (`net.ipv4.tcp_wmem` and `tcp_rmem` on Linux).
 
   ## Stopping

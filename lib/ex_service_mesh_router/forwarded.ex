@@ -17,7 +17,7 @@ defmodule ExServiceMeshRouter.Forwarded do
     end)
   end
 
-  # What stands for a client of whom nothing can be told (RFC 4291, 2.5.2): an address that nobody has.
+  # Stands for an unknown client: the unspecified address (RFC 1122 section 3.2.1.3), which no host has.
   @unknown {0, 0, 0, 0}
 
   @doc """

@@ -7,7 +7,8 @@ defmodule ExServiceMeshRouter.Prometheus do
       config :ex_service_mesh_router, metrics: [port: 9568]
 
   (asked by an address, `localhost`, a name that cannot be a stranger's, such as `app.internal`, or this
-  machine's own name; other hosts are refused, as a web site may have its name point here), or behind the gateway, under a host of its own. Whoever can reach the gateway can then read it:
+  machine's own name; other hosts are refused, as a web site may have its name point here), or behind
+  the gateway, under a host of its own. Every client of the gateway can then read it:
 
       config :ex_service_mesh_router, metrics: [host: "metrics.internal"]
 

@@ -76,7 +76,9 @@ defmodule ExServiceMeshRouter.PrivateListeners.FrontTest do
       end
 
       @tag options: @proxied
-      test "telemetry of the server reads an IP address, whoever asked before", %{seen: seen} do
+      test "telemetry of the server reads an IP address, not that of the client before", %{
+        seen: seen
+      } do
         expected =
           if unquote(adapter) == Bandit.PhoenixAdapter, do: "127.0.0.1", else: "192.0.2.7"
 

@@ -11,7 +11,7 @@ defmodule ExServiceMeshRouter.PrivateListeners.UnitsTest do
       assert {_any, 4002} = Address.of([:inet6, port: 4002])
     end
 
-    test "is none where no port is taken from anybody" do
+    test "is nil where http: takes no port" do
       for http <- [nil, false, [port: 0], [port: "x"], [ip: {:local, "/s"}, port: 0]],
           do: assert(Address.of(http) == nil, inspect(http))
     end

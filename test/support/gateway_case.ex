@@ -51,7 +51,7 @@ defmodule ExServiceMeshRouter.GatewayCase do
        {:ok, socket} = :gen_tcp.accept(listener)
        {:ok, _request} = :gen_tcp.recv(socket, 0)
        :ok = :gen_tcp.send(socket, bytes)
-       # Until the gateway has had enough.
+       # Until the gateway closes it.
        :gen_tcp.recv(socket, 0)
      end})
 

@@ -39,7 +39,7 @@ defmodule ExServiceMeshRouter.Index.Sample do
   @doc """
   Per second: `rate` of requests, `errors` (answers 5xx and requests that failed); `p50`, `p99` of
   the time from a request to the head of its response, in milliseconds, `nil` where there were none
-  (not to the end: that of an event stream is the time for which somebody has had a page open); and
+  (not to its end, which for an event stream is when the page is closed); and
   what is now: `in_flight`, `tunnels`, and `requests` in all.
   """
   def new(before, counters, seconds) do

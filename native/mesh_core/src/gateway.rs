@@ -191,8 +191,8 @@ impl Gateway {
         });
     }
 
-    /// Lets nobody new in, and lets those who are in, those in the queue of the system included,
-    /// finish for as long as `drain` says. Said again, the last word counts.
+    /// Accepts no new connections. Open connections, and those in the kernel's queue, have `drain` to
+    /// finish. A second call replaces the time of the first.
     pub fn stop(&self, drain: Option<Duration>) {
         self.shared.listeners.lock().iter().for_each(listener::close_to_new);
         self.shared.phase.send_replace(Phase::Draining(drain));

@@ -250,8 +250,8 @@ pub fn probe(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-/// Has the system find out whether a peer that says nothing is still there. Whoever reads from the
-/// connection hears of it; for a Unix socket, whose peer is on this machine, it means nothing.
+/// Turns on TCP keepalive, so that a read fails when a silent peer is gone. It has no effect on a Unix
+/// socket, whose peer is on this machine.
 pub fn keep_alive(socket: &impl Socket) {
     // Without it the connection lives until something is written to it.
     let _ = socket.raw(|raw| raw.set_tcp_keepalive(&KEEP_ALIVE));

@@ -15,9 +15,9 @@ pub const BACKLOG: i32 = 4096;
 const PORT_TRIES: usize = 16;
 
 /// Lets no new connection into the queue of a listening socket; those whose handshake has begun
-/// still come. Without it a connection could be accepted by the kernel between our last look at the
-/// queue and its end, and would be lost. Whoever tries meanwhile tries again after a second, by the
-/// rules of TCP, and is refused. Only Linux knows it.
+/// still come. Without it the kernel could accept a connection between the last look at the queue and
+/// its end, and the connection would be lost. A client that connects meanwhile sends its SYN again after
+/// a second and is refused. Linux only.
 pub fn close_to_new(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     {

@@ -16,7 +16,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.EndpointPort do
 
       Map.merge(Fix.endpoint(it, settings, snapshot), %{
         problem: "#{Endpoint.name(it)} and the gateway both want port #{port}",
-        why: "Whoever comes second does not start."
+        why: "The second one does not start."
       })
     end)
   end

@@ -34,7 +34,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.TrustedProxies do
       problem: "#{names}: its links are https, and no proxy is trusted",
       why:
         "What a TLS proxy in front says about its clients is replaced: endpoints see http, and the " <>
-          "proxy's address as everybody's. Name the proxy, and nobody else."
+          "proxy's address for every client. Name only the proxy."
     })
   end
 

@@ -168,17 +168,17 @@ fn with_descriptors(test: &str) {
 }
 
 #[test]
-fn downloads_that_nobody_reads() {
+fn unread_downloads_stay_small() {
     with_descriptors("resources::downloads");
 }
 
 #[test]
-fn streams_that_nobody_reads() {
+fn unread_streams_stay_small() {
     with_descriptors("resources::streams");
 }
 
 #[test]
-#[ignore = "run by downloads_that_nobody_reads in a process of its own"]
+#[ignore = "run by unread_downloads_stay_small in a process of its own"]
 fn downloads() {
     unread(DOWNLOADS, |address| {
         let ask = |_| {
@@ -192,7 +192,7 @@ fn downloads() {
 
 /// Many to a connection, each with as much room as HTTP/2 can give it.
 #[test]
-#[ignore = "run by streams_that_nobody_reads in a process of its own"]
+#[ignore = "run by unread_streams_stay_small in a process of its own"]
 fn streams() {
     const CONNECTIONS: usize = 16;
     const STREAMS: usize = 100;

@@ -246,7 +246,7 @@ fn connecting_clients_are_answered_when_it_stops() {
     assert_eq!(lost, 0, "of {}", served + lost);
 }
 
-/// One connection after another, until the gateway lets nobody in; how many were served and lost.
+/// One connection after another, until the gateway refuses; how many were served and lost.
 fn ask_until_refused(address: std::net::SocketAddr) -> (u64, u64) {
     use std::io::{Read, Write};
     let (mut served, mut lost) = (0, 0);

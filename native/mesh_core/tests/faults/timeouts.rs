@@ -91,7 +91,7 @@ fn empty_lines_are_no_head_that_has_begun() {
             client.send("\r\n");
         }
         assert_eq!(client.read_to_end(), End::Closed);
-        assert!(client.buffer.is_empty(), "an answer that nobody asked for");
+        assert!(client.buffer.is_empty(), "an answer without a request");
         assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
     }
     scene.ends_clean();
