@@ -15,10 +15,10 @@ defmodule ExServiceMeshRouter do
     Explanation,
     Gateway,
     Host,
-    Index,
     Names,
     Native,
     Routes,
+    Routes.IndexRow,
     Service,
     Upstream
   }
@@ -102,7 +102,7 @@ defmodule ExServiceMeshRouter do
   def resolve(name \\ __MODULE__, host) when is_binary(host) do
     running(name, nil, fn ->
       with {_rule, _matched, service} <-
-             name |> Gateway.ref() |> Native.resolve(host) |> Index.hide(),
+             name |> Gateway.ref() |> Native.resolve(host) |> IndexRow.hide(),
            %Service{} = service <- Routes.find(name, service) do
         Service.public(service)
       end
@@ -126,7 +126,7 @@ defmodule ExServiceMeshRouter do
   def explain(name \\ __MODULE__, host) when is_binary(host) do
     running(name, nil, fn ->
       claims = Routes.claims(name)
-      resolved = name |> Gateway.ref() |> Native.resolve(host) |> Index.hide()
+      resolved = name |> Gateway.ref() |> Native.resolve(host) |> IndexRow.hide()
       Explanation.new(host, resolved, claims)
     end)
   end
@@ -175,7 +175,7 @@ defmodule ExServiceMeshRouter do
   @spec stats(module()) :: map()
   def stats(name \\ __MODULE__) do
     running(name, %{gateway: %{}, services: %{}}, fn ->
-      name |> Gateway.ref() |> Native.stats() |> Index.hide_stats()
+      name |> Gateway.ref() |> Native.stats() |> IndexRow.hide_stats()
     end)
   end
 

@@ -16,7 +16,7 @@ defmodule ExServiceMeshRouter.Explanation do
   `inspect/2` shows it in a few readable lines.
   """
 
-  alias ExServiceMeshRouter.{Host, Index.Report, Service}
+  alias ExServiceMeshRouter.{Host, Service}
 
   @enforce_keys [:asked, :host, :rule]
   defstruct [:asked, :host, :rule, :matched, :service, :status, :nearest, others: []]
@@ -120,7 +120,7 @@ defmodule ExServiceMeshRouter.Explanation do
   defp default(host, _matched, _table), do: [{"default", "#{host} is for hosts that nobody has"}]
 
   defp nearest(host, table),
-    do: Report.nearest(host, for({_name, hosts, _upstreams} <- table.rows, do: %{hosts: hosts}))
+    do: Host.nearest(host, for({_name, hosts, _upstreams} <- table.rows, host <- hosts, do: host))
 
   defimpl Inspect do
     import Inspect.Algebra

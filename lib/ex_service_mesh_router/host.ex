@@ -83,6 +83,35 @@ defmodule ExServiceMeshRouter.Host do
     end
   end
 
+  # By String.jaro_distance/2: a letter wrong, missing, or too many.
+  @similar 0.75
+
+  @doc "The known host that is most like the one asked for, if any is, with the tenant kept."
+  def nearest(asked, hosts) do
+    candidates =
+      for host <- hosts,
+          candidate <- [host | tenant(asked, host)],
+          candidate != asked,
+          do: {String.jaro_distance(candidate, asked), candidate}
+
+    case Enum.max(candidates, fn -> {0.0, nil} end) do
+      {distance, host} when distance >= @similar -> host
+      _ -> nil
+    end
+  end
+
+  # `t1.auht.localhost` was not meant to be `auth.localhost`.
+  defp tenant(asked, host) do
+    extra = length(String.split(asked, ".")) - length(String.split(host, "."))
+
+    if extra > 0 do
+      labels = asked |> String.split(".") |> Enum.take(extra)
+      [Enum.join(labels ++ [host], ".")]
+    else
+      []
+    end
+  end
+
   @doc "Whether a normalised host is an address and not a name."
   def address?("[" <> _), do: true
   def address?(host), do: match?({:ok, _}, ipv4(host))

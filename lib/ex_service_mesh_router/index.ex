@@ -3,8 +3,7 @@ defmodule ExServiceMeshRouter.Index do
   # The page that says what there is: for a host that nobody has, and for the gateway's own address.
   #
   # To the data plane it is one more upstream, on a Unix socket, and the default where the user has
-  # configured none; so the way of a request has no case for it. It is no service to those who ask
-  # for services: the registry keeps it apart.
+  # configured none; so the request path has no case for it (Routes.IndexRow).
 
   use Supervisor
 
@@ -13,55 +12,6 @@ defmodule ExServiceMeshRouter.Index do
   alias ExServiceMeshRouter.Http
   alias ExServiceMeshRouter.Index.{Handler, Registration, Sampler}
   alias ExServiceMeshRouter.PrivateListeners.SocketDir
-
-  # Nobody else can have the first: the top-level domain is reserved (RFC 6761, 6.4). The second is
-  # for people, and gives way to a service that has it.
-  @anchor "mesh.invalid"
-  @hosts [@anchor, "mesh.localhost"]
-  @service "the index"
-
-  @doc "The hosts of the index itself."
-  def hosts, do: @hosts
-
-  @doc "The host under which the data plane finds it, whatever else there is."
-  def anchor, do: @anchor
-
-  @doc "Its name in the data plane's table; no service can be called so, for this is no host."
-  def service, do: @service
-
-  @doc "The routing table's row of an index at this upstream, given the hosts that are taken."
-  def row(nil, _taken), do: []
-
-  def row(upstream, taken),
-    do: [{@service, [@anchor | Enum.reject(@hosts -- [@anchor], &taken.(&1))], [upstream]}]
-
-  @doc "What the data plane resolved, unless that is the index: then nothing."
-  def hide({_rule, _matched, @service}), do: nil
-  def hide(resolved), do: resolved
-
-  @doc "Takes the index out of the counters of services: what came to it had no service."
-  def hide_stats(stats) do
-    case pop_in(stats, [:services, @service]) do
-      {nil, stats} ->
-        stats
-
-      {index, stats} ->
-        stats = update_in(stats.gateway.requests_unrouted, &(&1 + index.requests))
-        %{stats | total: without(stats.total, index)}
-    end
-  end
-
-  # What cannot be taken out of a sum once it is in there.
-  @kept [:max, :p50, :p90, :p99, :p999, :last_bad_response]
-
-  defp without(total, index) do
-    Map.new(total, fn
-      {key, value} when key in @kept -> {key, value}
-      {key, value} when is_map(value) -> {key, without(value, index[key])}
-      {key, value} when is_list(value) -> {key, Enum.zip_with(value, index[key], &-/2)}
-      {key, value} -> {key, value - index[key]}
-    end)
-  end
 
   def start_link(config),
     do: Supervisor.start_link(__MODULE__, config, name: Module.concat(config.name, Index))

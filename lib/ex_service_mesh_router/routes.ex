@@ -10,8 +10,8 @@ defmodule ExServiceMeshRouter.Routes do
 
   require Logger
 
-  alias ExServiceMeshRouter.{DevNames, Gateway, Index, Native, Reporter, Service, Store, Upstream}
-  alias ExServiceMeshRouter.Routes.{Changes, Events, Table}
+  alias ExServiceMeshRouter.{DevNames, Gateway, Native, Reporter, Service, Store, Upstream}
+  alias ExServiceMeshRouter.Routes.{Changes, Events, IndexRow, Table}
 
   # Changes that are remembered, for those who look later.
   @history 50
@@ -214,12 +214,12 @@ defmodule ExServiceMeshRouter.Routes do
   end
 
   defp push(table, state) do
-    rows = table.rows ++ Index.row(state.index, &is_map_key(table.hosts, &1))
+    rows = table.rows ++ IndexRow.row(state.index, &is_map_key(table.hosts, &1))
 
     default =
       cond do
         Table.routed?(table, state.default) -> state.default
-        state.index -> Index.anchor()
+        state.index -> IndexRow.anchor()
         true -> nil
       end
 

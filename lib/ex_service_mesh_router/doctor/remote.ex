@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.Doctor.Remote do
   # Asks whoever has the gateway's port: our own gateway, which knows more than its configuration
   # says, or somebody who should not be there.
 
-  alias ExServiceMeshRouter.{Http.Client, Index, Json}
+  alias ExServiceMeshRouter.{Http.Client, Json, Routes.IndexRow}
   alias ExServiceMeshRouter.Doctor.{Finding, Port}
 
   @doc """
@@ -40,7 +40,7 @@ defmodule ExServiceMeshRouter.Doctor.Remote do
     end
   end
 
-  defp get(ip, port), do: Client.get(ip, port, Index.anchor(), "/", "application/json")
+  defp get(ip, port), do: Client.get(ip, port, IndexRow.anchor(), "/", "application/json")
 
   defp answer({:ok, status, body}, snapshot) do
     case {status, Json.decode(body)} do

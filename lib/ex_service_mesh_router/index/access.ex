@@ -10,7 +10,7 @@ defmodule ExServiceMeshRouter.Index.Access do
   # internet can own, and under those beside known hosts; under any other name, and where there is
   # none that can be read, there is only the way to it.
 
-  alias ExServiceMeshRouter.{Config.Network, Forwarded, Host, Index}
+  alias ExServiceMeshRouter.{Config.Network, Forwarded, Host, Routes.IndexRow}
 
   # Reserved, or in use for networks of one's own; a name without a dot is no stranger's either.
   @private ~w(localhost local test internal lan home invalid example localdomain)
@@ -28,7 +28,7 @@ defmodule ExServiceMeshRouter.Index.Access do
 
   def host(host, known) do
     cond do
-      host == "localhost" or host in Index.hosts() -> :own
+      host == "localhost" or host in IndexRow.hosts() -> :own
       Host.address?(host) -> :own
       private?(host) or sibling?(host, known) -> :near
       true -> :foreign

@@ -3,11 +3,11 @@ defmodule ExServiceMeshRouter.Index.Plain do
   # The data plane's 404 in its three forms, for those who may not see the index; and, for those who
   # may, but came under a name that could be a stranger's, the same with the way to it.
 
-  alias ExServiceMeshRouter.{Index, Json, Index.Html}
+  alias ExServiceMeshRouter.{Index.Html, Json, Routes.IndexRow}
 
   @doc "The answer's body. Without a configuration it says nothing but that."
   def render(form, host, config) do
-    host = if host in [nil, Index.anchor()], do: "", else: host
+    host = if host in [nil, IndexRow.anchor()], do: "", else: host
     body(form, "unknown service: " <> host, config && "http://127.0.0.1:#{port(config)}/")
   end
 

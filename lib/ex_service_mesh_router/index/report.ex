@@ -2,11 +2,8 @@ defmodule ExServiceMeshRouter.Index.Report do
   @moduledoc false
   # What the index says, in whichever form: gathered once, from the same functions that users have.
 
-  alias ExServiceMeshRouter.{Gateway, Routes}
+  alias ExServiceMeshRouter.{Gateway, Host, Routes}
   alias ExServiceMeshRouter.Index.{Findings, Live, Sampler}
-
-  # By String.jaro_distance/2: a letter wrong, missing, or too many.
-  @similar 0.75
 
   @doc "The report; `asked` is the unknown host it answers for, or `nil`."
   def new(config, asked) do
@@ -23,7 +20,7 @@ defmodule ExServiceMeshRouter.Index.Report do
         workers: config.native.workers
       },
       asked: asked,
-      nearest: asked && nearest(asked, services),
+      nearest: asked && Host.nearest(asked, Enum.flat_map(services, & &1.hosts)),
       services: Enum.map(services, &service(&1, port, live)),
       findings: Findings.now(config.name),
       errors: errors,
@@ -59,34 +56,6 @@ defmodule ExServiceMeshRouter.Index.Report do
   @doc "The address of a host on the gateway's port."
   def url(host, 80), do: "http://#{host}/"
   def url(host, port), do: "http://#{host}:#{port}/"
-
-  @doc "The known host that is most like the one asked for, if any is, with the tenant kept."
-  def nearest(asked, services) do
-    hosts = for service <- services, host <- service.hosts, do: host
-
-    candidates =
-      for host <- hosts,
-          candidate <- [host | tenant(asked, host)],
-          candidate != asked,
-          do: {String.jaro_distance(candidate, asked), candidate}
-
-    case Enum.max(candidates, fn -> {0.0, nil} end) do
-      {distance, host} when distance >= @similar -> host
-      _ -> nil
-    end
-  end
-
-  # `t1.auht.localhost` was not meant to be `auth.localhost`.
-  defp tenant(asked, host) do
-    extra = length(String.split(asked, ".")) - length(String.split(host, "."))
-
-    if extra > 0 do
-      labels = asked |> String.split(".") |> Enum.take(extra)
-      [Enum.join(labels ++ [host], ".")]
-    else
-      []
-    end
-  end
 
   defp bracket(ip), do: if(String.contains?(ip, ":"), do: "[#{ip}]", else: ip)
 end

@@ -25,7 +25,7 @@ defmodule Mix.Tasks.Mesh.Top do
 
   use Mix.Task
 
-  alias ExServiceMeshRouter.{Config, Http.Client, Index, Json, Top}
+  alias ExServiceMeshRouter.{Config, Http.Client, Json, Routes.IndexRow, Top}
   alias ExServiceMeshRouter.Doctor.Remote
   alias ExServiceMeshRouter.Top.Terminal
 
@@ -109,7 +109,7 @@ defmodule Mix.Tasks.Mesh.Top do
   end
 
   defp ask(ip, port) do
-    with {:ok, 200, body} <- Client.get(ip, port, Index.anchor(), "/", "application/json"),
+    with {:ok, 200, body} <- Client.get(ip, port, IndexRow.anchor(), "/", "application/json"),
          {:ok, %{"services" => _} = report} <- Json.decode(body) do
       {:ok, report}
     else
