@@ -48,7 +48,7 @@ defmodule ExServiceMeshRouter.MixProject do
       licenses: ["Apache-2.0"],
       links: %{},
       # What a build needs: the sources of both languages, the lock file with them, and the libraries
-      # that scripts/precompile has made. test/package_test.exs compares it with what is read.
+      # that scripts/precompile has made. test/system/package_test.exs compares it with what is read.
       files: ~w(lib priv/grafana priv/native/*-*/mesh_nif.* native/mesh_*/src
                 native/mesh_*/Cargo.toml native/mesh_*/build.rs Cargo.toml Cargo.lock
                 .cargo/config.toml mix.exs .formatter.exs guides README.md ARCHITECTURE.md

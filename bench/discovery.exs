@@ -13,12 +13,12 @@
 #     table     until the table is swapped
 
 defmodule Bench.Discovery do
-  alias ExServiceMeshRouter.{Discovery, Native, PrivateListeners}
+  alias ExServiceMeshRouter.{Discovery, Listeners, Native}
 
   @functions [
-    {Discovery.Events, :handle, 4},
+    {Discovery.PhoenixEvents, :handle, 4},
     {Discovery.Probe, :run, 3},
-    {PrivateListeners, :ensure, 3},
+    {Listeners, :ensure, 3},
     {Native, :put_routes, 3}
   ]
 

@@ -11,17 +11,9 @@ defmodule ExServiceMeshRouter do
   functions that ask answer as if it had no services.
   """
 
-  alias ExServiceMeshRouter.{
-    Explanation,
-    Gateway,
-    Host,
-    Names,
-    Native,
-    Routes,
-    Routes.IndexRow,
-    Service,
-    Upstream
-  }
+  alias ExServiceMeshRouter.{Explanation, Gateway, Native, Registry}
+  alias ExServiceMeshRouter.Config.{Host, Upstream}
+  alias ExServiceMeshRouter.Registry.{IndexRow, Resolver, Service}
 
   @typedoc """
   A service.
@@ -54,7 +46,7 @@ defmodule ExServiceMeshRouter do
   """
   @spec services(module()) :: [service()]
   def services(name \\ __MODULE__) do
-    running(name, [], fn -> name |> Routes.all() |> Enum.map(&Service.public/1) end)
+    running(name, [], fn -> name |> Registry.all() |> Enum.map(&Service.public/1) end)
   end
 
   @doc """
@@ -73,8 +65,8 @@ defmodule ExServiceMeshRouter do
          service = Service.static(host, upstreams, :runtime),
          {:ok, addresses} <- addresses(service) do
       running(name, {:error, not_running()}, fn ->
-        if addresses != %{}, do: Routes.put_addresses(name, addresses)
-        Routes.put(name, service)
+        if addresses != %{}, do: Registry.put_addresses(name, addresses)
+        Registry.put(name, service)
       end)
     end
   end
@@ -87,7 +79,7 @@ defmodule ExServiceMeshRouter do
   def delete_service(name \\ __MODULE__, host) do
     with {:ok, host} <- host(host) do
       running(name, {:error, not_running()}, fn ->
-        with :error <- Routes.delete(name, {:host, host}) do
+        with :error <- Registry.delete(name, {:host, host}) do
           {:error, "there is no service #{host} that was configured or put"}
         end
       end)
@@ -103,7 +95,7 @@ defmodule ExServiceMeshRouter do
     running(name, nil, fn ->
       with {_rule, _matched, service} <-
              name |> Gateway.ref() |> Native.resolve(host) |> IndexRow.hide(),
-           %Service{} = service <- Routes.find(name, service) do
+           %Service{} = service <- Registry.find(name, service) do
         Service.public(service)
       end
     end)
@@ -125,7 +117,7 @@ defmodule ExServiceMeshRouter do
   @spec explain(module(), String.t()) :: Explanation.t() | nil
   def explain(name \\ __MODULE__, host) when is_binary(host) do
     running(name, nil, fn ->
-      claims = Routes.claims(name)
+      claims = Registry.claims(name)
       resolved = name |> Gateway.ref() |> Native.resolve(host) |> IndexRow.hide()
       Explanation.new(host, resolved, claims)
     end)
@@ -193,8 +185,8 @@ defmodule ExServiceMeshRouter do
 
   # In the caller's time: the registry must not wait for a name server.
   defp addresses(service) do
-    Enum.reduce_while(Names.used([service]), {:ok, %{}}, fn name, {:ok, known} ->
-      case Names.lookup(name) do
+    Enum.reduce_while(Resolver.used([service]), {:ok, %{}}, fn name, {:ok, known} ->
+      case Resolver.lookup(name) do
         {:ok, ips} -> {:cont, {:ok, Map.put(known, name, ips)}}
         :error -> {:halt, {:error, "upstream: #{name} has no address"}}
       end

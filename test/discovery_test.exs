@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
   import ExServiceMeshRouter.EndpointStandIn
   import ExUnit.CaptureLog
 
-  alias ExServiceMeshRouter.{Discovery, Gateway, Routes, Tree}
+  alias ExServiceMeshRouter.{Discovery, Gateway, Registry, Tree}
 
   # Names that no other test has: applications and modules are the VM's.
   setup do
@@ -225,7 +225,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
         start_supervised!(context.endpoint)
         eventually({200, "quiet"}, fn -> get(gateway, context.host) end)
         # Those of them that have a state.
-        for {module, pid} <- Tree.processes(gateway), module in [Discovery, Routes, Gateway] do
+        for {module, pid} <- Tree.processes(gateway), module in [Discovery, Registry, Gateway] do
           refute inspect(:sys.get_state(pid), limit: :infinity) =~ "secret"
         end
       end)

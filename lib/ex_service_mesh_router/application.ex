@@ -16,7 +16,7 @@ defmodule ExServiceMeshRouter.Application do
         start_gateway(options)
       else
         # The doctor has something to say about releases only, and reads all modules to find it.
-        if Doctor.Snapshot.release?(), do: Doctor.Watch.unserved(options)
+        if Doctor.Snapshot.release?(), do: Doctor.Startup.unserved(options)
         Supervisor.start_link([], strategy: :one_for_one)
       end
     end

@@ -141,7 +141,8 @@ defmodule ExServiceMeshRouter.Config do
   the time. With `drain: :infinity` they are closed within 30 seconds; with `drain: 0` everything ends at once.
   """
 
-  alias ExServiceMeshRouter.{Config.Check, Config.Options, ConfigError}
+  alias ExServiceMeshRouter.ConfigError
+  alias ExServiceMeshRouter.Config.{Check, Options}
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
@@ -160,7 +161,8 @@ defmodule ExServiceMeshRouter.Config do
   @spec new(keyword() | map()) :: {:ok, t()} | {:error, ConfigError.t()}
   def new(options) do
     options = Enum.to_list(options)
-    {name, options} = Keyword.pop(options, :name, ExServiceMeshRouter)
+    # As an atom: the configuration must not depend on the module of that name.
+    {name, options} = Keyword.pop(options, :name, :"Elixir.ExServiceMeshRouter")
 
     case Options.check(options) do
       {values, []} -> {:ok, build(name, values)}

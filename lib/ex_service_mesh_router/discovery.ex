@@ -15,8 +15,10 @@ defmodule ExServiceMeshRouter.Discovery do
 
   require Logger
 
-  alias ExServiceMeshRouter.{PrivateListeners, Routes, Service}
-  alias ExServiceMeshRouter.Discovery.{Candidates, Claim, Events, Probe, Settled, Watch}
+  alias ExServiceMeshRouter.{Listeners, Registry}
+  alias ExServiceMeshRouter.Discovery.{Claim, Monitors, PhoenixEvents, Probe}
+  alias ExServiceMeshRouter.Endpoint.Candidates
+  alias ExServiceMeshRouter.Registry.Service
 
   @rescan 10_000
   @subscribe_again 25
@@ -27,6 +29,13 @@ defmodule ExServiceMeshRouter.Discovery do
 
   @doc "The process that follows the endpoints of a gateway."
   def process_name(name), do: Module.concat(name, Discovery)
+
+  @doc "Returns when all endpoints that are known now have been asked, and have answered. For tests."
+  def await_settled(name, timeout) do
+    if Process.whereis(process_name(name)),
+      do: GenServer.call(process_name(name), :settled, timeout),
+      else: :ok
+  end
 
   @impl true
   def init(config) do
@@ -54,7 +63,7 @@ defmodule ExServiceMeshRouter.Discovery do
 
   @impl true
   def handle_call(:settled, from, state),
-    do: {:noreply, Settled.tell(%{state | waiting: [from | state.waiting]})}
+    do: {:noreply, settled(%{state | waiting: [from | state.waiting]})}
 
   @impl true
   def handle_continue(:begin, state) do
@@ -78,20 +87,20 @@ defmodule ExServiceMeshRouter.Discovery do
   def handle_info({:probed, monitor, result}, state) when is_map_key(state.probes, monitor) do
     Process.demonitor(monitor, [:flush])
     {endpoint, state} = probe_done(state, monitor)
-    {:noreply, state |> apply_result(endpoint, result) |> Settled.tell()}
+    {:noreply, state |> apply_result(endpoint, result) |> settled()}
   end
 
   # A probe that failed or hung says nothing: the endpoint is asked again.
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
       when is_map_key(state.probes, monitor) do
     {endpoint, state} = probe_done(state, monitor)
-    {:noreply, state |> retry(endpoint) |> Settled.tell()}
+    {:noreply, state |> retry(endpoint) |> settled()}
   end
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
       when is_map_key(state.monitors, monitor) do
     endpoint = state.monitors[monitor]
-    {:noreply, state |> Watch.drop(endpoint) |> down(endpoint) |> probe(endpoint, @retries)}
+    {:noreply, state |> Monitors.drop(endpoint) |> down(endpoint) |> probe(endpoint, @retries)}
   end
 
   def handle_info({:probe_timeout, pid}, state) do
@@ -102,10 +111,10 @@ defmodule ExServiceMeshRouter.Discovery do
   def handle_info(_other, state), do: {:noreply, state}
 
   @impl true
-  def terminate(_reason, state), do: Events.unsubscribe(state.name)
+  def terminate(_reason, state), do: PhoenixEvents.unsubscribe(state.name)
 
   defp restore(state) do
-    {services, _table, _default} = Routes.claims(state.name)
+    {services, _table, _default} = Registry.claims(state.name)
 
     for %{source: :endpoint} = service <- services, reduce: state do
       state ->
@@ -137,7 +146,7 @@ defmodule ExServiceMeshRouter.Discovery do
         {service, put_in(state.endpoints[endpoint].service, service)}
       end)
 
-    if services != [], do: Routes.put_all(state.name, services)
+    if services != [], do: Registry.put_all(state.name, services)
     state
   end
 
@@ -147,9 +156,11 @@ defmodule ExServiceMeshRouter.Discovery do
     state =
       if state.subscribed?,
         do: state,
-        else: %{state | subscribed?: Events.subscribe(state.name, self())}
+        else: %{state | subscribed?: PhoenixEvents.subscribe(state.name, self())}
 
-    pause = if state.subscribed? or not Events.available?(), do: @rescan, else: @subscribe_again
+    pause =
+      if state.subscribed? or not PhoenixEvents.available?(), do: @rescan, else: @subscribe_again
+
     Process.send_after(self(), :scan, pause)
     state
   end
@@ -175,8 +186,8 @@ defmodule ExServiceMeshRouter.Discovery do
     if Process.whereis(endpoint) do
       state
     else
-      state = Watch.drop(state, endpoint)
-      Routes.delete(state.name, {:endpoint, endpoint})
+      state = Monitors.drop(state, endpoint)
+      Registry.delete(state.name, {:endpoint, endpoint})
       %{state | endpoints: Map.delete(state.endpoints, endpoint)}
     end
   end
@@ -217,13 +228,13 @@ defmodule ExServiceMeshRouter.Discovery do
     upstreams = if waiting? and known.retries == [], do: result.fallback, else: result.upstreams
 
     if waiting? and known.retries == [],
-      do: PrivateListeners.complain(endpoint, result.problem, known.problem)
+      do: Listeners.complain(endpoint, result.problem, known.problem)
 
     state = put_in(state.endpoints[endpoint].problem, result.problem)
 
     state =
       state
-      |> Watch.put(endpoint, [result.pid | result.watch])
+      |> Monitors.put(endpoint, [result.pid | result.watch])
       |> publish(endpoint, result.host, upstreams)
 
     cond do
@@ -268,8 +279,19 @@ defmodule ExServiceMeshRouter.Discovery do
     if same?(state.endpoints[endpoint].service, service) do
       state
     else
-      Routes.put(state.name, service)
+      Registry.put(state.name, service)
       put_in(state.endpoints[endpoint].service, service)
+    end
+  end
+
+  defp settled(%{waiting: []} = state), do: state
+
+  defp settled(state) do
+    if state.probes == %{} and not Enum.any?(state.endpoints, fn {_, it} -> it.retrying? end) do
+      Enum.each(state.waiting, &GenServer.reply(&1, :ok))
+      %{state | waiting: []}
+    else
+      state
     end
   end
 

@@ -8,22 +8,23 @@ defmodule ExServiceMeshRouter.Gateway do
 
   require Logger
 
-  alias ExServiceMeshRouter.{Forwarded, ListenError, Native, Store, Telemetry}
-  alias ExServiceMeshRouter.PrivateListeners.Contention
+  alias ExServiceMeshRouter.{ListenError, Native}
+  alias ExServiceMeshRouter.Gateway.{Event, Store, TrustedProxies}
 
   # The VM closes a socket some time after the process has ended that had it, at most milliseconds.
   @looks 100
   @look_again 10
 
   # This process ends by itself when the data plane is lost. That ends the supervisor, too.
-  def child_spec(config) do
-    start = {__MODULE__, :start_link, [config]}
+  def child_spec({config, free}) do
+    start = {__MODULE__, :start_link, [config, free]}
     %{id: __MODULE__, start: start, restart: :transient, significant: true}
   end
 
-  # The supervisor's process calls this, and owns the data plane.
-  def start_link(config) do
-    GenServer.start_link(__MODULE__, {config, self()}, name: process_name(config.name))
+  # The supervisor's process calls this, and owns the data plane. `free` takes the gateway's port from
+  # endpoints of this system: see Listeners.Contention.free/1.
+  def start_link(config, free) do
+    GenServer.start_link(__MODULE__, {config, free, self()}, name: process_name(config.name))
   end
 
   @doc "The data plane's reference, an argument for the functions of Native."
@@ -78,12 +79,12 @@ defmodule ExServiceMeshRouter.Gateway do
   defp process_name(name), do: Module.concat(name, Gateway)
 
   @impl true
-  def init({config, owner}) do
+  def init({config, free, owner}) do
     Process.flag(:trap_exit, true)
 
     if Store.get(config.name, :gateway),
       do: {:ok, restored(config)},
-      else: first_init(config, owner)
+      else: first_init(config, free, owner)
   end
 
   # A lame duck stops in time, whatever happens to this process meanwhile.
@@ -94,10 +95,10 @@ defmodule ExServiceMeshRouter.Gateway do
     %{config: config, waiting: []}
   end
 
-  defp first_init(config, owner) do
+  defp first_init(config, free, owner) do
     with :ok <- load(),
-         {:ok, gateway} <- open(config, owner) do
-      Forwarded.add_trusted_proxies(config.native.trusted_proxies)
+         {:ok, gateway} <- open(config, free, owner) do
+      TrustedProxies.add(config.native.trusted_proxies)
       bound = Native.addrs(gateway)
       log_listening(bound, config)
       Store.put(config.name, :config, config)
@@ -138,11 +139,11 @@ defmodule ExServiceMeshRouter.Gateway do
   @impl true
   def terminate(reason, state) do
     if reason == :shutdown or match?({:shutdown, _}, reason),
-      do: Telemetry.now([:gateway, :stop], %{gateway: state.config.name, reason: reason})
+      do: Event.now([:gateway, :stop], %{gateway: state.config.name, reason: reason})
   end
 
   defp tell_started(bound, config) do
-    Telemetry.now([:gateway, :start], %{
+    Event.now([:gateway, :start], %{
       gateway: config.name,
       addresses: bound,
       workers: config.native.workers
@@ -182,9 +183,9 @@ defmodule ExServiceMeshRouter.Gateway do
   end
 
   # An endpoint of this system that has the port may have to hand it over.
-  defp open(config, owner) do
-    with {:error, %ListenError{kind: :eaddrinuse} = error} <- open(config, owner, config.ips) do
-      case Contention.free(config) do
+  defp open(config, free, owner) do
+    with {:error, %ListenError{kind: :eaddrinuse} = error} <- bind(config, owner, config.ips) do
+      case free.(config) do
         :ok -> open_again(config, owner)
         {:error, nil} -> if opened?(config), do: open_again(config, owner), else: {:error, error}
         {:error, holder} -> {:error, %{error | holder: holder}}
@@ -194,7 +195,7 @@ defmodule ExServiceMeshRouter.Gateway do
 
   defp open_again(config, owner, looks \\ @looks) do
     with {:error, %ListenError{kind: :eaddrinuse}} when looks > 0 <-
-           open(config, owner, config.ips) do
+           bind(config, owner, config.ips) do
       Process.sleep(@look_again)
       open_again(config, owner, looks - 1)
     end
@@ -205,7 +206,7 @@ defmodule ExServiceMeshRouter.Gateway do
   defp opened?(config), do: :persistent_term.get(opened_key(config), false)
   defp opened_key(config), do: {__MODULE__, config.name, config.port}
 
-  defp open(config, owner, ips) do
+  defp bind(config, owner, ips) do
     case Native.open(%{config.native | ips: ips}, owner) do
       {:ok, gateway} ->
         :persistent_term.put(opened_key(config), true)
@@ -222,7 +223,7 @@ defmodule ExServiceMeshRouter.Gateway do
        when ip in [:loopback, :any] and kind in [:eaddrnotavail, :other] do
     case Enum.reject(ips, &String.contains?(&1, ":")) do
       ^ips -> {:error, error}
-      ipv4 -> open(config, owner, ipv4)
+      ipv4 -> bind(config, owner, ipv4)
     end
   end
 

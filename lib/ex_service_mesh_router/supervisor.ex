@@ -19,8 +19,11 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Guard, Index, Metrics, Names}
-  alias ExServiceMeshRouter.{PrivateListeners, Reporter, Routes, Shutdown, Store, Worker}
+  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Listeners, Metrics, Registry}
+  alias ExServiceMeshRouter.Console.Index
+  alias ExServiceMeshRouter.Gateway.{Guard, Reporter, Shutdown, Store, Worker}
+  alias ExServiceMeshRouter.Listeners.Contention
+  alias ExServiceMeshRouter.Registry.Resolver
 
   @doc """
   Starts a gateway.
@@ -66,8 +69,8 @@ defmodule ExServiceMeshRouter.Supervisor do
     Store.new(config.name)
 
     children =
-      [{Gateway, config}, guard(config, Reporter), {PrivateListeners, config}] ++
-        [guard(config, Routes), guard(config, Names)] ++
+      [{Gateway, {config, &Contention.free/1}}, guard(config, Reporter), {Listeners, config}] ++
+        [guard(config, Registry), guard(config, Resolver)] ++
         workers(config) ++
         if(config.discover == false, do: [], else: [guard(config, Discovery)]) ++
         if(config.index, do: [guard(config, Index)], else: []) ++
@@ -89,7 +92,7 @@ defmodule ExServiceMeshRouter.Supervisor do
   @orphan 5_000
 
   defp await_orphans(name) do
-    for part <- [Gateway, Reporter, PrivateListeners, Routes, Discovery, Index, Metrics],
+    for part <- [Gateway, Reporter, Listeners, Registry, Discovery, Index, Metrics],
         pid = Process.whereis(Module.concat(name, List.last(Module.split(part)))),
         do: Guard.await_end(pid, @orphan)
   end
@@ -103,7 +106,7 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   # A gateway that somebody starts beside it is not the one that a system is measured by.
   defp doctor(%{name: ExServiceMeshRouter, doctor: [_ | _]} = config),
-    do: [{Guard, {config.name, {Doctor.Watch, name: config.name}}}]
+    do: [{Guard, {config.name, {Doctor.Startup, name: config.name}}}]
 
   defp doctor(_config), do: []
 

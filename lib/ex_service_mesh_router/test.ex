@@ -23,7 +23,8 @@ defmodule ExServiceMeshRouter.Test do
   async if the settings of endpoints matter to others.
   """
 
-  alias ExServiceMeshRouter.{Discovery, Http.Client}
+  alias ExServiceMeshRouter.Discovery
+  alias ExServiceMeshRouter.Http.Client
 
   @settle 10_000
 
@@ -56,9 +57,7 @@ defmodule ExServiceMeshRouter.Test do
       {:error, reason} -> raise "the gateway cannot start: #{words(reason)}"
     end
 
-    with pid when is_pid(pid) <- name |> Discovery.process_name() |> Process.whereis(),
-         do: Discovery.Settled.await(pid, @settle)
-
+    Discovery.await_settled(name, @settle)
     name
   end
 

@@ -4,7 +4,8 @@ defmodule ExServiceMeshRouter.AccessLogTest do
 
   import ExUnit.CaptureLog
 
-  alias ExServiceMeshRouter.{AccessLog, ConfigError, Reporter, Tree}
+  alias ExServiceMeshRouter.{AccessLog, ConfigError, Tree}
+  alias ExServiceMeshRouter.Gateway.{Reporter, Signal}
 
   setup do
     directory = Path.join(System.tmp_dir!(), "mesh-log-#{System.unique_integer([:positive])}")
@@ -77,7 +78,7 @@ defmodule ExServiceMeshRouter.AccessLogTest do
     before = :gen_event.which_handlers(:erl_signal_server)
     gateway = start(to: path)
     handlers = fn -> :gen_event.which_handlers(:erl_signal_server) -- before end
-    assert [{AccessLog.Signal, ^gateway}] = handlers.()
+    assert [{Signal, {:sighup, ^gateway}}] = handlers.()
 
     capture_log(fn ->
       for _ <- 1..3 do

@@ -11,7 +11,7 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
   """
 
   alias Demo.HTTP.Server
-  alias ExServiceMeshRouter.PrivateListeners.Listener
+  alias ExServiceMeshRouter.Listeners.Listener
 
   defmodule Adapter do
     @moduledoc "Makes servers as the adapters of Phoenix do, here and on Unix sockets."

@@ -29,8 +29,7 @@ defmodule ExServiceMeshRouter.GatewayCase do
 
   @doc "Returns when discovery has asked all endpoints. What has not happened then does not happen."
   def settle(gateway) do
-    discovery = gateway |> Discovery.process_name() |> Process.whereis()
-    :ok = Discovery.Settled.await(discovery, 5_000)
+    :ok = Discovery.await_settled(gateway, 5_000)
   end
 
   @doc "An HTTP server that answers with `text`; returns its URL."

@@ -1,11 +1,11 @@
 # An application with LiveDashboard and the page in it, for a machine that has the packages. Compiled
 # by the test: nothing here can be, where they are not.
 
-defmodule ExServiceMeshRouter.LiveDashboardTest.Page do
+defmodule ExServiceMeshRouter.Console.LiveDashboardTest.Page do
   use ExServiceMeshRouter.LiveDashboard
 end
 
-defmodule ExServiceMeshRouter.LiveDashboardTest.Router do
+defmodule ExServiceMeshRouter.Console.LiveDashboardTest.Router do
   use Phoenix.Router
   import Phoenix.LiveDashboard.Router
 
@@ -20,19 +20,19 @@ defmodule ExServiceMeshRouter.LiveDashboardTest.Router do
     live_dashboard("/dashboard",
       additional_pages: [
         mesh:
-          {ExServiceMeshRouter.LiveDashboardTest.Page,
-           gateway: ExServiceMeshRouter.LiveDashboardTest.Gateway},
+          {ExServiceMeshRouter.Console.LiveDashboardTest.Page,
+           gateway: ExServiceMeshRouter.Console.LiveDashboardTest.Gateway},
         other:
-          {ExServiceMeshRouter.LiveDashboardTest.Page,
-           gateway: ExServiceMeshRouter.LiveDashboardTest.Nobody}
+          {ExServiceMeshRouter.Console.LiveDashboardTest.Page,
+           gateway: ExServiceMeshRouter.Console.LiveDashboardTest.Nobody}
       ]
     )
   end
 end
 
-defmodule ExServiceMeshRouter.LiveDashboardTest.Endpoint do
+defmodule ExServiceMeshRouter.Console.LiveDashboardTest.Endpoint do
   use Phoenix.Endpoint, otp_app: :ex_service_mesh_router_board
 
   plug(Plug.Session, store: :cookie, key: "_board_key", signing_salt: "of the board")
-  plug(ExServiceMeshRouter.LiveDashboardTest.Router)
+  plug(ExServiceMeshRouter.Console.LiveDashboardTest.Router)
 end

@@ -31,7 +31,9 @@ defmodule ExServiceMeshRouter.Tree do
     end
   end
 
-  defp kind(pid, {ExServiceMeshRouter.Guard, _, _}, _parent, guards), do: {:guard, guards[pid]}
+  defp kind(pid, {ExServiceMeshRouter.Gateway.Guard, _, _}, _parent, guards),
+    do: {:guard, guards[pid]}
+
   defp kind(_pid, {:supervisor, module, _}, _parent, _guards), do: module
   defp kind(_pid, nil, parent, _guards), do: {:helper, parent}
   defp kind(_pid, {module, :init, _}, _parent, _guards), do: module

@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.Config.Check do
   # One function for each kind of value. All return `{value, mistakes}`: a mistake does not end the
   # check, for the rest of the configuration is to be read as well.
 
-  alias ExServiceMeshRouter.{Config.Network, Doctor.Catalogue, Host, Upstream}
+  alias ExServiceMeshRouter.Config.{DoctorChecks, Host, Network, Upstream}
 
   # File IO of the whole VM goes through the dirty IO schedulers.
   @left_to_file_io 2
@@ -143,13 +143,13 @@ defmodule ExServiceMeshRouter.Config.Check do
     do: mistake("index", value, ~s|:auto, true, false, or [allow: ["10.0.0.0/8", ...]]|)
 
   @doc "The checks of the doctor that are left."
-  def doctor(true), do: {Catalogue.names(), []}
+  def doctor(true), do: {DoctorChecks.names(), []}
   def doctor(false), do: {[], []}
 
   def doctor(except: list) when is_list(list) do
-    case list -- Catalogue.names() do
-      [] -> {Catalogue.names() -- list, []}
-      [wrong | _] -> mistake("doctor.except", wrong, "some of #{inspect(Catalogue.names())}")
+    case list -- DoctorChecks.names() do
+      [] -> {DoctorChecks.names() -- list, []}
+      [wrong | _] -> mistake("doctor.except", wrong, "some of #{inspect(DoctorChecks.names())}")
     end
   end
 

@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.Config.Observe do
   @moduledoc false
   # The keys about what the gateway tells of itself: `{value, mistakes}`, as in Config.Check.
 
-  alias ExServiceMeshRouter.{Config.Check, Host}
+  alias ExServiceMeshRouter.Config.{Check, Host}
 
   @formats [:common, :combined, :json, :logfmt]
 

@@ -3,8 +3,7 @@ defmodule ExServiceMeshRouter.Config.Options do
   # The catalogue of configuration keys: what each accepts, its default, what it is for. The check,
   # the documentation and the tests read the same list.
 
-  alias ExServiceMeshRouter.Config.{Check, Observe}
-  alias ExServiceMeshRouter.Environment
+  alias ExServiceMeshRouter.Config.{Check, Environment, Observe}
 
   @timeouts [
     connect: {2_000, "until an endpoint has accepted a connection"},
@@ -73,7 +72,7 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:workers, "an integer from 1 to the number of dirty IO schedulers less two",
        "a quarter of the schedulers online, at least 1",
        "threads of the data plane; each takes one dirty IO scheduler, of which all gateways of a VM together leave two to file IO"},
-      {:services, "map of host to upstream, `#{ExServiceMeshRouter.Upstream.accepted()}`",
+      {:services, "map of host to upstream, `#{ExServiceMeshRouter.Config.Upstream.accepted()}`",
        "`%{}`", "services that are no Phoenix endpoints of this system"},
       {:discover,
        "`true`, `false`, or `[only: [...], except: [...]]` with applications or endpoints",

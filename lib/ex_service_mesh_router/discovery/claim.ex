@@ -2,7 +2,9 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
   @moduledoc false
   # The hosts that an endpoint asks for: its own, and the one derived from its application.
 
-  alias ExServiceMeshRouter.{Config.Network, DevNames, Host, Service}
+  alias ExServiceMeshRouter.Config.{Host, Network}
+  alias ExServiceMeshRouter.Endpoint.DevNames
+  alias ExServiceMeshRouter.Registry.Service
 
   defstruct [:endpoint, :application, :mistake, hosts: [], derived: []]
 

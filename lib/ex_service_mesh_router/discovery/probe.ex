@@ -7,8 +7,10 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   # asked (before Phoenix 1.7.10, or an adapter without `server_info/2`), or gives no answer for
   # good although it should serve.
 
-  alias ExServiceMeshRouter.{EndpointSettings, PrivateListeners, Upstream}
-  alias ExServiceMeshRouter.PrivateListeners.{Listener, Settings}
+  alias ExServiceMeshRouter.Listeners
+  alias ExServiceMeshRouter.Config.Upstream
+  alias ExServiceMeshRouter.Endpoint.Settings
+  alias ExServiceMeshRouter.Listeners.{Listener, Takeover}
 
   defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: [], problem: nil]
 
@@ -55,8 +57,8 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
 
   defp running(endpoint, application, pid, private) do
     listener = private(endpoint, application, pid, private)
-    server = EndpointSettings.read(endpoint, application, [:server])
-    expected? = listener != nil or EndpointSettings.serves?(server)
+    server = Settings.read(endpoint, application, [:server])
+    expected? = listener != nil or Settings.serves?(server)
     # Before the question where it is bound: Cowboy remembers the address of a server that is gone
     # until the next one is up. If the answer is that old, so is one of these processes.
     watch = server_processes(endpoint, pid)
@@ -81,10 +83,10 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
 
   # Whoever is to have a private listener gets it here.
   defp private(endpoint, application, pid, {name, mode}) do
-    http = EndpointSettings.read(endpoint, application, [:http])[:http]
+    http = Settings.read(endpoint, application, [:http])[:http]
 
-    if supervisor?(pid) and PrivateListeners.wanted?(mode, endpoint, application, http),
-      do: PrivateListeners.ensure(name, endpoint, application)
+    if supervisor?(pid) and Listeners.wanted?(mode, endpoint, application, http),
+      do: Listeners.ensure(name, endpoint, application)
   end
 
   defp known({:ok, _pid, {:unix, _path} = upstream}), do: {:ok, upstream}
@@ -114,10 +116,10 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   end
 
   defp configured(endpoint, application) do
-    settings = EndpointSettings.read(endpoint, application, [:http, :https, :url])
-    port = EndpointSettings.port(EndpointSettings.url(settings)[:port])
+    settings = Settings.read(endpoint, application, [:http, :https, :url])
+    port = Settings.port(Settings.url(settings)[:port])
 
-    case EndpointSettings.listener(settings[:http]) do
+    case Settings.listener(settings[:http]) do
       {:tcp, ip, port} ->
         upstreams({ip, port})
 
@@ -143,15 +145,15 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
 
   # Where the gateway has changed what links say, the host is what was said before.
   defp host(endpoint, application, pid) do
-    keys = [:url, Settings.key()]
+    keys = [:url, Takeover.key()]
 
     settings =
       if pid,
-        do: EndpointSettings.read(endpoint, application, keys),
-        else: EndpointSettings.configured(application, endpoint)
+        do: Settings.read(endpoint, application, keys),
+        else: Settings.configured(application, endpoint)
 
-    before = Settings.url(settings)
-    EndpointSettings.host(if before[:host], do: before, else: EndpointSettings.url(settings))
+    before = Takeover.url(settings)
+    Settings.host(if before[:host], do: before, else: Settings.url(settings))
   end
 
   # The processes whose end means that the listener is gone, although the endpoint lives on: its

@@ -12,7 +12,7 @@ defmodule ExServiceMeshRouter.Http.Server do
   use GenServer
 
   alias ExServiceMeshRouter.Http.Connection
-  alias ExServiceMeshRouter.PrivateListeners.SocketDir
+  alias ExServiceMeshRouter.Listeners.SocketDir
 
   @most_connections 128
 

@@ -27,7 +27,8 @@ defmodule Mix.Tasks.Mesh.Routes do
 
   use Mix.Task
 
-  alias ExServiceMeshRouter.{ConfigError, Json, Listing}
+  alias ExServiceMeshRouter.{ConfigError, Json}
+  alias ExServiceMeshRouter.Console.RouteListing
 
   @impl true
   def run(arguments) do
@@ -37,7 +38,7 @@ defmodule Mix.Tasks.Mesh.Routes do
     environment =
       Application.get_all_env(:ex_service_mesh_router) |> Keyword.delete(:included_applications)
 
-    case serving(fn -> Listing.new(environment) end) do
+    case serving(fn -> RouteListing.new(environment) end) do
       {:ok, listing} -> listing |> print(options[:json]) |> IO.write()
       {:error, %ConfigError{} = error} -> Mix.raise(Exception.message(error))
     end
@@ -57,5 +58,5 @@ defmodule Mix.Tasks.Mesh.Routes do
     |> then(&[&1, "\n"])
   end
 
-  defp print(listing, _text), do: Listing.text(listing)
+  defp print(listing, _text), do: RouteListing.text(listing)
 end

@@ -25,9 +25,11 @@ defmodule Mix.Tasks.Mesh.Top do
 
   use Mix.Task
 
-  alias ExServiceMeshRouter.{Config, Http.Client, Json, Routes.IndexRow, Top}
+  alias ExServiceMeshRouter.{Config, Json}
+  alias ExServiceMeshRouter.Console.{Terminal, Top}
   alias ExServiceMeshRouter.Doctor.Remote
-  alias ExServiceMeshRouter.Top.Terminal
+  alias ExServiceMeshRouter.Http.Client
+  alias ExServiceMeshRouter.Registry.IndexRow
 
   @pause 1_000
   @ctrl_c 3

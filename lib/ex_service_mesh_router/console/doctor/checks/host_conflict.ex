@@ -1,0 +1,43 @@
+defmodule ExServiceMeshRouter.Doctor.Checks.HostConflict do
+  @moduledoc false
+  # One host, two services: one of them gets no requests. Only endpoints can lose.
+
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
+  alias ExServiceMeshRouter.Endpoint.DevNames
+
+  def findings(snapshot) do
+    for {host, winner, loser} <- snapshot.conflicts,
+        it = Enum.find(snapshot.endpoints, &(Endpoint.name(&1) == loser)),
+        host == Endpoint.links(it).host,
+        do: finding(it, host, winner, snapshot)
+  end
+
+  defp finding(it, host, winner, snapshot) do
+    Map.merge(Fix.endpoint(it, [url: [host: free(it, host, snapshot)]], snapshot), %{
+      problem: "#{host} is the host of both #{winner} and #{Endpoint.name(it)}",
+      why: "#{winner} gets its requests, #{Endpoint.name(it)} none."
+    })
+  end
+
+  defp free(it, host, snapshot) do
+    taken =
+      for %{key: key} = service <- snapshot.services,
+          key != {:endpoint, it.endpoint},
+          taken <- service.hosts ++ service.derived,
+          do: taken
+
+    label = DevNames.label(it.application, it.endpoint)
+    full = it.application |> Atom.to_string() |> String.replace("_", "-")
+    names = for name <- [label, full, label <> "-2"], do: name <> "." <> zone(host)
+    Enum.find(names, &(&1 != host and &1 not in taken))
+  end
+
+  # Beside the host, or below it where there is nothing above that is one's own.
+  defp zone(host) do
+    case String.split(host, ".") do
+      [_label, top] when top in ~w(local localhost test internal) -> top
+      [_label, _second, _third | _] -> host |> String.split(".", parts: 2) |> List.last()
+      _ -> host
+    end
+  end
+end

@@ -1,0 +1,61 @@
+defmodule ExServiceMeshRouter.Doctor.Private do
+  @moduledoc false
+  # Which endpoints the gateway listens for, or will, as far as their settings tell.
+
+  alias ExServiceMeshRouter.Endpoint.Settings
+  alias ExServiceMeshRouter.Listeners.Policy
+
+  @doc "Whether an endpoint gets a private listener whatever the others want."
+  def listener?(it, %{config: %{private_listeners: mode}}),
+    do: Policy.private?(mode, it.endpoint, it.serves? == true, it.settings[:http])
+
+  @doc "Whether the gateway listens in place of the endpoint's own `http:`."
+  def taken?(it, %{running?: true}), do: it.taken?
+
+  def taken?(it, %{config: %{private_listeners: mode}} = snapshot) do
+    Policy.always?(mode, it.endpoint) or
+      (Policy.instead?(mode, it.endpoint) and
+         (gateways_port?(it, snapshot) or another_ones?(it, snapshot)))
+  end
+
+  @doc "Whether the endpoint and the gateway cannot both listen where they are told to."
+  def gateways_port?(it, %{config: %{ips: ips}, port: port}) do
+    address = address(it)
+
+    port != 0 and
+      Enum.any?(ips, fn ip ->
+        {:ok, ip} = ip |> to_charlist() |> :inet.parse_address()
+        Settings.overlap?({ip, port}, address)
+      end)
+  end
+
+  defp another_ones?(it, snapshot) do
+    address = address(it)
+
+    Enum.any?(snapshot.endpoints, fn other ->
+      other.endpoint != it.endpoint and Settings.overlap?(address(other), address)
+    end)
+  end
+
+  defp address(%{serves?: true} = it), do: Settings.address(it.settings[:http])
+  defp address(_it), do: nil
+
+  @doc "Whether the gateway, once it starts, gives the links of this endpoint its own port."
+  def port?(_it, %{running?: true}), do: false
+
+  def port?(it, snapshot) do
+    Settings.links(it.settings).explicit? == false and
+      (taken?(it, snapshot) or (snapshot.development? and listener?(it, snapshot)))
+  end
+
+  @doc """
+  Whether the gateway, once it starts, sees to it that the links of this endpoint have a host that
+  reaches it. In a system that runs it has done so, or could not.
+  """
+  def links?(it, %{running?: false, development?: true} = snapshot) do
+    is_binary(Settings.url(it.settings)[:host]) and
+      (listener?(it, snapshot) or taken?(it, snapshot))
+  end
+
+  def links?(_it, _snapshot), do: false
+end

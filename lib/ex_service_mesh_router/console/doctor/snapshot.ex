@@ -1,0 +1,109 @@
+defmodule ExServiceMeshRouter.Doctor.Snapshot do
+  @moduledoc false
+  # What the checks look at, gathered in one place: of a system that runs, or of one that is
+  # configured and does not.
+
+  alias ExServiceMeshRouter.{Config, Gateway, Registry}
+  alias ExServiceMeshRouter.Config.{Environment, Host}
+  alias ExServiceMeshRouter.Doctor.Endpoint
+  alias ExServiceMeshRouter.Endpoint.{Candidates, DevNames, Settings}
+  alias ExServiceMeshRouter.Registry.{Service, Table}
+
+  # config: a checked Config. port: where the gateway listens, or will. server?: whether it does, or
+  # would. conflicts: `{host, winner, loser}`. shared: hosts that several have and nobody gets.
+  # umbrella, holder: known to `mix mesh.doctor` only.
+  @enforce_keys [:config, :running?, :server?, :port, :endpoints, :services, :conflicts, :shared]
+  defstruct @enforce_keys ++ [:development?, :release?, :os, :umbrella, :holder]
+
+  @doc "Of a gateway that runs; `nil` if it does not. `more` stands in for what this machine is."
+  def running(name, more \\ []) do
+    if Process.whereis(Module.concat(name, Supervisor)) do
+      config = Gateway.config(name)
+      [{_ip, port} | _] = Gateway.addresses(name)
+      {_claims, table, _default} = Registry.claims(name)
+
+      gather(
+        config,
+        [running?: true, server?: true, port: port] ++ more,
+        Registry.all(name),
+        table
+      )
+    end
+  catch
+    :exit, _ends_meanwhile -> nil
+  end
+
+  @doc "Of a system that is configured: the options of the application."
+  def configured(options, more \\ []) do
+    with {:ok, config} <- Config.new(options) do
+      services = services(config)
+
+      table =
+        services |> Map.new(&{&1.key, &1}) |> Table.build(%{}, DevNames.shared(config.dev_domain))
+
+      server? = Config.server?(options)
+      given = [running?: false, server?: server?, port: config.port] ++ more
+      {:ok, gather(config, given, services, table)}
+    end
+  end
+
+  defp gather(config, given, services, table) do
+    shared = Map.keys(table.shared)
+
+    endpoints =
+      for {endpoint, application} <- candidates(config.discover) do
+        service = Enum.find(services, &(&1.key == {:endpoint, endpoint}))
+        Endpoint.new(endpoint, application, service, shared)
+      end
+
+    struct!(
+      %__MODULE__{
+        config: config,
+        running?: nil,
+        server?: nil,
+        port: nil,
+        endpoints: endpoints,
+        services: services,
+        conflicts: Enum.sort(table.conflicts),
+        shared: shared,
+        development?: Environment.development?(),
+        release?: release?(),
+        os: :os.type() |> elem(1)
+      },
+      given
+    )
+  end
+
+  @doc "Whether this system is a release."
+  def release?,
+    do: System.get_env("RELEASE_NAME") != nil and Process.whereis(Mix.Supervisor) == nil
+
+  defp candidates(false), do: []
+  defp candidates(discover), do: discover |> Candidates.all() |> Enum.sort()
+
+  # As they would be, were all of them up.
+  defp services(config) do
+    static =
+      for {host, upstreams} <- config.services, do: Service.static(host, upstreams, :config)
+
+    found =
+      for {endpoint, application} <- candidates(config.discover) do
+        hosts =
+          with {:ok, host} <- Host.normalise(host(endpoint, application)),
+               do: [host],
+               else: (_ -> [])
+
+        derived = DevNames.hosts(application, endpoint, config.dev_domain)
+        Service.endpoint(endpoint, application, hosts, [{:tcp, {127, 0, 0, 1}, 1}], derived)
+      end
+
+    static ++ found
+  end
+
+  defp host(endpoint, application) do
+    application
+    |> Settings.configured(endpoint)
+    |> Settings.url()
+    |> Settings.host()
+  end
+end

@@ -1,0 +1,43 @@
+defmodule ExServiceMeshRouter.Console.Index do
+  @moduledoc false
+  # The page that says what there is: for a host that nobody has, and for the gateway's own address.
+  #
+  # To the data plane it is one more upstream, on a Unix socket, and the default where the user has
+  # configured none; so the request path has no case for it (Registry.IndexRow).
+
+  use Supervisor
+
+  require Logger
+
+  alias ExServiceMeshRouter.Http
+  alias ExServiceMeshRouter.Console.Index.{Handler, Registration, Sampler}
+  alias ExServiceMeshRouter.Listeners.SocketDir
+
+  def start_link(config),
+    do: Supervisor.start_link(__MODULE__, config, name: Module.concat(config.name, Index))
+
+  @impl true
+  def init(config) do
+    case socket(config.name) do
+      {:ok, path} ->
+        config |> children(path) |> Supervisor.init(strategy: :rest_for_one, max_restarts: 10)
+
+      {:error, why} ->
+        Logger.warning("there is no index: #{why}")
+        Supervisor.init([], strategy: :one_for_one)
+    end
+  end
+
+  @doc "Where it listens."
+  def socket(name), do: SocketDir.socket("index-#{inspect(name)}")
+
+  defp children(config, path) do
+    handler = &Handler.answer(&1, config)
+
+    [
+      {Sampler, config},
+      {Http.Server, listen: {:local, path}, handler: handler},
+      {Registration, {config.name, {:unix, path}}}
+    ]
+  end
+end

@@ -1,0 +1,42 @@
+defmodule ExServiceMeshRouter.Console.Index.Chart do
+  @moduledoc false
+  # A line of the last two minutes, as inline SVG; the page's script draws the same from there on.
+
+  @width 120
+  @height 28
+
+  @doc "One line for each key of the samples, the latest of which comes first; `nil` is a gap."
+  def svg(samples, keys) do
+    samples = Enum.reverse(samples)
+    lines = for key <- keys, do: Enum.map(samples, & &1[key])
+    top = lines |> List.flatten() |> Enum.reject(&is_nil/1) |> Enum.max(fn -> 0 end) |> max(0.1)
+
+    [
+      ~s|<svg class="spark" viewBox="0 0 #{@width} #{@height}" preserveAspectRatio="none" aria-hidden="true">|,
+      for({values, index} <- Enum.with_index(lines), do: line(values, top, index)),
+      "</svg>"
+    ]
+  end
+
+  defp line(values, top, index) do
+    data = Enum.map_join(values, " ", &(&1 || "-"))
+    ~s|<path class="line#{index}" data-values="#{data}" d="#{path(values, top)}"/>|
+  end
+
+  # Each run of values is a line of its own; one alone is a dot, which round ends make visible.
+  defp path(values, top) do
+    {steps, _} =
+      values
+      |> Enum.with_index(@width - length(values))
+      |> Enum.map_reduce("M", fn
+        {nil, _x}, _pen -> {"", "M"}
+        {value, x}, "M" -> {"M#{x},#{y(value, top)}h0", "L"}
+        {value, x}, "L" -> {"L#{x},#{y(value, top)}", "L"}
+      end)
+
+    Enum.join(steps)
+  end
+
+  # A pixel of room above and below, or the line would be cut.
+  defp y(value, top), do: Float.round(@height - 1 - value / top * (@height - 2), 1)
+end

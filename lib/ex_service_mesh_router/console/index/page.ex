@@ -1,0 +1,169 @@
+defmodule ExServiceMeshRouter.Console.Index.Page do
+  @moduledoc false
+  # The report as a page. Everything that is not in this file is escaped.
+
+  import ExServiceMeshRouter.Console.Index.Html, only: [escape: 1]
+
+  alias ExServiceMeshRouter.Console.Index.{Live, Report, Words}
+
+  @logo Path.join(__DIR__, "assets/icon.svg")
+  @external_resource @logo
+  # The page has its own colours: the icon's style is for the tab, and inline here it would be
+  # refused.
+  @mark @logo
+        |> File.read!()
+        |> String.trim()
+        |> String.replace(~r|<style>.*</style>|, "")
+        |> String.replace("<svg ", ~s|<svg class="mark" aria-hidden="true" |)
+
+  @doc "The page, as iodata."
+  def render(report) do
+    [
+      ~s|<!doctype html>\n<html lang="en"><head><meta charset="utf-8">|,
+      ~s|<meta name="viewport" content="width=device-width, initial-scale=1">|,
+      ~s|<meta name="color-scheme" content="light dark"><title>|,
+      title(report),
+      ~s|</title><link rel="icon" href="/.mesh/icon.svg"><link rel="stylesheet" href="/.mesh/page.css">|,
+      ~s|<script src="/.mesh/page.js" defer></script></head><body>|,
+      ~s|<a class="skip" href="#services">Skip to the services</a>|,
+      header(report),
+      "<main>",
+      unknown(report),
+      ~s|<section aria-labelledby="services"><h2 id="services">Services</h2><div id="service-list">|,
+      services(report.services),
+      ~s|</div></section><section aria-labelledby="findings"><h2 id="findings">Doctor</h2><div id="finding-list">|,
+      findings(report.findings),
+      ~s|</div></section><div class="logs"><section aria-labelledby="errors"><h2 id="errors">Last errors</h2>|,
+      ~s|<div class="card" id="error-list" tabindex="0" role="region" aria-labelledby="errors">|,
+      Live.errors(report.errors),
+      ~s|</div></section><section aria-labelledby="history"><h2 id="history">Routes</h2><div class="card" id="history-list" tabindex="0" role="region" aria-labelledby="history">|,
+      Live.history(report.history),
+      "</div></section></div></main>",
+      footer(report),
+      "</body></html>\n"
+    ]
+  end
+
+  defp title(%{asked: nil}), do: "ex_service_mesh_router"
+  defp title(%{asked: host}), do: ["No service for ", escape(host)]
+
+  defp header(report) do
+    [
+      "<header>",
+      @mark,
+      ~s|<div class="name"><h1>ex_service_mesh_router</h1><p>|,
+      "listening on #{escape(Enum.join(report.gateway.addresses, ", "))}, ",
+      Words.count(report.gateway.workers, "worker"),
+      "</p></div>",
+      ~s|<ul class="chips" id="chips">|,
+      chips(report),
+      ~s|</ul><span class="chip" id="connection" role="status" hidden></span></header>|
+    ]
+  end
+
+  @doc "The summary at the top."
+  def chips(report) do
+    up = Enum.count(report.services, &(&1.state == :listening))
+    down = length(report.services) - up
+    findings = length(report.findings)
+
+    [
+      chip(if(up > 0, do: "good", else: ""), "#{up} up"),
+      if(down > 0, do: chip("bad", "#{down} down"), else: []),
+      if(findings > 0, do: chip("warn", Words.count(findings, "finding")), else: [])
+    ]
+  end
+
+  defp chip(class, text), do: ~s|<li class="chip #{class}">#{text}</li>|
+
+  defp unknown(%{asked: nil}), do: []
+
+  defp unknown(report) do
+    [
+      ~s|<div class="card unknown" role="status"><p class="what">No service answers for <code>|,
+      escape(report.asked),
+      "</code></p>",
+      hint(report),
+      "</div>"
+    ]
+  end
+
+  defp hint(%{nearest: nil}) do
+    ~s|<p class="hint">These do. A new endpoint appears here as soon as it has started.</p>|
+  end
+
+  defp hint(%{nearest: host} = report) do
+    url = Report.url(host, report.gateway.port)
+    ~s|<p class="hint">Did you mean <a href="#{escape(url)}">#{escape(host)}</a>?</p>|
+  end
+
+  @doc "The table of the services."
+  def services([]) do
+    ~s|<div class="card empty"><p><strong>No services yet.</strong></p>| <>
+      ~s|<p>An endpoint appears here as soon as it has started.</p></div>|
+  end
+
+  def services(services) do
+    [
+      ~s|<div class="card"><table><thead><tr><th scope="col">Service</th><th scope="col">State</th>|,
+      ~s|<th scope="col">Open</th><th scope="col">Listens at</th></tr></thead><tbody>|,
+      Enum.map(services, &row/1),
+      "</tbody></table></div>"
+    ]
+  end
+
+  defp row(service) do
+    state = Words.state(service.state)
+
+    [
+      ~s|<tr><td class="who">#{escape(service.name)}|,
+      ~s|<span class="more">#{escape(Words.source(service))}</span></td>|,
+      ~s|<td class="is"><span class="state #{state}">#{state}</span>|,
+      since(service[:since]),
+      ~s|</td><td data-label="Open">|,
+      list(Enum.zip(service.urls, service.hosts), &link/1),
+      ~s|</td><td data-label="Listens at">|,
+      list(service.upstreams, &"<code>#{escape(&1)}</code>"),
+      ~s|</td></tr><tr class="moving"><td colspan="4">|,
+      Live.traffic(service.name, service.live),
+      "</td></tr>"
+    ]
+  end
+
+  defp since(nil), do: []
+
+  defp since(time) do
+    iso = time |> DateTime.truncate(:second) |> DateTime.to_iso8601()
+
+    ~s|<span class="more">for <time datetime="#{iso}" title="since #{iso}">#{Words.since(time)}</time></span>|
+  end
+
+  defp link({url, host}), do: ~s|<a href="#{escape(url)}">#{escape(host)}</a>|
+
+  defp list([], _item), do: ~s|<span class="none">nowhere</span>|
+  defp list(items, item), do: ["<ul>", Enum.map(items, &["<li>", item.(&1), "</li>"]), "</ul>"]
+
+  @doc "What the doctor has found."
+  def findings([]), do: ~s|<div class="card well">Nothing to mend.</div>|
+  def findings(findings), do: Enum.map(findings, &finding/1)
+
+  defp finding(finding) do
+    [
+      ~s|<section class="card finding"><h3>#{escape(finding.problem)}</h3>|,
+      ~s|<p>#{escape(finding.why)}</p>|,
+      ~s|<figure class="fix"><figcaption>Fix, in <code>#{escape(finding.file)}</code></figcaption>|,
+      ~s|<button class="copy" type="button" hidden>Copy</button>|,
+      ~s|<pre tabindex="0"><code>#{escape(finding.fix)}</code></pre></figure></section>|
+    ]
+  end
+
+  defp footer(report) do
+    url = Report.url("localhost", report.gateway.port)
+
+    [
+      ~s|<footer><p>In a terminal: <code>curl #{escape(url)}</code>, <code>mix mesh.routes</code>, |,
+      ~s|<code>mix mesh.doctor</code>, <code>mix mesh.top</code>. For programs: the same address with |,
+      ~s|<code>Accept: application/json</code>.</p></footer>|
+    ]
+  end
+end

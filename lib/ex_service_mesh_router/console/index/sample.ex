@@ -1,0 +1,88 @@
+defmodule ExServiceMeshRouter.Console.Index.Sample do
+  @moduledoc false
+  # What a service did between two readings of its counters.
+
+  alias ExServiceMeshRouter.Console.Index.Words
+
+  # Upper ends of the buckets that the data plane hands out, in nanoseconds.
+  @bounds [100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000] ++
+            [25_000_000, 50_000_000, 100_000_000, 250_000_000, 500_000_000] ++
+            [1_000_000_000, 2_500_000_000, 10_000_000_000]
+
+  @doc """
+  Per second: `rate` of requests, `errors` (answers 5xx and requests that failed); `p50`, `p99` of
+  the time from a request to the head of its response, in milliseconds, `nil` where there were none
+  (not to its end, which for an event stream is when the page is closed); and
+  what is now: `in_flight`, `tunnels`, and `requests` in all.
+  """
+  def new(before, counters, seconds) do
+    before = before || %{}
+    buckets = buckets(before, counters)
+
+    %{
+      rate: per_second(before, counters, [:requests], seconds),
+      errors: per_second(before, counters, [:responses_5xx], seconds),
+      p50: quantile(buckets, 0.5),
+      p99: quantile(buckets, 0.99),
+      in_flight: counters.in_flight,
+      tunnels: counters.tunnels_open,
+      requests: counters.requests
+    }
+  end
+
+  defp per_second(before, counters, keys, seconds) do
+    delta = keys |> Enum.map(&(counters[&1] - Map.get(before, &1, 0))) |> Enum.sum()
+    Float.round(max(delta, 0) / seconds, 1)
+  end
+
+  # Counts of each bucket alone, the last one being what is longer than all bounds.
+  defp buckets(before, counters) do
+    now = cumulative(counters)
+    then = if before == %{}, do: Enum.map(now, fn _ -> 0 end), else: cumulative(before)
+
+    {counts, _} =
+      Enum.zip(now, then)
+      |> Enum.map_reduce(0, fn {now, then}, passed -> {now - then - passed, now - then} end)
+
+    Enum.zip(counts, @bounds ++ [nil])
+  end
+
+  defp cumulative(%{latency: %{first_byte: %{buckets: buckets, count: count}}}),
+    do: buckets ++ [count]
+
+  # Between the bounds of its bucket, in proportion: for drawing.
+  defp quantile(buckets, share) do
+    case Enum.reduce(buckets, 0, fn {count, _}, sum -> sum + count end) do
+      total when total > 0 -> find(buckets, share * total, 0) |> milliseconds()
+      _ -> nil
+    end
+  end
+
+  defp find([{_count, nil}], _rank, low), do: low
+
+  defp find([{count, high} | _], rank, low) when count > 0 and rank <= count,
+    do: low + (high - low) * rank / count
+
+  defp find([{count, high} | rest], rank, _low), do: find(rest, rank - count, high)
+
+  defp milliseconds(nanoseconds), do: Float.round(nanoseconds / 1_000_000, 2)
+
+  @doc """
+  What went wrong between two readings, one entry for each service and kind. That a client went away
+  is counted and is not among it: each event stream and each long poll ends so, sooner or later.
+  """
+  def errors(before, stats, time) do
+    for {service, counters} <- Enum.sort(stats),
+        {kind, now} <- counters.errors,
+        kind != :client_gone,
+        count = now - (get_in(before, [service, :errors, kind]) || 0),
+        count > 0 do
+      words = Words.error(kind) <> reason(kind, counters)
+      %{time: time, service: service, kind: kind, count: count, words: words}
+    end
+  end
+
+  # What exactly was wrong is known of the last one.
+  defp reason(:bad_response, %{last_bad_response: why}) when is_binary(why), do: ": " <> why
+  defp reason(_kind, _counters), do: ""
+end

@@ -1,0 +1,97 @@
+defmodule ExServiceMeshRouter.Console.Index.Sampler do
+  @moduledoc false
+  # Reads the counters once a second, keeps two minutes of what became of them, and tells those who
+  # watch.
+
+  use GenServer
+
+  alias ExServiceMeshRouter.Gateway
+  alias ExServiceMeshRouter.Console.Index.Sample
+
+  @pause 1_000
+  @kept 120
+  @most_errors 30
+  # Each has a connection, and there are only so many for pages.
+  @most_watchers 32
+
+  def start_link(config),
+    do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
+
+  @doc "`%{live: %{service => [sample]}, errors: [error]}`, the latest first."
+  def now(name), do: GenServer.call(process_name(name), :now)
+
+  @doc """
+  Sends the caller `{:sample, now}` after each sample, and `:drain` when the gateway wants to end.
+  `:full` if too many do so already.
+  """
+  def watch(name), do: name |> process_name() |> GenServer.call(:watch)
+
+  @doc "Samples now. For tests, which do not wait."
+  def sample(name), do: name |> process_name() |> GenServer.call(:sample)
+
+  defp process_name(name), do: Module.concat(name, IndexSampler)
+
+  @impl true
+  def init(config) do
+    state = %{name: config.name, live: %{}, errors: [], watchers: %{}, before: read(config.name)}
+    schedule()
+    {:ok, state}
+  end
+
+  @impl true
+  def handle_call(:now, _from, state), do: {:reply, view(state), state}
+  def handle_call(:sample, _from, state), do: {:reply, :ok, sampled(state)}
+
+  def handle_call(:watch, {pid, _tag}, state) do
+    if map_size(state.watchers) < @most_watchers do
+      monitor = Process.monitor(pid)
+      {:reply, :ok, put_in(state.watchers[monitor], pid)}
+    else
+      {:reply, :full, state}
+    end
+  end
+
+  @impl true
+  def handle_info(:sample, state) do
+    schedule()
+    {:noreply, sampled(state)}
+  end
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, state),
+    do: {:noreply, %{state | watchers: Map.delete(state.watchers, monitor)}}
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp schedule, do: Process.send_after(self(), :sample, @pause)
+
+  defp sampled(state) do
+    {time, stats} = after_that = read(state.name)
+    {before_time, before} = state.before
+    seconds = max(time - before_time, 1) / 1_000
+
+    live =
+      for {service, counters} <- stats, into: %{} do
+        sample = Sample.new(before[service], counters, seconds)
+        {service, Enum.take([sample | Map.get(state.live, service, [])], @kept)}
+      end
+
+    errors = Sample.errors(before, stats, DateTime.utc_now())
+    errors = Enum.take(errors ++ state.errors, @most_errors)
+    tell(%{state | live: live, errors: errors, before: after_that})
+  end
+
+  defp tell(%{watchers: none} = state) when map_size(none) == 0, do: state
+
+  # A gateway that drains waits for the streams of those who watch it: they are told to end.
+  defp tell(state) do
+    message = if Gateway.draining?(state.name), do: :drain, else: {:sample, view(state)}
+
+    for {_monitor, pid} <- state.watchers, do: send(pid, message)
+    state
+  end
+
+  defp view(state), do: Map.take(state, [:live, :errors])
+
+  defp read(name),
+    do: {System.monotonic_time(:millisecond), ExServiceMeshRouter.stats(name).services}
+end

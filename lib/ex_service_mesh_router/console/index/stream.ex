@@ -1,0 +1,74 @@
+defmodule ExServiceMeshRouter.Console.Index.Stream do
+  @moduledoc false
+  # Server-sent events for the page: numbers each second, and the parts of the page that are text
+  # whenever they have changed.
+
+  alias ExServiceMeshRouter.Json
+  alias ExServiceMeshRouter.Console.Index.{Live, Page, Report, Sampler}
+
+  @headers [{"content-type", "text/event-stream"}, {"x-accel-buffering", "no"}]
+
+  @doc "The answer to `GET /.mesh/live`."
+  def answer(config) do
+    {200, @headers, {:stream, &run(&1, config)}}
+  end
+
+  # In the process of the connection: it is this one that watches.
+  defp run(send, config) do
+    case Sampler.watch(config.name) do
+      :ok -> loop(send, config, config |> Report.new(nil) |> parts(), send.(event("hello", "{}")))
+      # The browser asks again after this many milliseconds.
+      :full -> send.("retry: 30000\n\n")
+    end
+  end
+
+  defp loop(_send, _config, _parts, :closed), do: :ok
+
+  defp loop(send, config, before, :ok) do
+    receive do
+      {:sample, now} ->
+        report = Report.new(config, nil)
+        parts = parts(report)
+
+        changed =
+          for {id, part} <- parts, before[id] != part, into: %{}, do: {id, html(id, report)}
+
+        events = [
+          if(changed == %{}, do: [], else: event("parts", Json.encode(changed))),
+          event("sample", now.live |> Live.numbers() |> Json.encode())
+        ]
+
+        loop(send, config, parts, send.(events))
+
+      :drain ->
+        :ok
+    after
+      # The sampler is gone, and will be back; so will the browser.
+      10_000 -> :ok
+    end
+  end
+
+  # What parts of the page are made of, by the id of the element whose content they are. What moves
+  # each second is no reason to make a part anew.
+  defp parts(report) do
+    services = Enum.map(report.services, &Map.delete(&1, :live))
+
+    %{
+      "chips" => {Enum.map(services, & &1.state), length(report.findings)},
+      "service-list" => services,
+      "finding-list" => report.findings,
+      "history-list" => report.history,
+      "error-list" => report.errors
+    }
+  end
+
+  defp html(id, report), do: id |> render(report) |> IO.iodata_to_binary()
+
+  defp render("chips", report), do: Page.chips(report)
+  defp render("service-list", report), do: Page.services(report.services)
+  defp render("finding-list", report), do: Page.findings(report.findings)
+  defp render("history-list", report), do: Live.history(report.history)
+  defp render("error-list", report), do: Live.errors(report.errors)
+
+  defp event(name, data), do: ["event: ", name, "\ndata: ", data, "\n\n"]
+end

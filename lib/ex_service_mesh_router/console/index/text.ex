@@ -1,0 +1,57 @@
+defmodule ExServiceMeshRouter.Console.Index.Text do
+  @moduledoc false
+  # The report for terminals. Control characters of strangers stay out of them.
+
+  alias ExServiceMeshRouter.Console.Index.Words
+  alias ExServiceMeshRouter.Doctor.Finding
+
+  @doc "The report as lines of text."
+  def render(report) do
+    [unknown(report), services(report.services), findings(report.findings)]
+    |> Enum.reject(&(&1 == []))
+    |> Enum.intersperse("\n")
+    |> IO.iodata_to_binary()
+    |> String.replace(~r/[^\P{C}\n]/u, "?")
+  end
+
+  defp unknown(%{asked: nil} = report) do
+    ["ex_service_mesh_router on #{Enum.join(report.gateway.addresses, ", ")}\n"]
+  end
+
+  defp unknown(report) do
+    hint = if report.nearest, do: "did you mean #{report.nearest}?\n", else: []
+    ["unknown service: #{report.asked}\n", hint]
+  end
+
+  defp services([]), do: ["no services yet\n"]
+
+  defp services(services) do
+    rows =
+      for service <- services do
+        {service.name, Words.state(service.state), Enum.join(service.urls, "  ") |> or_dash(),
+         Enum.join(service.upstreams, ", ") |> or_dash(), Words.since(service[:since])}
+      end
+
+    table([{"SERVICE", "STATE", "OPEN", "LISTENS AT", "SINCE"} | rows])
+  end
+
+  defp or_dash(""), do: "-"
+  defp or_dash(text), do: text
+
+  defp table(rows) do
+    rows = Enum.map(rows, &Tuple.to_list/1)
+
+    widths =
+      rows |> Enum.zip_with(fn column -> column |> Enum.map(&String.length/1) |> Enum.max() end)
+
+    for row <- rows do
+      line = row |> Enum.zip_with(widths, &String.pad_trailing/2) |> Enum.join("  ")
+      [String.trim_trailing(line), "\n"]
+    end
+  end
+
+  defp findings([]), do: []
+
+  defp findings(findings),
+    do: findings |> Enum.map(&Finding.text/1) |> Enum.intersperse("\n")
+end

@@ -1,0 +1,171 @@
+defmodule ExServiceMeshRouter.Console.RouteListing do
+  @moduledoc false
+  # The routes as `mix mesh.routes` shows them: of a gateway that runs, in this VM or on this
+  # machine, or, where none does, what the configuration comes to.
+
+  alias ExServiceMeshRouter.Config.Upstream
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Private, Remote, Snapshot}
+  alias ExServiceMeshRouter.Endpoint.DevNames
+  alias ExServiceMeshRouter.Listeners.Policy
+  alias ExServiceMeshRouter.Registry.Table
+
+  # Each route has: host, service, application, upstreams, state (of one that runs), since, source,
+  # and whether the host is derived from the name of the application.
+  defstruct [:running?, :port, :routes]
+
+  def new(options) do
+    with {:ok, snapshot} <- Snapshot.configured(options) do
+      config = snapshot.config
+
+      {:ok,
+       here(config.name, snapshot) || there(config, snapshot) || configured(config, snapshot)}
+    end
+  end
+
+  defp here(name, snapshot) do
+    if port = ExServiceMeshRouter.port(name),
+      do: live(port, ExServiceMeshRouter.services(name), snapshot)
+  end
+
+  defp there(config, snapshot) do
+    with {:ok, report} <- Remote.report(config) do
+      services =
+        for service <- report["services"] do
+          keys = ~w(name hosts upstreams state source application since)
+          for key <- keys, into: %{}, do: {String.to_atom(key), service[key]}
+        end
+
+      live(report["gateway"]["port"], services, snapshot)
+    else
+      :error -> nil
+    end
+  end
+
+  defp live(port, services, snapshot) do
+    derived = derived(snapshot)
+
+    routes =
+      for service <- services, host <- service.hosts do
+        service
+        |> Map.take([:application, :upstreams, :state, :since, :source])
+        |> Map.merge(%{host: host, service: service.name, derived: host in derived})
+      end
+
+    %__MODULE__{running?: true, port: port, routes: sort(routes)}
+  end
+
+  defp configured(config, snapshot) do
+    table =
+      snapshot.services
+      |> Map.new(&{&1.key, &1})
+      |> Table.build(%{}, DevNames.shared(config.dev_domain))
+
+    derived = derived(snapshot)
+
+    routes =
+      for {name, hosts, _} <- table.rows,
+          service = Enum.find(snapshot.services, &(&1.name == name)),
+          host <- hosts do
+        %{
+          host: host,
+          service: name,
+          application: service.application,
+          upstreams: upstreams(service, snapshot),
+          state: nil,
+          since: nil,
+          source: service.source,
+          derived: host in derived
+        }
+      end
+
+    %__MODULE__{running?: false, port: config.port, routes: sort(routes)}
+  end
+
+  defp derived(snapshot) do
+    for service <- snapshot.services, host <- service.derived, do: host
+  end
+
+  # Where it will listen, as far as can be known before it does.
+  defp upstreams(%{source: :endpoint} = service, snapshot) do
+    it = Enum.find(snapshot.endpoints, &(&1.endpoint == service.endpoint))
+    mode = snapshot.config.private_listeners
+    http = it.settings[:http]
+
+    cond do
+      Policy.private?(mode, it.endpoint, it.serves? == true, http) -> ["a private listener"]
+      it.serves? != true -> ["none, it does not serve"]
+      Private.taken?(it, snapshot) -> ["a private listener"]
+      true -> [it |> Endpoint.listener() |> bound()]
+    end
+  end
+
+  defp upstreams(service, _snapshot), do: Enum.map(service.upstreams, &Upstream.to_string/1)
+
+  defp bound(nil), do: "none, it has no http:"
+  defp bound(:unknown), do: "not known before it starts"
+  defp bound({:tcp, _ip, 0}), do: "a port of its own choice"
+  defp bound({:tcp, ip, port}), do: written({ip, port})
+  defp bound({:unix, path}), do: written({:local, path})
+
+  defp written(address) do
+    {:ok, upstream} = Upstream.from_bound(address)
+    Upstream.to_string(upstream)
+  end
+
+  defp sort(routes), do: Enum.sort_by(routes, &{&1.service, &1.derived, &1.host})
+
+  @doc "As lines, for people."
+  def text(%{routes: []} = listing), do: [headline(listing), "\n"]
+
+  def text(listing) do
+    rows =
+      for route <- listing.routes do
+        host = if route.derived, do: route.host <> " *", else: route.host
+        [host, route.service, Enum.join(route.upstreams, ", "), state(route)]
+      end
+
+    table = [["HOST", "SERVICE", "UPSTREAM", "STATE"] | rows]
+
+    widths =
+      for column <- 0..2, do: table |> Enum.map(&String.length(Enum.at(&1, column))) |> Enum.max()
+
+    notes =
+      if Enum.any?(listing.routes, & &1.derived),
+        do: "\n* from the name of the application (dev_domain)\n",
+        else: ""
+
+    [
+      headline(listing),
+      "\n\n",
+      Enum.map(table, &[&1 |> line(widths) |> String.trim_trailing(), "\n"]),
+      notes
+    ]
+  end
+
+  defp line(row, widths) do
+    row
+    |> Enum.zip(widths ++ [0])
+    |> Enum.map_join("  ", fn {text, width} -> String.pad_trailing(text, width) end)
+  end
+
+  defp headline(%{running?: true, port: port}),
+    do: "The gateway runs on port #{port}. Its routes:"
+
+  defp headline(%{port: port, routes: []}),
+    do:
+      "No gateway answers on port #{port}, and the configuration names no endpoint and no service."
+
+  defp headline(%{port: port}),
+    do:
+      "No gateway answers on port #{port}, or only one without an index. What its configuration comes to:"
+
+  defp state(%{state: nil}), do: "configured"
+  defp state(%{state: state, since: since}), do: "#{words(state)} since #{clock(since)}"
+
+  defp words(state), do: state |> to_string() |> String.replace("_", " ")
+
+  defp clock(%DateTime{} = since),
+    do: since |> DateTime.truncate(:second) |> DateTime.to_iso8601()
+
+  defp clock(text), do: String.replace(text, ~r/\.\d+/, "")
+end

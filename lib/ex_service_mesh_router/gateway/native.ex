@@ -1,0 +1,74 @@
+defmodule ExServiceMeshRouter.Native do
+  @moduledoc false
+  # The functions of native/mesh_nif, and nothing else. Only ExServiceMeshRouter.Gateway and
+  # ExServiceMeshRouter.Gateway.Worker call them.
+  #
+  # The library is loaded by load/0, when a gateway starts, and not with the module: an application
+  # that does not listen (tests, migrations) needs no library. Once loaded, it is asked for again
+  # whenever this module is loaded anew. While the old code is there that is refused, which keeps
+  # the old code: the running workers are calls into it.
+
+  @on_load :reload
+
+  @loaded {__MODULE__, :loaded}
+
+  @doc false
+  def load do
+    case load_library() do
+      :ok ->
+        :persistent_term.put(@loaded, true)
+        :ok
+
+      {:error, {:reload, _already_loaded}} ->
+        :ok
+
+      {:error, {_reason, text}} ->
+        {:error, List.to_string(text)}
+    end
+  end
+
+  @doc false
+  def loaded?, do: :persistent_term.get(@loaded, false)
+
+  @doc false
+  def reload do
+    if loaded?() do
+      with {:error, {:upgrade, _}} <- load_library(), do: {:error, :in_use_by_the_running_gateway}
+    else
+      :ok
+    end
+  end
+
+  defp load_library, do: :erlang.load_nif(library(), 0)
+
+  defp library do
+    :ex_service_mesh_router |> :code.priv_dir() |> Path.join("native/mesh_nif") |> to_charlist()
+  end
+
+  @doc false
+  def open(_config, _owner), do: not_loaded()
+  @doc false
+  def run(_gateway, _index), do: not_loaded()
+  @doc false
+  def stop(_gateway, _drain), do: not_loaded()
+  @doc false
+  def lame_duck(_gateway), do: not_loaded()
+  @doc false
+  def put_routes(_gateway, _services, _default), do: not_loaded()
+  @doc false
+  def resolve(_gateway, _host), do: not_loaded()
+  @doc false
+  def addrs(_gateway), do: not_loaded()
+  @doc false
+  def own_connection(_ip, _port), do: not_loaded()
+  @doc false
+  def stats(_gateway), do: not_loaded()
+  @doc false
+  def observe(_gateway, _wanted, _pid), do: not_loaded()
+  @doc false
+  def taken(_gateway, _count), do: not_loaded()
+  @doc false
+  def reopen_log(_gateway), do: not_loaded()
+
+  defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
+end

@@ -1,0 +1,195 @@
+defmodule ExServiceMeshRouter.Gateway.Reporter do
+  @moduledoc false
+  # Hears what the data plane has to say, in batches, from the data plane's own thread: records of
+  # requests for telemetry, lines for Logger, and notices for whoever runs the system. It says when
+  # it has dealt with a batch; without that the data plane soon drops what it would send.
+
+  use GenServer
+
+  require Logger
+
+  alias ExServiceMeshRouter.{ConfigError, Gateway, Native}
+  alias ExServiceMeshRouter.Gateway.{Event, Signal}
+
+  def start_link(config) do
+    GenServer.start_link(__MODULE__, config, name: process_name(config.name))
+  end
+
+  @doc "Executes the events of a change of the routes."
+  def routes(_name, []), do: :ok
+
+  def routes(name, events) do
+    with pid when is_pid(pid) <- Process.whereis(process_name(name)),
+         do: send(pid, {:routes, events})
+
+    :ok
+  end
+
+  defp process_name(name), do: Module.concat(name, Reporter)
+
+  @impl true
+  def init(config) do
+    Process.flag(:trap_exit, true)
+    # Batches are large, and those that wait are not to be collected over and over.
+    Process.flag(:message_queue_data, :off_heap)
+    gateway = Gateway.ref(config.name)
+
+    case Native.observe(gateway, config.observe, self()) do
+      :ok ->
+        file? = config.observe.access_log != nil and config.observe.access_log.path != nil
+        if file?, do: Signal.add(:sighup, config.name, fn -> reopen_log(config.name) end)
+        {:ok, %{name: config.name, gateway: gateway, file?: file?}}
+
+      {:error, why} ->
+        {:stop, {:shutdown, error(why, config.observe.access_log)}}
+    end
+  end
+
+  # In a process of its own: whatever happens there must not take the handler away.
+  defp reopen_log(name), do: spawn(fn -> name |> Gateway.ref() |> Native.reopen_log() end)
+
+  defp error({:log_file, why}, %{path: path}) do
+    expected = "a file that can be written (#{why})"
+    mistake = %{key: "access_log.to", value: path, expected: expected, unknown: false}
+    %ConfigError{mistakes: [mistake]}
+  end
+
+  defp error({:thread, why}, _log) do
+    %RuntimeError{
+      message:
+        "the gateway cannot start its thread for logs and telemetry: #{why}. " <>
+          "The limit on threads of this user or container is probably reached (`ulimit -u`)."
+    }
+  end
+
+  defp error({_other, why}, _log),
+    do: %RuntimeError{message: "the gateway cannot start its logs and telemetry: #{why}"}
+
+  @impl true
+  def handle_info({:mesh, :records, records}, state) do
+    if Event.started?(), do: Enum.each(records, &request(&1, state))
+    taken(state, length(records))
+  end
+
+  def handle_info({:mesh, :lines, lines}, state) do
+    Enum.each(lines, &Logger.info(&1, mesh: :access_log))
+    taken(state, length(lines))
+  end
+
+  def handle_info({:mesh, :notices, notices}, state) do
+    Enum.each(notices, &notice(&1, state))
+    {:noreply, state}
+  end
+
+  def handle_info({:routes, events}, state) do
+    for {event, metadata} <- events,
+        do: Event.now(event, Map.put(metadata, :gateway, state.name))
+
+    {:noreply, state}
+  end
+
+  def handle_info(_other, state), do: {:noreply, state}
+
+  # What is still on its way arrives before `observe` returns. After a crash the data plane goes on
+  # writing its log, and the next Reporter takes over.
+  @impl true
+  def terminate(reason, state) do
+    if reason == :shutdown, do: stop_observing(state)
+    drain(state)
+  end
+
+  defp stop_observing(state) do
+    if state.file?, do: Signal.remove(:sighup, state.name)
+
+    try do
+      Native.observe(state.gateway, nil, self())
+    rescue
+      # Lost with its module, see Worker.
+      ArgumentError -> :ok
+    end
+  end
+
+  defp drain(state) do
+    receive do
+      {:mesh, _, _} = message ->
+        handle_info(message, state)
+        drain(state)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp taken(state, count) do
+    Native.taken(state.gateway, count)
+    {:noreply, state}
+  rescue
+    ArgumentError -> {:noreply, state}
+  end
+
+  @durations [:duration, :first_byte_duration, :gateway_duration]
+
+  defp request({measurements, metadata}, state) do
+    measurements =
+      Enum.reduce(@durations, measurements, fn key, measurements ->
+        case measurements do
+          %{^key => nanos} ->
+            %{measurements | key => System.convert_time_unit(nanos, :nanosecond, :native)}
+
+          _ ->
+            measurements
+        end
+      end)
+
+    Event.deliver([:request, :stop], measurements, Map.put(metadata, :gateway, state.name))
+  end
+
+  # Whoever is in trouble, a service or the node, is worth a warning; a client that goes too far has
+  # been told so itself.
+  @ours ["connections", "connections_per_client", "held_requests"]
+
+  defp notice({:limit, limit, count}, state) do
+    level = if limit in @ours, do: :warning, else: :info
+    key = if String.contains?(limit, "."), do: limit, else: "limits.#{limit}"
+    Logger.log(level, "gateway: #{key} was reached #{times(count)}")
+    Event.execute([:limit, :reached], %{count: count}, %{gateway: state.name, limit: limit})
+  end
+
+  defp notice({:upstream_down, service, count}, state) do
+    Logger.warning("gateway: #{service} cannot be reached")
+
+    Event.execute([:upstream, :down], %{count: count}, %{
+      gateway: state.name,
+      service: service
+    })
+  end
+
+  defp notice({:upstream_up, service, count}, state) do
+    Logger.info("gateway: #{service} can be reached again")
+    Event.execute([:upstream, :up], %{count: count}, %{gateway: state.name, service: service})
+  end
+
+  defp notice({:bad_response, service_and_reason, count}, _state) do
+    Logger.warning(
+      "gateway: a response was not valid HTTP, #{times(count)}: #{service_and_reason}"
+    )
+  end
+
+  defp notice({:panic, _, count}, _state),
+    do: Logger.error("gateway: the data plane panicked #{times(count)}, at a connection each")
+
+  defp notice({:accept, why, count}, _state),
+    do: Logger.error("gateway: connections could not be accepted, #{times(count)}: #{why}")
+
+  defp notice({:connect, why, count}, _state),
+    do: Logger.error("gateway: endpoints could not be connected to, #{times(count)}: #{why}")
+
+  defp notice({:log_file, why, _count}, _state),
+    do: Logger.error("gateway: the access log cannot be written: #{why}")
+
+  defp notice({:records_lost, _, count}, _state) do
+    Logger.warning("gateway: #{count} requests are missing from log or telemetry: too slow")
+  end
+
+  defp times(1), do: "once"
+  defp times(count), do: "#{count} times"
+end

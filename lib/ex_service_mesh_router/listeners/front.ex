@@ -1,0 +1,63 @@
+defmodule ExServiceMeshRouter.Listeners.Front do
+  @moduledoc false
+  # Stands between the server of a private listener and the endpoint, so that the endpoint sees its
+  # clients as it would on a port of its own: `conn.remote_ip`, `scheme`, `host` and `port` are the
+  # client's, and the peer is an IP address although the connection is a Unix socket.
+  #
+  # Bandit is given this module as its plug and `BanditTransport` as its transport, Cowboy is given
+  # `CowboyHandler`. Nothing of either is needed to compile.
+
+  alias ExServiceMeshRouter.RemoteIp
+  alias ExServiceMeshRouter.Listeners.{BanditTransport, CowboyHandler}
+
+  @doc """
+  The child specification of a listener with the front in it, or `:error` for an adapter that is not
+  known, or is told to use a transport of the user's. The listener does not log its address: the route
+  says where the endpoint is.
+  """
+  def put_before(%{start: {Bandit, :start_link, [options]}} = spec) do
+    island = Keyword.get(options, :thousand_island_options, [])
+
+    if Keyword.has_key?(island, :transport_module) do
+      :error
+    else
+      options =
+        options
+        |> Keyword.update!(:plug, &{__MODULE__, &1})
+        |> Keyword.put(:startup_log, false)
+        |> Keyword.put(:thousand_island_options, [transport_module: BanditTransport] ++ island)
+
+      {:ok, %{spec | start: {Bandit, :start_link, [options]}}}
+    end
+  end
+
+  # Phoenix's function only adds the log line to Ranch's.
+  def put_before(
+        %{start: {Phoenix.Endpoint.Cowboy2Adapter, :start_link, [_, _, {ranch, function, args}]}} =
+          spec
+      ) do
+    {:ok, %{spec | start: {ranch, function, List.update_at(args, -1, &with_stream_handler/1)}}}
+  end
+
+  def put_before(_spec), do: :error
+
+  defp with_stream_handler(options) do
+    handlers = Map.get(options, :stream_handlers, [:cowboy_stream_h])
+    Map.put(options, :stream_handlers, [CowboyHandler | handlers])
+  end
+
+  @doc false
+  def init({plug, options}), do: {plug, plug.init(options), RemoteIp.init([])}
+  def init(plug), do: init({plug, []})
+
+  @doc false
+  # Where no Unix socket can be had the listener has a loopback port, which others can reach.
+  def call(%{adapter: {adapter, state}} = conn, {plug, options, remote_ip}) do
+    if RemoteIp.own?(adapter.get_peer_data(state)) do
+      conn = RemoteIp.call(conn, remote_ip)
+      BanditTransport.with_client(conn.remote_ip, fn -> plug.call(conn, options) end)
+    else
+      plug.call(conn, options)
+    end
+  end
+end

@@ -1,0 +1,111 @@
+defmodule ExServiceMeshRouter.Metrics do
+  @moduledoc false
+  # `/metrics`, at a port of its own or behind the gateway. At a port of its own it answers to names
+  # that no stranger can have: a web page whose name points here (DNS rebinding) is refused.
+
+  alias ExServiceMeshRouter.{Http, ListenError, Prometheus, Registry}
+  alias ExServiceMeshRouter.Config.Host
+  alias ExServiceMeshRouter.Http.Request
+  alias ExServiceMeshRouter.Listeners.SocketDir
+  alias ExServiceMeshRouter.Registry.Service
+
+  def child_spec(config) do
+    %{id: __MODULE__, start: {__MODULE__, :start_link, [config]}}
+  end
+
+  def start_link(%{name: name, metrics: metrics}) do
+    with {:ok, listen} <- listen(name, metrics), do: start_link(name, metrics, listen)
+  end
+
+  # Its route comes first, so that nothing is left to fail once the server is there.
+  defp start_link(name, metrics, listen) do
+    with {:local, path} <- listen, do: route(name, metrics.host, path)
+    options = [listen: listen, handler: &checked(&1, metrics, name), name: process_name(name)]
+
+    case Http.Server.start_link(options) do
+      {:ok, server} ->
+        {:ok, server}
+
+      {:error, {:shutdown, {:listen, reason}}} ->
+        {:error, {:shutdown, refused(metrics, reason)}}
+
+      other ->
+        other
+    end
+  end
+
+  @doc "The port that is listened on, or `nil`."
+  def port(name) do
+    with server when is_pid(server) <- name |> process_name() |> Process.whereis(),
+         {_ip, port} when is_integer(port) <- Http.Server.address(server),
+         do: port,
+         else: (_ -> nil)
+  end
+
+  defp process_name(name), do: Module.concat(name, Metrics)
+
+  defp listen(_name, %{host: nil, ip: ip, port: port}), do: {:ok, {ip, port}}
+
+  defp listen(name, _host) do
+    case SocketDir.socket("metrics-#{inspect(name)}") do
+      {:ok, path} -> {:ok, {:local, path}}
+      {:error, why} -> {:error, {:shutdown, no_socket(why)}}
+    end
+  end
+
+  defp no_socket(why) do
+    detail = "#{why}; or use `metrics: [port: 9568]`, which needs no socket"
+    %ListenError{kind: :other, address: "a Unix socket for metrics", detail: detail}
+  end
+
+  defp route(name, host, path),
+    do: :ok = Registry.put(name, Service.static(host, [{:unix, path}], :config))
+
+  defp checked(request, metrics, name) do
+    if metrics.host != nil or request |> Request.all("host") |> ours?(),
+      do: answer(request, name),
+      else: refused_host()
+  end
+
+  # Without the field it is no browser.
+  defp ours?([]), do: true
+
+  defp ours?([field]) do
+    with {:ok, host, _port} <- Host.parse(field),
+         do: Host.address?(host) or Host.private?(host) or host in machine(),
+         else: (:error -> false)
+  end
+
+  defp ours?(_several), do: false
+
+  # This machine's name, short and with its domain.
+  defp machine do
+    {:ok, name} = :inet.gethostname()
+    for name <- [name, :net_adm.localhost()], do: name |> to_string() |> String.downcase(:ascii)
+  end
+
+  defp refused_host do
+    body =
+      "Metrics are not shown under this name, which may be a stranger's. Ask for them by an " <>
+        "address, localhost, or the name of this machine.\n"
+
+    {403, [{"content-type", "text/plain; charset=utf-8"}], body}
+  end
+
+  defp answer(%{method: method}, _name) when method not in ["GET", "HEAD"],
+    do: {405, [{"allow", "GET, HEAD"}], ""}
+
+  defp answer(%{path: "/metrics"}, name) do
+    type = "text/plain; version=0.0.4; charset=utf-8"
+    {200, [{"content-type", type}, {"cache-control", "no-store"}], Prometheus.scrape(name)}
+  end
+
+  defp answer(_request, _name),
+    do: {404, [{"content-type", "text/plain; charset=utf-8"}], "It is /metrics.\n"}
+
+  defp refused(%{ip: ip, port: port}, reason) do
+    kind = if reason in [:eaddrinuse, :eacces, :eaddrnotavail], do: reason, else: :other
+    detail = reason |> :inet.format_error() |> List.to_string()
+    %ListenError{kind: kind, address: "#{:inet.ntoa(ip)}:#{port}", detail: detail, port: port}
+  end
+end

@@ -1,0 +1,85 @@
+defmodule ExServiceMeshRouter.Plugs.ForwardedReader do
+  @moduledoc false
+  # Reads the fields that the gateway writes: exactly one line each. Anything else is `nil`.
+
+  alias ExServiceMeshRouter.Config.Network
+  alias ExServiceMeshRouter.Gateway.TrustedProxies
+
+  # Stands for an unknown client: the unspecified address (RFC 1122 section 3.2.1.3), which no host has.
+  @unknown {0, 0, 0, 0}
+
+  @doc """
+  The last address of the list that is not a trusted proxy's, or the first one if all are; `nil` without
+  the field.
+
+  The list is read from its trusted end, since a client may have written the other one. What cannot be
+  read ends it there: the client is then the proxy that has passed it on. On this machine that would be
+  loopback, which many trust: then it is 0.0.0.0.
+  """
+  def client(headers) do
+    with value when is_binary(value) <- one(headers, "x-forwarded-for") do
+      trusted = TrustedProxies.all()
+      value |> String.split(",") |> Enum.reverse() |> walk(trusted, nil)
+    end
+  end
+
+  defp walk([], _trusted, proxy), do: proxy || @unknown
+
+  defp walk([entry | rest], trusted, proxy) do
+    case entry |> String.trim() |> address() do
+      :empty -> walk(rest, trusted, proxy)
+      :error -> if proxy == nil or loopback?(proxy), do: @unknown, else: proxy
+      {:ok, ip} -> if Network.member?(trusted, ip), do: walk(rest, trusted, ip), else: ip
+    end
+  end
+
+  # Some proxies add the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`.
+  defp address(""), do: :empty
+
+  defp address(text) do
+    text =
+      case Regex.run(~r/\A(?:\[([^\]]*)\]|([0-9.]+))(?::[0-9]{1,5})?\z/, text) do
+        [_, ipv6] -> ipv6
+        [_, "", ipv4] -> ipv4
+        nil -> text
+      end
+
+    with {:ok, ip} <- Network.parse_address(text), do: {:ok, Network.unmap(ip)}
+  end
+
+  defp loopback?({127, _, _, _}), do: true
+  defp loopback?(ip), do: ip == {0, 0, 0, 0, 0, 0, 0, 1}
+
+  def scheme(headers) do
+    case one(headers, "x-forwarded-proto") do
+      "http" -> :http
+      "https" -> :https
+      _ -> nil
+    end
+  end
+
+  @doc "Without its port, which has a field of its own."
+  def host(headers) do
+    case one(headers, "x-forwarded-host") do
+      "[" <> _ = literal -> literal |> String.split("]") |> hd() |> Kernel.<>("]")
+      host when is_binary(host) and host != "" -> host |> String.split(":") |> hd()
+      _ -> nil
+    end
+  end
+
+  def port(headers) do
+    with value when is_binary(value) <- one(headers, "x-forwarded-port"),
+         {port, ""} when port in 1..65_535 <- Integer.parse(value) do
+      port
+    else
+      _ -> nil
+    end
+  end
+
+  defp one(headers, name) do
+    case for {^name, value} <- headers, do: value do
+      [value] -> value
+      _ -> nil
+    end
+  end
+end

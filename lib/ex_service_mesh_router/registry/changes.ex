@@ -1,0 +1,77 @@
+defmodule ExServiceMeshRouter.Registry.Changes do
+  @moduledoc false
+  # What became of the routes, said once, in one line for each service and what happened to it.
+
+  require Logger
+
+  # A table of tenants may come with thousands of hosts at once; nobody reads that.
+  @most 20
+
+  @doc "Logs what has changed, and returns the lines."
+  def log(old, new) do
+    lines = lines(old, new)
+    {shown, more} = Enum.split(lines, @most)
+    Enum.each(shown, &Logger.info/1)
+    if more != [], do: Logger.info("routes: #{length(more)} more changes")
+
+    for {host, names} <- Enum.sort(new.shared), old.shared[host] != names do
+      Logger.info(shared(host, names, new))
+    end
+
+    new.conflicts |> MapSet.difference(old.conflicts) |> Enum.sort() |> Enum.each(&warn/1)
+    lines
+  end
+
+  defp hosts(%{hosts: same}, %{hosts: same}), do: []
+  defp hosts(old, new), do: old.hosts |> Map.merge(new.hosts) |> Map.keys() |> Enum.sort()
+
+  defp lines(old, new) do
+    changes =
+      for host <- hosts(old, new),
+          what = change(old.hosts[host], new.hosts[host]),
+          do: {what, host}
+
+    changes
+    |> Enum.group_by(&elem(&1, 0), &elem(&1, 1))
+    |> Enum.sort_by(fn {_what, hosts} -> hosts end)
+    |> Enum.map(fn {what, hosts} -> "route #{Enum.join(hosts, ", ")} -> #{what}" end)
+  end
+
+  defp shared(host, names, table) do
+    others = for {name, [other | _], _} <- table.rows, name in names, do: other
+
+    "route #{host} is the host of #{Enum.join(names, " and ")}, and goes to none of them" <>
+      if(others == [],
+        do: "",
+        else: "; they answer to #{others |> Enum.sort() |> Enum.join(", ")}"
+      )
+  end
+
+  defp change(same, same), do: nil
+  # Known, and never yet seen to listen: at a start that is the rule, and no news.
+  defp change(nil, {_name, []}), do: nil
+  defp change(nil, {name, upstreams}), do: "#{name} at #{at(upstreams)}"
+  defp change({_name, []}, nil), do: nil
+  defp change({name, _}, nil), do: "#{name} removed"
+  defp change({name, _}, {name, []}), do: "#{name} is down"
+  defp change({name, []}, {name, up}), do: "#{name} at #{at(up)}"
+  defp change({name, _}, {name, up}), do: "#{name} moved to #{at(up)}"
+  defp change({old, _}, {new, up}), do: "#{new} at #{at(up)}, was #{old}"
+
+  defp at([]), do: "no address"
+
+  defp at(upstreams) do
+    Enum.map_join(upstreams, ", ", fn
+      {:tcp, ip, port} -> if(ip =~ ":", do: "[#{ip}]:#{port}", else: "#{ip}:#{port}")
+      {:loopback, port} -> "localhost:#{port}"
+      {:unix, path} -> "unix:" <> path
+    end)
+  end
+
+  defp warn({host, winner, loser}) do
+    Logger.warning(
+      "route #{host} is claimed by both #{winner} and #{loser}; it goes to #{winner}. " <>
+        "Give each its own host: `url: [host: ...]` of the endpoint, or the key in `services`"
+    )
+  end
+end

@@ -1,0 +1,169 @@
+defmodule ExServiceMeshRouter.Explanation do
+  @moduledoc """
+  The answer of `ExServiceMeshRouter.explain/1`.
+
+    * `:asked` - the host as it was asked for
+    * `:host` - as the gateway reads it (lower case, no port, no trailing dot); `nil` for what is no
+      host, which is refused with 400
+    * `:rule` - `:exact`, `:suffix`, `:default`, or `:none`
+    * `:matched` - the host that the rule found, or `nil`
+    * `:service` - the service that gets the request, as in `ExServiceMeshRouter.services/0`, or `nil`
+    * `:status` - what the gateway itself answers: 400, 404 or 503; `nil` if it forwards
+    * `:others` - `{name, why}`: the services that do not get it, those first that nearly do, and no
+      more than twenty
+    * `:nearest` - the most similar host that there is, where nothing matched, or `nil`
+
+  `inspect/2` shows it in a few readable lines.
+  """
+
+  alias ExServiceMeshRouter.Config.Host
+  alias ExServiceMeshRouter.Registry.Service
+
+  @enforce_keys [:asked, :host, :rule]
+  defstruct [:asked, :host, :rule, :matched, :service, :status, :nearest, others: []]
+
+  @type t :: %__MODULE__{
+          asked: String.t(),
+          host: String.t() | nil,
+          rule: :exact | :suffix | :default | :none,
+          matched: String.t() | nil,
+          service: ExServiceMeshRouter.service() | nil,
+          status: 400 | 404 | 503 | nil,
+          others: [{String.t(), String.t()}],
+          nearest: String.t() | nil
+        }
+
+  @most_others 20
+
+  @doc false
+  # `resolved` is the data plane's own answer, so that this explains what it does and not what it
+  # should do.
+  def new(asked, resolved, {services, table, default}) do
+    case Host.parse(asked) do
+      :error -> %__MODULE__{asked: asked, host: nil, rule: :none, status: 400}
+      {:ok, host, _port} -> explain(asked, host, resolved, services, table, default)
+    end
+  end
+
+  defp explain(asked, host, resolved, services, table, default) do
+    {rule, matched, name} = resolved || {:none, nil, nil}
+    service = Enum.find(services, &(&1.name == name))
+
+    %__MODULE__{
+      asked: asked,
+      host: host,
+      rule: rule,
+      matched: matched,
+      service: service && public(service, table),
+      status: status(service),
+      others: others(services, service, host, matched, table, default),
+      nearest: unless(service, do: nearest(host, table))
+    }
+  end
+
+  defp public(service, table) do
+    {_name, hosts, _upstreams} = List.keyfind(table.rows, service.name, 0, {nil, [], []})
+    Service.public(%{service | hosts: hosts})
+  end
+
+  defp status(nil), do: 404
+  defp status(%{upstreams: []}), do: 503
+  defp status(_service), do: nil
+
+  defp others(services, chosen, host, matched, table, default) do
+    suffixes = Host.suffixes(host)
+
+    services
+    |> Enum.reject(&(chosen && &1.key == chosen.key))
+    |> Enum.map(&{&1, why_not(&1, host, suffixes, matched, table)})
+    |> Enum.sort_by(fn {service, {rank, _why}} -> {rank, service.name} end)
+    |> Enum.take(@most_others)
+    |> Enum.map(fn {service, {_rank, why}} -> {service.name, why} end)
+    |> Kernel.++(default(default, matched, table))
+  end
+
+  # `{rank, why}`; the lower the rank, the nearer it came.
+  defp why_not(service, host, suffixes, matched, table) do
+    claims = service.hosts ++ service.derived
+    above = Enum.find(suffixes, &(&1 in claims))
+
+    cond do
+      claims == [] -> {3, "it has no host"}
+      above == nil -> unrelated(claims, host)
+      names = table.shared[above] -> {0, shared(above, names)}
+      lost?(table, above, service) -> {0, lost(above, table.hosts[above])}
+      true -> {1, "#{above} is above #{host}, too, but #{matched} is nearer"}
+    end
+  end
+
+  defp unrelated(claims, host) do
+    case Enum.find(claims, &String.ends_with?(host, &1)) do
+      nil ->
+        {2,
+         "#{Enum.join(claims, ", ")} #{if(tl(claims) == [], do: "is another name", else: "are other names")}"}
+
+      part ->
+        {1, "#{host} ends in #{part}, but is not below it: no dot in between"}
+    end
+  end
+
+  defp shared(host, names),
+    do: "#{host} is the host of #{Enum.join(names, " and ")}, and so of none of them"
+
+  defp lost?(table, host, service),
+    do: match?(%{^host => {name, _}} when name != service.name, table.hosts)
+
+  defp lost(host, {winner, _upstreams}), do: "#{winner} has #{host} before it"
+
+  defp default(nil, _matched, _table), do: []
+  defp default(host, host, _table), do: []
+  defp default(host, nil, _table), do: [{"default", "no service has #{host}"}]
+  defp default(host, _matched, _table), do: [{"default", "#{host} is for hosts that nobody has"}]
+
+  defp nearest(host, table),
+    do: Host.nearest(host, for({_name, hosts, _upstreams} <- table.rows, host <- hosts, do: host))
+
+  defimpl Inspect do
+    import Inspect.Algebra
+
+    def inspect(explanation, _options) do
+      lines = ExServiceMeshRouter.Explanation.lines(explanation)
+      body = lines |> Enum.map(&string/1) |> Enum.intersperse(line()) |> concat()
+
+      concat([
+        string("#ExServiceMeshRouter.Explanation<"),
+        nest(concat(line(), body), 2),
+        line(),
+        string(">")
+      ])
+      |> force_unfit()
+    end
+  end
+
+  @doc "The explanation in lines, for people."
+  @spec lines(t()) :: [String.t()]
+  def lines(explanation) do
+    [outcome(explanation), "rule: " <> rule(explanation)] ++
+      for({name, why} <- explanation.others, do: "not #{name}: #{why}") ++
+      if(explanation.nearest, do: ["did you mean #{explanation.nearest}?"], else: [])
+  end
+
+  defp outcome(%{host: nil, asked: asked}), do: "#{inspect(asked)} -> 400, it is no host"
+  defp outcome(%{service: nil, host: host}), do: "#{host} -> 404, unknown service"
+
+  defp outcome(%{status: 503} = it),
+    do: "#{it.host} -> #{it.service.name}, which does not listen: 503"
+
+  defp outcome(it),
+    do: "#{it.host} -> #{it.service.name} at #{Enum.join(it.service.upstreams, ", ")}"
+
+  defp rule(%{rule: :exact} = it), do: "exact, #{it.matched} is a host of #{it.service.name}"
+
+  defp rule(%{rule: :suffix} = it),
+    do: "suffix, #{it.matched} is the longest host above #{it.host}"
+
+  defp rule(%{rule: :default} = it),
+    do: "default, nobody has #{it.host}, and #{it.matched} is for that"
+
+  defp rule(%{rule: :none}), do: "none"
+end

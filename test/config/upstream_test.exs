@@ -1,0 +1,76 @@
+defmodule ExServiceMeshRouter.Config.UpstreamTest do
+  use ExUnit.Case, async: true
+
+  alias ExServiceMeshRouter.Config.Upstream
+
+  @any6 {0, 0, 0, 0, 0, 0, 0, 0}
+  @loopback6 {0, 0, 0, 0, 0, 0, 0, 1}
+
+  test "upstreams are read as users write them, and shown in the same form" do
+    for {text, upstream} <- [
+          {"http://127.0.0.1:9001", {:tcp, {127, 0, 0, 1}, 9001}},
+          {"http://[::1]:9001", {:tcp, @loopback6, 9001}},
+          {"http://some-host.local:9001", {:name, "some-host.local", 9001}},
+          {"unix:/run/app.sock", {:unix, "/run/app.sock"}}
+        ] do
+      assert Upstream.parse(text) == {:ok, [upstream]}
+      assert Upstream.to_string(upstream) == text
+    end
+
+    assert Upstream.parse("http://a:1/") == {:ok, [{:name, "a", 1}]}
+    assert Upstream.parse("http://a") == {:ok, [{:name, "a", 80}]}
+    assert Upstream.parse("unix:///run/app.sock") == {:ok, [{:unix, "/run/app.sock"}]}
+
+    assert Upstream.parse(["http://127.0.0.1:1", "unix:/a"]) ==
+             {:ok, [{:tcp, {127, 0, 0, 1}, 1}, {:unix, "/a"}]}
+  end
+
+  test "an upstream that cannot be read is an error that names the wrong part" do
+    long = "unix:/" <> String.duplicate("a", 107)
+
+    for wrong <-
+          ["https://a:1", "http://a:0", "http://a:65536", "http://a:1/path", "http://a:1?b"] ++
+            ["http://u@a:1", "http://:1", "a:1", "unix:relative", "unix:/a\0b", long, :a, nil] do
+      assert Upstream.parse(wrong) == {:error, wrong}
+      assert Upstream.parse(["http://a:1", wrong]) == {:error, wrong}
+    end
+
+    assert Upstream.parse([]) == {:error, []}
+  end
+
+  test "the address that an endpoint is bound to becomes one where it can be reached" do
+    for {bound, upstream} <- [
+          {{{127, 0, 0, 1}, 4001}, {:tcp, {127, 0, 0, 1}, 4001}},
+          {{{10, 0, 0, 1}, 4001}, {:tcp, {10, 0, 0, 1}, 4001}},
+          {{{0, 0, 0, 0}, 4001}, {:tcp, {127, 0, 0, 1}, 4001}},
+          {{@loopback6, 4001}, {:tcp, @loopback6, 4001}},
+          # Phoenix's generated runtime.exs: both families, or one of them.
+          {{@any6, 4001}, {:loopback, 4001}},
+          {{{0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1}, 4001}, {:tcp, {127, 0, 0, 1}, 4001}},
+          {{{0, 0, 0, 0, 0, 0xFFFF, 0, 0}, 4001}, {:tcp, {127, 0, 0, 1}, 4001}},
+          {%{address: @any6, port: 4001}, {:loopback, 4001}},
+          {{:local, ~c"/run/a"}, {:unix, "/run/a"}},
+          {{:local, "/run/a"}, {:unix, "/run/a"}}
+        ] do
+      assert Upstream.from_bound(bound) == {:ok, upstream}
+    end
+
+    for wrong <- [
+          nil,
+          {{127, 0, 0, 1}, 0},
+          {{1, 2, 3}, 1},
+          {"127.0.0.1", 1},
+          :local,
+          {@any6, nil}
+        ] do
+      assert Upstream.from_bound(wrong) == :error
+    end
+  end
+
+  test "each kind has its term for the data plane" do
+    assert Upstream.to_native({:tcp, @loopback6, 1}) == {:tcp, "::1", 1}
+    assert Upstream.to_native({:loopback, 1}) == {:loopback, 1}
+    assert Upstream.to_native({:unix, "/a"}) == {:unix, "/a"}
+    assert Upstream.to_string({:loopback, 1}) == "http://localhost:1"
+  end
+end

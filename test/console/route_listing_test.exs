@@ -1,0 +1,138 @@
+defmodule ExServiceMeshRouter.Console.RouteListingTest do
+  # Not async: the configuration of the application is the VM's.
+  use ExServiceMeshRouter.GatewayCase
+
+  import ExServiceMeshRouter.EndpointStandIn
+  import ExUnit.CaptureIO
+
+  alias ExServiceMeshRouter.Json
+  alias Mix.Tasks.Mesh.Routes
+
+  @application :ex_service_mesh_router
+
+  setup do
+    before = Application.get_all_env(@application)
+
+    on_exit(fn ->
+      for {key, _} <- Application.get_all_env(@application),
+          do: Application.delete_env(@application, key)
+
+      Application.put_all_env([{@application, before}])
+    end)
+
+    number = System.unique_integer([:positive])
+    application = :"list#{number}_web"
+    endpoint = Module.concat(["List#{number}Web", "Endpoint"])
+    %{application: application, endpoint: endpoint, label: "list#{number}"}
+  end
+
+  defp configure(options), do: Application.put_all_env([{@application, options}])
+
+  defp free_port do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(socket)
+    :gen_tcp.close(socket)
+    port
+  end
+
+  defp options(context, more \\ []) do
+    Keyword.merge(
+      [
+        port: free_port(),
+        ip: {127, 0, 0, 1},
+        dev_domain: "localhost",
+        discover: [only: [context.application]]
+      ],
+      more
+    )
+  end
+
+  defp run(arguments \\ []), do: capture_io(fn -> Routes.run(arguments) end)
+
+  defp json do
+    {:ok, listing} = Json.decode(run(["--json"]))
+    listing
+  end
+
+  test "what the configuration comes to, without starting anything", context do
+    services = %{"legacy.local" => "http://127.0.0.1:9001"}
+    configure(options = options(context, services: services))
+
+    define(context.application, context.endpoint,
+      url: [host: "own.local"],
+      http: [port: 4001],
+      server: true
+    )
+
+    assert run() =~
+             "No gateway answers on port #{options[:port]}, or only one without an index. What its " <>
+               "configuration comes to:"
+
+    assert run() =~ ~r/^HOST +SERVICE +UPSTREAM +STATE$/m
+
+    lines = run() |> String.split("\n") |> Enum.map(&String.split(&1, ~r/  +/))
+    name = inspect(context.endpoint)
+    assert ["own.local", name, "http://127.0.0.1:4001", "configured"] in lines
+    assert ["#{context.label}.localhost *", name, "http://127.0.0.1:4001", "configured"] in lines
+    assert ["legacy.local", "legacy.local", "http://127.0.0.1:9001", "configured"] in lines
+    assert Application.fetch_env(:phoenix, :serve_endpoints) == :error
+  end
+
+  test "which listener an endpoint will have", context do
+    define(context.application, context.endpoint, [])
+
+    upstream = fn settings, options ->
+      configure(options(context, options))
+      settings = Keyword.merge([url: [host: "own.local"], server: true], settings)
+      Application.put_env(context.application, context.endpoint, settings)
+      %{"running" => false, "routes" => routes} = json()
+      %{"upstreams" => [upstream]} = Enum.find(routes, &(&1["host"] == "own.local"))
+      upstream
+    end
+
+    assert upstream.([http: [ip: {:local, "/run/a.sock"}, port: 0]], []) == "unix:/run/a.sock"
+    assert upstream.([http: [ip: {0, 0, 0, 0}, port: "4001"]], []) == "http://127.0.0.1:4001"
+    assert upstream.([http: [port: 0]], []) == "a port of its own choice"
+    assert upstream.([http: [ip: :any]], []) == "http://127.0.0.1:4000"
+    assert upstream.([http: [port: nil]], []) == "not known before it starts"
+    assert upstream.([http: [ip: :any]], port: 4000) == "a private listener"
+    assert upstream.([http: false], []) == "a private listener"
+    assert upstream.([http: false], private_listeners: :never) == "none, it has no http:"
+    assert upstream.([http: [port: 4001], server: false], []) == "none, it does not serve"
+
+    assert upstream.([http: false, server: false], private_listeners: :all) ==
+             "a private listener"
+
+    port = free_port()
+    assert upstream.([http: [port: port]], port: port) == "a private listener"
+  end
+
+  test "what a gateway that runs elsewhere on this machine says", context do
+    define(context.application, context.endpoint, url: [host: "own.local"], server: true)
+    start_supervised!(context.endpoint)
+    gateway = start_gateway([index: true] ++ Keyword.put(options(context), :port, 0))
+    eventually({200, inspect(context.endpoint)}, fn -> get(gateway, "own.local") end)
+    configure(options(context, port: ExServiceMeshRouter.port(gateway)))
+
+    assert %{"running" => true, "routes" => routes} = json()
+    host = "#{context.label}.localhost"
+    assert %{"state" => "listening", "since" => since} = Enum.find(routes, &(&1["host"] == host))
+    assert {:ok, _, 0} = DateTime.from_iso8601(since)
+    assert [%{upstreams: upstreams}] = ExServiceMeshRouter.services(gateway)
+
+    assert %{"upstreams" => ^upstreams, "derived" => false} =
+             Enum.find(routes, &(&1["host"] == "own.local"))
+
+    text = run()
+    assert text =~ "The gateway runs on port #{ExServiceMeshRouter.port(gateway)}. Its routes:"
+    assert text =~ ~r/#{host} \*  .*  listening since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n/
+  end
+
+  test "nothing at all, and mistakes" do
+    configure(port: free_port(), discover: false)
+    assert run() =~ "the configuration names no endpoint and no service"
+    configure(prot: 1)
+    assert_raise Mix.Error, ~r/prot: unknown key/, fn -> run() end
+    assert Application.fetch_env(:phoenix, :serve_endpoints) == :error
+  end
+end

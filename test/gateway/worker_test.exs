@@ -1,0 +1,89 @@
+defmodule ExServiceMeshRouter.Gateway.WorkerTest do
+  # Not async: it takes all the workers that the VM has.
+  use ExServiceMeshRouter.GatewayCase
+
+  alias ExServiceMeshRouter.{ListenError, Native, Test, Tree}
+
+  @most max(1, :erlang.system_info(:dirty_io_schedulers) - 2)
+
+  describe "all gateways of the VM together" do
+    test "leave two threads to file IO, and the next one is told why it cannot start" do
+      gateways = for _ <- 1..@most, do: start_gateway(workers: 1, timeouts: [drain: 0])
+
+      assert {:error, %ListenError{kind: :workers} = error} = start_one_more()
+      message = Exception.message(error)
+      assert message =~ "#{@most} of #{@most} are taken, 1 more are wanted"
+      assert message =~ "+SDio 20"
+
+      # What would hang otherwise.
+      read = Task.async(fn -> File.read("mix.exs") end)
+      assert {:ok, {:ok, "defmodule" <> _}} = Task.yield(read, 5_000) || Task.shutdown(read)
+
+      # They serve, all of them, and the place of one that ends is free at once.
+      for gateway <- gateways, do: assert({404, _} = get(gateway, "nobody.local"))
+      stop_supervised!(hd(gateways))
+      again = start_gateway(workers: 1, services: %{"a.local" => start_server("again")})
+      assert get(again, "a.local") == {200, "again"}
+    end
+
+    test "count what a gateway asks for, also when it fails to listen" do
+      taken = start_gateway(workers: 1)
+      port = ExServiceMeshRouter.port(taken)
+
+      for _ <- 1..3 do
+        assert {:error, %ListenError{kind: :eaddrinuse}} =
+                 start_one_more(port: port, workers: @most - 1)
+      end
+
+      other = start_gateway(workers: @most - 1)
+      assert {404, _} = get(other, "nobody.local")
+    end
+
+    test "fail a test that starts one too many, in words" do
+      for _ <- 1..@most, do: start_gateway(workers: 1)
+      assert_raise RuntimeError, ~r/too many workers in this VM/, fn -> Test.start_gateway!() end
+    end
+  end
+
+  describe "the process of a worker" do
+    setup do
+      gateway = start_gateway(workers: 1)
+
+      [runner] =
+        for {{:helper, ExServiceMeshRouter.Gateway.Worker}, pid} <- Tree.processes(gateway),
+            do: pid
+
+      %{gateway: gateway, runner: runner}
+    end
+
+    test "says what it is", %{gateway: gateway, runner: runner} do
+      {:dictionary, dictionary} = Process.info(runner, :dictionary)
+      assert dictionary[:"$process_label"] == {:gateway_worker_in_a_nif, gateway, 0}
+      assert dictionary[:"$initial_call"] == {ExServiceMeshRouter.Gateway.Worker, :runner, 1}
+    end
+
+    # The guide's way to collect all the others.
+    test "can be told from those whose garbage can be collected", %{runner: runner} do
+      eventually({:current_function, {Native, :run, 2}}, fn ->
+        Process.info(runner, :current_function)
+      end)
+
+      collect =
+        Task.async(fn ->
+          for pid <- Process.list(),
+              {:current_function, {module, _, _}} = Process.info(pid, :current_function),
+              module != Native,
+              do: :erlang.garbage_collect(pid)
+        end)
+
+      assert {:ok, [_ | _]} = Task.yield(collect, 10_000) || Task.shutdown(collect, :brutal_kill)
+    end
+  end
+
+  defp start_one_more(options \\ [workers: 1]) do
+    name = Module.concat(__MODULE__, "Gateway#{System.unique_integer([:positive])}")
+    Process.flag(:trap_exit, true)
+    defaults = [name: name, port: 0, ip: {127, 0, 0, 1}, discover: false]
+    defaults |> Keyword.merge(options) |> ExServiceMeshRouter.Supervisor.start_link()
+  end
+end

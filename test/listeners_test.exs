@@ -1,0 +1,528 @@
+defmodule ExServiceMeshRouter.ListenersTest do
+  # Not async: ports that were free a moment ago are taken.
+  use ExServiceMeshRouter.GatewayCase
+
+  import Bitwise
+  import ExServiceMeshRouter.EndpointStandIn
+  import ExUnit.CaptureLog
+
+  alias ExServiceMeshRouter.ListenError
+  alias ExServiceMeshRouter.EndpointStandIn.{LateAdapter, TcpAdapter}
+  alias ExServiceMeshRouter.Listeners.SocketDir
+
+  setup do
+    number = System.unique_integer([:positive])
+    web = web("private#{number}")
+    other = web("other#{number}")
+    %{web: web, other: other}
+  end
+
+  defp web(base) do
+    application = :"#{base}_web"
+    namespace = application |> Atom.to_string() |> Macro.camelize()
+    endpoint = Module.concat(namespace, "Endpoint")
+    %{host: "#{base}.local", says: base, application: application, endpoint: endpoint}
+  end
+
+  defp define_web(web, settings) do
+    defaults = [url: [host: web.host], says: web.says, server: true, http: false]
+    define(web.application, web.endpoint, Keyword.merge(defaults, settings))
+  end
+
+  defp settings(web), do: Application.get_env(web.application, web.endpoint)
+
+  defp discovering(webs, options \\ []) do
+    only = for web <- List.wrap(webs), do: web.application
+    start_gateway(Keyword.merge([discover: [only: only]], options))
+  end
+
+  defp served(gateway, web, text \\ nil),
+    do: eventually({200, text || web.says}, fn -> get(gateway, web.host) end)
+
+  defp upstream(gateway, web) do
+    services = ExServiceMeshRouter.services(gateway)
+    Enum.find_value(services, &(&1.endpoint == web.endpoint && List.first(&1.upstreams)))
+  end
+
+  # Free a moment ago, and soon somebody's: the gateway's or an endpoint's of this test.
+  defp free_port do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(socket)
+    :gen_tcp.close(socket)
+    port
+  end
+
+  describe "an endpoint that serves and has no http:" do
+    test "is given a socket in a directory that only this user can enter", %{web: web} do
+      define_web(web, [])
+      gateway = discovering(web)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+
+      assert "unix:" <> path = upstream(gateway, web)
+      assert byte_size(path) <= 107
+      assert (File.stat!(Path.dirname(path)).mode &&& 0o777) == 0o700
+      assert {:ok, {:local, ^path}} = web.endpoint.server_info(:http)
+    end
+
+    test "is found with it when it has started before the gateway", %{web: web} do
+      define_web(web, [])
+      start_supervised!(web.endpoint)
+      served(discovering(web), web)
+    end
+
+    test "has it for as long as it runs, and again when it is restarted", %{web: web} do
+      define_web(web, [])
+      gateway = discovering(web)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+
+      [{_, listener, _, _}] = Supervisor.which_children(web.endpoint)
+      monitor = Process.monitor(listener)
+      stop_supervised!(web.endpoint)
+      assert_receive {:DOWN, ^monitor, :process, _, _}
+      eventually(503, fn -> gateway |> get(web.host) |> elem(0) end)
+
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+    end
+
+    test "has it restarted on the same socket when the server crashes", %{web: web} do
+      define_web(web, [])
+      gateway = discovering(web)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+      upstream = upstream(gateway, web)
+
+      [{_, listener, _, _}] = Supervisor.which_children(web.endpoint)
+      capture_log(fn -> Process.exit(listener, :kill) end)
+
+      eventually(true, fn ->
+        match?(
+          [{_, pid, _, _}] when is_pid(pid) and pid != listener,
+          Supervisor.which_children(web.endpoint)
+        )
+      end)
+
+      # The old route may serve for a moment, before discovery hears of either.
+      eventually(upstream, fn -> upstream(gateway, web) end)
+      served(gateway, web)
+    end
+
+    test "gets all that its settings say, but for the address", %{web: web} do
+      http = [
+        ip: {127, 0, 0, 1},
+        port: free_port(),
+        num_acceptors: 3,
+        transport_options: [:inet6, num: 1, socket_opts: [:inet6]]
+      ]
+
+      define_web(web, code_reloader: true, tell: self(), http: http)
+      gateway = discovering(web, private_listeners: :all)
+      start_supervised!(web.endpoint)
+      served(gateway, web, web.says <> " reloaded")
+      endpoint = web.endpoint
+
+      # The first one is the endpoint's own start, which has no listener.
+      assert_received {:child_specs, ^endpoint, [_ | _] = first}
+      assert first[:http] == false
+      # Of an adapter that is not known, what asks for a Unix socket is not started.
+      assert_received {:child_specs, ^endpoint, [_ | _]}
+      assert_received {:child_specs, ^endpoint, config}
+      assert config[:otp_app] == web.application
+      assert config[:code_reloader]
+      assert config[:https] == false
+
+      assert config[:http] == [
+               ip: {127, 0, 0, 1},
+               port: 0,
+               num_acceptors: 3,
+               transport_options: [num: 1, socket_opts: []]
+             ]
+    end
+
+    test "gets a loopback port where its adapter knows no sockets", %{web: web} do
+      define_web(web, adapter: TcpAdapter)
+      gateway = discovering(web)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+      assert "http://127.0.0.1:" <> _ = upstream(gateway, web)
+    end
+
+    test "is a 503 and one line in the log where neither can be", %{web: web} do
+      define_web(web, adapter: NoSuchAdapter)
+
+      # Endpoints that listen themselves would not even start.
+      start = fn -> Supervisor.start_link([], strategy: :one_for_one, name: web.endpoint) end
+
+      log =
+        capture_log(fn ->
+          start_supervised!(%{id: :bare, start: {__MODULE__, :call, [start]}, type: :supervisor})
+          gateway = discovering(web)
+
+          eventually([:not_listening], fn ->
+            for service <- ExServiceMeshRouter.services(gateway), do: service.state
+          end)
+
+          discovery = gateway |> ExServiceMeshRouter.Discovery.process_name() |> Process.whereis()
+          settled = fn -> :sys.get_state(discovery).endpoints[web.endpoint].problem != nil end
+          eventually(true, settled)
+          send(discovery, :scan)
+          eventually(true, settled)
+          assert {503, _} = get(gateway, web.host)
+        end)
+
+      assert [_, _] =
+               String.split(
+                 log,
+                 "#{inspect(web.endpoint)} has no private listener, it cannot be started"
+               )
+    end
+  end
+
+  @doc false
+  def call(fun), do: fun.()
+
+  describe "private_listeners:" do
+    test ":auto respects server: false, :all does not", %{web: web} do
+      define_web(web, server: false)
+      start_supervised!(web.endpoint)
+      auto = discovering(web)
+      settle(auto)
+      assert {503, _} = get(auto, web.host)
+
+      served(discovering(web, private_listeners: :all), web)
+    end
+
+    test ":all takes over from an endpoint that listens itself", %{web: web} do
+      define_web(web, http: [port: 0])
+      start_supervised!(web.endpoint)
+      {:ok, {_ip, own}} = web.endpoint.server_info(:http)
+      gateway = discovering(web, private_listeners: :all)
+      served(gateway, web)
+      assert upstream(gateway, web) != "http://127.0.0.1:#{own}"
+      assert {:error, :econnrefused} = :gen_tcp.connect({127, 0, 0, 1}, own, [])
+    end
+
+    test "a list names those that it takes over, and nobody else", %{web: web, other: other} do
+      define_web(web, server: false)
+      define_web(other, [])
+      start_supervised!(web.endpoint)
+      start_supervised!(other.endpoint)
+      gateway = discovering([web, other], private_listeners: [web.endpoint])
+      served(gateway, web)
+      settle(gateway)
+      assert {503, _} = get(gateway, other.host)
+    end
+
+    test ":never starts none", %{web: web, other: other} do
+      define_web(web, [])
+      define_web(other, http: [port: 0])
+      start_supervised!(web.endpoint)
+      start_supervised!(other.endpoint)
+      gateway = discovering([web, other], private_listeners: :never)
+      served(gateway, other)
+      settle(gateway)
+      assert {503, _} = get(gateway, web.host)
+      assert Supervisor.which_children(web.endpoint) == []
+    end
+  end
+
+  describe "the port of the gateway" do
+    test "is not the endpoint's, which starts after it", %{web: web} do
+      port = free_port()
+      define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
+
+      log =
+        capture_log(fn ->
+          gateway = discovering(web, port: port)
+          start_supervised!(web.endpoint)
+          served(gateway, web)
+          assert "http://127.0.0.1:" <> _ = upstream(gateway, web)
+          # Links that took their port from http: lead where they led.
+          assert settings(web)[:url][:port] == port
+        end)
+
+      # One line, once, and nothing to do.
+      line = "#{inspect(web.endpoint)} needs no port: port #{port} is the gateway's"
+      assert [_, _] = String.split(log, line)
+      refute log =~ "config #{inspect(web.application)}"
+    end
+
+    test "is handed over by the endpoint that has started before it", %{web: web} do
+      define_web(web, http: [port: 0])
+      start_supervised!(web.endpoint)
+      {:ok, {_ip, port}} = web.endpoint.server_info(:http)
+      gateway = discovering(web, port: port)
+      assert ExServiceMeshRouter.port(gateway) == port
+      served(gateway, web)
+
+      # Nor does it take it back.
+      stop_supervised!(web.endpoint)
+      start_supervised!(web.endpoint)
+      served(gateway, web)
+    end
+
+    test "is handed over also when it is free only a moment after its listener has ended",
+         %{web: web} do
+      define_web(web, http: [port: 0], adapter: LateAdapter)
+      start_supervised!(web.endpoint)
+      {:ok, {_ip, port}} = web.endpoint.server_info(:http)
+      gateway = discovering(web, port: port)
+      assert ExServiceMeshRouter.port(gateway) == port
+      served(gateway, web)
+    end
+
+    test "with :never, is named with who has it, and what ends it", %{web: web} do
+      define_web(web, http: [port: 0])
+      start_supervised!(web.endpoint)
+      {:ok, {_ip, port}} = web.endpoint.server_info(:http)
+      Process.flag(:trap_exit, true)
+
+      assert {:error, %ListenError{holder: holder} = error} =
+               ExServiceMeshRouter.Supervisor.start_link(
+                 name: NeverPort,
+                 port: port,
+                 ip: {127, 0, 0, 1},
+                 private_listeners: :never
+               )
+
+      assert holder == {web.application, web.endpoint}
+      message = Exception.message(error)
+
+      assert message =~
+               "port #{port} is in use (127.0.0.1:#{port}): #{inspect(web.endpoint)} of this"
+
+      assert message =~
+               "`config #{inspect(web.application)}, #{inspect(web.endpoint)}, http: [port: #{port + 1}]`"
+    end
+
+    test "with :never, is named before the endpoint fails to start", %{web: web} do
+      port = free_port()
+      define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
+      log = capture_log(fn -> discovering(web, port: port, private_listeners: :never) end)
+
+      assert log =~
+               "port #{port} is wanted by both ExServiceMeshRouter and #{inspect(web.endpoint)}"
+
+      assert log =~ "#{inspect(web.endpoint)}, http: [port: #{port + 1}]`"
+      assert settings(web)[:http] == [ip: {127, 0, 0, 1}, port: port]
+    end
+  end
+
+  describe "links, in development" do
+    setup %{web: web, other: other} do
+      before = Mix.env()
+      Mix.env(:dev)
+      on_exit(fn -> Mix.env(before) end)
+
+      for it <- [web, other],
+          do: define_web(it, url: [host: "localhost"], tell: self())
+
+      %{name: String.replace_suffix("#{web.application}", "_web", "") <> ".localhost"}
+    end
+
+    test "lead to the name of an endpoint that has its host not to itself",
+         %{web: web, other: other, name: name} do
+      gateway = discovering([web, other], dev_domain: "localhost", index: false)
+      start_supervised!(web.endpoint)
+      start_supervised!(other.endpoint)
+      assert settings(web)[:url][:host] == name
+      assert settings(web)[:url][:port] == ExServiceMeshRouter.port(gateway)
+      eventually({200, web.says}, fn -> get(gateway, name) end)
+      # It asks for the same hosts as before, and localhost is nobody's.
+      assert {404, _} = get(gateway, "localhost")
+      stop_supervised!(gateway)
+      eventually([host: "localhost"], fn -> settings(web)[:url] end)
+    end
+
+    test "change nothing about whose a host is", %{web: web, other: other, name: name} do
+      # Keeps its links, for it listens itself; and does not get what three have asked for.
+      third = web("third#{System.unique_integer([:positive])}")
+      define_web(third, url: [host: "localhost"], http: [port: 0])
+      gateway = discovering([web, other, third], dev_domain: "localhost", index: false)
+      for it <- [web, other, third], do: start_supervised!(it.endpoint)
+      eventually({200, web.says}, fn -> get(gateway, name) end)
+      settle(gateway)
+      assert settings(third)[:url] == [host: "localhost"]
+      assert {404, _} = get(gateway, "localhost")
+    end
+
+    test "of an endpoint that has started before the gateway, too", %{
+      web: web,
+      other: other,
+      name: name
+    } do
+      endpoint = start_supervised!(web.endpoint) && web.endpoint
+      gateway = discovering([web, other], dev_domain: "localhost")
+      assert_received {:config_change, settings}
+      assert settings[:url][:host] == name
+      assert settings[:server]
+      assert Process.whereis(endpoint)
+      eventually({200, web.says}, fn -> get(gateway, name) end)
+    end
+
+    test "stay where the host is its own, or somebody else has the port",
+         %{web: web, other: other} do
+      discovering(web, dev_domain: "localhost")
+      assert settings(web)[:url][:host] == "localhost"
+
+      for port <- [8080, {:system, "NO_SUCH_PORT"}] do
+        proxied = [host: "localhost", port: port]
+        Application.put_env(other.application, other.endpoint, url: proxied, server: true)
+        discovering([web, other], dev_domain: "localhost")
+        assert settings(other)[:url] == proxied
+      end
+
+      Application.put_env(other.application, other.endpoint, url: nil, server: true)
+      gateway = discovering([web, other], dev_domain: "localhost")
+      assert settings(other)[:url] == [port: ExServiceMeshRouter.port(gateway)]
+    end
+  end
+
+  test "two endpoints that want one port both get another", %{web: web, other: other} do
+    port = free_port()
+    define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
+    define_web(other, http: [ip: {127, 0, 0, 1}, port: "#{port}"])
+    gateway = discovering([web, other])
+    start_supervised!(web.endpoint)
+    start_supervised!(other.endpoint)
+    served(gateway, web)
+    served(gateway, other)
+  end
+
+  test "an endpoint with a port of its own keeps it", %{web: web} do
+    define_web(web, http: [ip: {127, 0, 0, 1}, port: free_port()])
+    before = settings(web)
+    gateway = discovering(web)
+    start_supervised!(web.endpoint)
+    served(gateway, web)
+    assert settings(web) == before
+    assert upstream(gateway, web) == "http://127.0.0.1:#{before[:http][:port]}"
+  end
+
+  test "what was started and changed is gone when the gateway stops", %{web: web, other: other} do
+    port = free_port()
+    define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
+    define_web(other, [])
+    before = Enum.sort(settings(web))
+    gateway = discovering([web, other], port: port)
+    start_supervised!(web.endpoint)
+    start_supervised!(other.endpoint)
+    served(gateway, web)
+    served(gateway, other)
+    "unix:" <> path = upstream(gateway, other)
+
+    # Its listener ends with the endpoint, as at the end of a node, and leaves its file.
+    stop_supervised!(other.endpoint)
+    assert File.exists?(path)
+    stop_supervised!(gateway)
+    assert Enum.sort(settings(web)) == before
+    assert Supervisor.which_children(web.endpoint) == []
+    refute File.exists?(path)
+  end
+
+  describe "sockets" do
+    # Unix sockets have short paths, and a test's own directory is deep.
+    setup do
+      base = Path.join(System.tmp_dir!(), "mesh#{System.unique_integer([:positive])}")
+      File.mkdir_p!(base)
+      on_exit(fn -> File.rm_rf(base) end)
+      %{base: base}
+    end
+
+    defp listen(path) do
+      File.mkdir_p!(Path.dirname(path))
+      File.chmod!(Path.dirname(path), 0o700)
+      {:ok, socket} = :gen_tcp.listen(0, ip: {:local, path})
+      socket
+    end
+
+    # One that cannot be: the largest number that Linux gives is 4194304.
+    @dead "99999999"
+
+    test "of a VM that is gone are removed, and those that answer are not", %{base: base} do
+      gone = Path.join([base, "exmesh-#{@dead}-a", "A.sock"])
+      alive = Path.join([base, "exmesh-#{@dead}-b", "B.sock"])
+      running = Path.join([base, "exmesh-#{System.pid()}-c", "C.sock"])
+      open = Path.join([base, "exmesh-#{@dead}-d", "D.sock"])
+      deep = Path.join([base, "exmesh-#{@dead}-e", "deeper", "E.sock"])
+      for path <- [gone, running, open, deep], do: path |> listen() |> :gen_tcp.close()
+      socket = listen(alive)
+      File.chmod!(Path.dirname(open), 0o770)
+      deep |> Path.dirname() |> Path.dirname() |> File.chmod!(0o700)
+      link = Path.join(base, "exmesh-#{@dead}-f")
+      File.ln_s!(Path.dirname(running), link)
+
+      {:ok, _own} = SocketDir.directory()
+      SocketDir.clean(base)
+      refute File.exists?(Path.dirname(gone))
+      # No directory that we would make, or not only what we would put there.
+      assert File.exists?(open)
+      assert File.exists?(deep)
+      assert {:ok, _} = File.read_link(link)
+      assert File.exists?(alive)
+      assert File.exists?(running)
+      :gen_tcp.close(socket)
+    end
+
+    test "are in a directory that is made anew when it is not what it was" do
+      strangers = [
+        &File.chmod!(&1, 0o770),
+        fn directory ->
+          File.rename!(directory, directory <> "-away")
+          File.mkdir!(directory)
+          File.chmod!(directory, 0o700)
+        end,
+        fn directory ->
+          File.rename!(directory, directory <> "-away")
+          File.ln_s!(directory <> "-away", directory)
+        end,
+        &File.rmdir!/1
+      ]
+
+      for strange <- strangers do
+        {:ok, path} = SocketDir.socket("Web.Endpoint")
+        directory = Path.dirname(path)
+        assert SocketDir.listen(path, fn -> :ok end) == :ok
+        on_exit(fn -> for path <- [directory, directory <> "-away"], do: File.rm_rf(path) end)
+
+        strange.(directory)
+        there? = File.exists?(directory)
+        # A listener that is started anew at its path.
+        assert SocketDir.listen(path, fn -> :ok end) ==
+                 if(there?, do: {:error, :eexist}, else: :ok)
+
+        assert {:ok, other} = SocketDir.socket("Web.Endpoint")
+        assert Path.dirname(other) != directory == there?
+        assert (File.lstat!(Path.dirname(other)).mode &&& 0o777) == 0o700
+      end
+    end
+
+    test "are a sentence that says what to do where there can be no directory", %{base: base} do
+      file = Path.join(base, "file")
+      File.write!(file, "")
+      long = Path.join(base, String.duplicate("long", 30))
+      assert {:error, why} = SocketDir.make([file, Path.join(base, "none"), long])
+      assert why =~ "#{file} (not a directory)"
+      assert why =~ "#{base}/none (no such file or directory)"
+      assert why =~ "#{long} (file name too long)"
+      assert why =~ "set XDG_RUNTIME_DIR to a directory that this user may write to"
+    end
+
+    test "are told of at once where the directory is known, whoever is about to listen in it" do
+      {:ok, path} = SocketDir.socket("Web.Endpoint")
+      told = fn -> Task.await(Task.async(fn -> SocketDir.socket("Other.Endpoint") end)) end
+      SocketDir.listen(path, fn -> :ok end)
+      assert {:ok, _} = SocketDir.listen(path, told)
+    end
+
+    test "have names that fit into an address" do
+      assert {:ok, path} = SocketDir.socket(String.duplicate("Long.", 30))
+      assert byte_size(path) <= 107
+      assert {:ok, ^path} = SocketDir.socket(String.duplicate("Long.", 30))
+      assert {:ok, other} = SocketDir.socket(String.duplicate("Long.", 31))
+      assert path != other
+    end
+  end
+end

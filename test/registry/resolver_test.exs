@@ -1,0 +1,52 @@
+defmodule ExServiceMeshRouter.Registry.ResolverTest do
+  use ExServiceMeshRouter.GatewayCase, async: true
+
+  import ExUnit.CaptureLog
+
+  alias ExServiceMeshRouter.Tree
+  alias ExServiceMeshRouter.Registry.{Resolver, Service}
+
+  test "the names among upstreams, each once" do
+    services = [
+      Service.static("a", [{:name, "db", 1}, {:unix, "/s"}], :config),
+      Service.static(
+        "b",
+        [{:name, "db", 2}, {:name, "web", 1}, {:tcp, {127, 0, 0, 1}, 1}],
+        :config
+      )
+    ]
+
+    assert Resolver.used(services) == ["db", "web"]
+    assert Resolver.used([]) == []
+  end
+
+  test "a name has addresses, or none" do
+    assert {:ok, [_ | _]} = Resolver.lookup("localhost")
+    assert Resolver.lookup("nobody.invalid") == :error
+  end
+
+  test "a service at a name is reached, and put with a name that has no address it is refused" do
+    %URI{port: port} = URI.parse(start_server("named"))
+    gateway = start_gateway(services: %{"a.local" => "http://localhost:#{port}"})
+    eventually({200, "named"}, fn -> get(gateway, "a.local") end)
+    assert :ok = ExServiceMeshRouter.put_service(gateway, "b.local", "http://localhost:#{port}")
+    assert get(gateway, "b.local") == {200, "named"}
+
+    assert {:error, "upstream: nobody.invalid has no address"} =
+             ExServiceMeshRouter.put_service(gateway, "c.local", "http://nobody.invalid:80")
+  end
+
+  test "one that was configured and has no address is named in the log" do
+    log =
+      capture_log(fn ->
+        gateway = start_gateway(services: %{"a.local" => "http://nobody.invalid:80"})
+
+        # It answers once it has looked.
+        %{Resolver => pid} = Map.new(Tree.processes(gateway))
+        :sys.get_state(pid, 20_000)
+        assert {503, _} = get(gateway, "a.local")
+      end)
+
+    assert log =~ "service upstream nobody.invalid has no address; looking again every 30 s"
+  end
+end

@@ -1,0 +1,84 @@
+defmodule ExServiceMeshRouter.Registry.TableTest do
+  use ExUnit.Case, async: true
+
+  alias ExServiceMeshRouter.Registry.{Service, Table}
+
+  @up [{:tcp, {127, 0, 0, 1}, 1}]
+  @native [{:tcp, "127.0.0.1", 1}]
+
+  defp build(services, addresses \\ %{}, meaningless \\ []),
+    do: services |> Map.new(&{&1.key, &1}) |> Table.build(addresses, meaningless)
+
+  defp owners(table), do: for({host, {name, _}} <- table.hosts, into: %{}, do: {host, name})
+
+  defp endpoint(module, hosts, upstreams \\ @up, derived \\ []),
+    do: Service.endpoint(module, :app, hosts, upstreams, derived)
+
+  test "each service has its hosts and upstreams in a row" do
+    table =
+      build([Service.static("a.local", @up, :config), endpoint(B, ["b.local"], [], ["b.x"])])
+
+    assert Enum.sort(table.rows) == [
+             {"B", ["b.local", "b.x"], []},
+             {"a.local", ["a.local"], @native}
+           ]
+
+    assert table.hosts["a.local"] == {"a.local", @native}
+  end
+
+  test "what was written down comes before what was found, and what listens before what does not" do
+    written = Service.static("x.local", [], :runtime)
+    assert owners(build([endpoint(A, ["x.local"]), written])) == %{"x.local" => "x.local"}
+    table = build([endpoint(A, ["x.local"], []), endpoint(B, ["x.local"])])
+    assert owners(table) == %{"x.local" => "B"}
+    # The name decides otherwise, so that each start ends the same way.
+    table = build([endpoint(B, ["x.local"]), endpoint(A, ["x.local"])])
+    assert owners(table) == %{"x.local" => "A"}
+    assert MapSet.to_list(table.conflicts) == [{"x.local", "A", "B"}]
+  end
+
+  test "one that does not listen is in no conflict" do
+    table = build([endpoint(A, ["x.local"]), endpoint(B, ["x.local"], [])])
+    assert MapSet.size(table.conflicts) == 0
+    # It has no host left, and so no row.
+    assert [{"A", _, _}] = table.rows
+  end
+
+  test "a derived host takes nothing from one that was written down, by whomever" do
+    table = build([endpoint(A, ["a.local"], @up, ["b.x"]), endpoint(Z, ["b.x"])])
+    assert owners(table) == %{"a.local" => "A", "b.x" => "Z"}
+    assert MapSet.size(table.conflicts) == 0
+  end
+
+  test "a host that says nothing goes to the only one that has it, and to none of several" do
+    table = build([endpoint(A, ["localhost"])], %{}, ["localhost"])
+    assert owners(table) == %{"localhost" => "A"}
+
+    table =
+      build([endpoint(A, ["localhost"]), endpoint(B, ["localhost"], [])], %{}, ["localhost"])
+
+    assert owners(table) == %{}
+    assert table.shared == %{"localhost" => ["A", "B"]}
+    # A host that is configured belongs to its service.
+    services = [endpoint(A, ["localhost"]), endpoint(B, ["localhost"])]
+    table = build([Service.static("localhost", @up, :config) | services], %{}, ["localhost"])
+    assert owners(table) == %{"localhost" => "localhost"}
+  end
+
+  test "names of upstreams are addresses, once these are known" do
+    service = Service.static("a", [{:name, "db", 80}, {:unix, "/s"}], :config)
+    assert [{"a", _, [{:unix, "/s"}]}] = build([service]).rows
+    known = %{"db" => [{10, 0, 0, 1}, {10, 0, 0, 2}]}
+
+    assert [{"a", _, [{:tcp, "10.0.0.1", 80}, {:tcp, "10.0.0.2", 80}, {:unix, "/s"}]}] =
+             build([service], known).rows
+  end
+
+  test "a default has to have an answer, a suffix of it will do" do
+    table = build([Service.static("a.local", @up, :config)])
+    assert Table.routed?(table, "a.local")
+    assert Table.routed?(table, "t.a.local")
+    refute Table.routed?(table, "local")
+    refute Table.routed?(table, nil)
+  end
+end

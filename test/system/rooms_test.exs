@@ -1,0 +1,51 @@
+defmodule ExServiceMeshRouter.System.RoomsTest do
+  # Each folder of lib/ex_service_mesh_router is a room, and a file beside it with its name belongs to it.
+  # A room may use itself and the rooms before it in this list. Update ARCHITECTURE.md with it.
+  use ExUnit.Case
+
+  import ExUnit.CaptureIO
+
+  @rooms ~w(json config endpoint gateway plugs registry listeners discovery http observe console) ++
+           ~w(supervisor application test tasks)
+
+  # The build has rooms of its own: nothing at run time uses them.
+  @build ~w(nif_build)
+
+  # What people call is made from the registry; what is above uses it as people do.
+  defp room("lib/ex_service_mesh_router.ex"), do: "registry"
+  defp room("lib/mix/tasks/compile.mesh_nif.ex"), do: "nif_build"
+  defp room("lib/mix/tasks/" <> _), do: "tasks"
+
+  defp room("lib/ex_service_mesh_router/" <> path),
+    do: path |> String.split("/") |> hd() |> Path.rootname()
+
+  # `mix xref graph` prints each file at the beginning of a line, and below it what that uses.
+  defp uses do
+    graph = capture_io(fn -> Mix.Task.rerun("xref", ["graph"]) end)
+
+    for line <- String.split(graph, "\n"),
+        [path] <- [Regex.run(~r"\S+\.ex\b", line)],
+        reduce: [] do
+      uses ->
+        if String.starts_with?(line, path),
+          do: [{path, []} | uses],
+          else: [{elem(hd(uses), 0), [path | elem(hd(uses), 1)]} | tl(uses)]
+    end
+  end
+
+  test "every file is in a room, and uses only rooms before its own" do
+    uses = for {"lib/" <> _ = file, used} <- uses(), do: {file, used}
+    assert length(uses) > 100
+    assert for({file, _} <- uses, room(file) not in (@rooms ++ @build), do: file) == []
+
+    upward =
+      for {file, used} <- uses,
+          "lib/" <> _ = path <- used,
+          room = room(file),
+          allowed = if(room in @build, do: @build, else: Enum.take_while(@rooms, &(&1 != room))),
+          room(path) not in [room | allowed],
+          do: "#{file} (#{room}) uses #{path} (#{room(path)})"
+
+    assert upward == []
+  end
+end
