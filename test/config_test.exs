@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
   use ExUnit.Case, async: true
 
   alias ExServiceMeshRouter.{Config, ConfigError}
-  alias ExServiceMeshRouter.Config.Options
+  alias ExServiceMeshRouter.Config.{Options, Type}
 
   defp mistakes(options) do
     {:error, %ConfigError{} = error} = Config.new(options)
@@ -33,10 +33,20 @@ defmodule ExServiceMeshRouter.ConfigTest do
 
   test "every key is documented with its default" do
     {:docs_v1, _, _, _, %{"en" => doc}, _, _} = Code.fetch_docs(Config)
-    keys = for {key, _, _, _} <- Options.all(), do: key
-    members = Keyword.keys(Options.timeouts()) ++ Keyword.keys(Options.limits())
 
-    for key <- keys ++ members, do: assert(doc =~ "`#{key}", "#{key} is not documented")
+    for option <- Options.all(), it <- [option | Type.members(option.type)] do
+      assert doc =~ ~r/\| `(#{option.key}: )?#{it.key}` \|/, "#{it.key} is not documented"
+    end
+  end
+
+  test "the typespec has every option" do
+    {:ok, types} = Code.Typespec.fetch_types(Config)
+    {:type, option} = Enum.find(types, &match?({:type, {:option, _, _}}, &1))
+    spec = option |> Code.Typespec.type_to_quoted() |> Macro.to_string()
+
+    for option <- Options.all(), it <- [option | Type.members(option.type)] do
+      assert spec =~ ~r/[:\s]#{it.key}\b/, "#{it.key} is not in the type"
+    end
   end
 
   test "all mistakes are told at once, each with what was seen and what would be right" do
@@ -70,7 +80,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
           ~s|trusted_proxies: got "10.0.0.0/33", expected addresses or CIDR blocks|,
           ~s|timeouts.connect: got "2s", expected milliseconds (1 or more) or :infinity|,
           ~s|timeouts.drain: got -1, expected milliseconds (0 or more) or :infinity|,
-          ~s|limits.head_bytes: got 10, expected bytes, from 1024|,
+          ~s|limits.head_bytes: got 10, expected bytes from 1024|,
           ~s|limits.connections: got 0, expected an integer (1 or more) or :infinity|
         ] do
       assert message =~ line
@@ -203,7 +213,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
   describe "what the gateway tells of itself" do
     test "is off, but for request ids" do
       assert {:ok, config} = Config.new([])
-      assert %{request_id: true, start_trace: false, server_timing: false} = config.native
+      assert %{request_id: true, trace: nil, server_timing: false} = config.native
       assert config.observe == %{access_log: nil, sample: 0.0}
       assert config.metrics == nil
     end
@@ -219,9 +229,9 @@ defmodule ExServiceMeshRouter.ConfigTest do
                  metrics: [host: "Metrics.Internal"]
                )
 
-      assert %{request_id: false, start_trace: true, server_timing: true} = config.native
+      assert %{request_id: false, trace: :start, server_timing: true} = config.native
       assert config.observe.sample == 0.01
-      assert config.observe.access_log == %{format: "json", path: "/tmp/log", query: true}
+      assert config.observe.access_log == %{format: :json, to: "/tmp/log", query: true}
       assert config.metrics.host == "metrics.internal"
 
       text =
@@ -238,8 +248,8 @@ defmodule ExServiceMeshRouter.ConfigTest do
             "trace: got true, expected :start or nil",
             "telemetry.sample: got 2, expected a share of the requests from 0.0 to 1.0, or false",
             "telemetry.sampel: unknown key, did you mean sample?",
-            "access_log.format: got :xml, expected one of :common, :combined, :json, :logfmt",
-            "access_log.to: got 1, expected :logger or the path of a file",
+            "access_log.format: got :xml, expected :common, :combined, :json or :logfmt",
+            "access_log.to: got 1, expected the path of a file or :logger",
             "metrics: got [port: 1, host: \"a\"], expected either a port or a host"
           ] do
         assert text =~ line

@@ -142,7 +142,7 @@ defmodule ExServiceMeshRouter.Config do
   """
 
   alias ExServiceMeshRouter.ConfigError
-  alias ExServiceMeshRouter.Config.{Check, Options}
+  alias ExServiceMeshRouter.Config.{Options, Type}
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
@@ -152,13 +152,16 @@ defmodule ExServiceMeshRouter.Config do
   @typedoc "A checked configuration. Its fields are an implementation detail."
   @type t :: %__MODULE__{}
 
+  @typedoc "An option of the table above, or the name of an instance, see `new/1`."
+  @type option :: {:name, module()} | unquote(Options.spec())
+
   @doc """
   Checks options and fills in defaults.
 
   `:name` is not an option of the application: it names an instance that is started by hand, see
   `ExServiceMeshRouter.Supervisor`.
   """
-  @spec new(keyword() | map()) :: {:ok, t()} | {:error, ConfigError.t()}
+  @spec new([option()] | map()) :: {:ok, t()} | {:error, ConfigError.t()}
   def new(options) do
     options = Enum.to_list(options)
     # As an atom: the configuration must not depend on the module of that name.
@@ -171,7 +174,7 @@ defmodule ExServiceMeshRouter.Config do
   end
 
   @doc "Whether to listen, by Phoenix's rule."
-  @spec server?(keyword()) :: boolean()
+  @spec server?([option()]) :: boolean()
   def server?(options) do
     case Keyword.get(options, :server) do
       nil -> Application.get_env(:phoenix, :serve_endpoints, false) == true
@@ -181,59 +184,17 @@ defmodule ExServiceMeshRouter.Config do
 
   defp build(name, values) do
     ips = ips(values.ip)
+    # The argument of Native.open/1.
+    native =
+      values |> Options.native() |> Map.merge(%{ips: ips, most_workers: Type.max_workers()})
 
-    %__MODULE__{
-      name: name,
-      ip: values.ip,
-      ips: ips,
-      port: values.port,
-      services: values.services,
-      discover: values.discover,
-      default: values.default,
-      dev_domain: values.dev_domain,
-      index: values.index,
-      doctor: values.doctor,
-      private_listeners: values.private_listeners,
-      timeouts: values.timeouts,
-      native: native(values, ips),
-      observe: observe(values),
-      metrics: values.metrics
-    }
-  end
-
-  # The argument of Native.open/1: everything that the data plane wants to know.
-  defp native(values, ips) do
-    # The control plane says when to stop.
-    timeouts = Map.drop(values.timeouts, [:drain, :lame_duck])
-
-    %{
-      ips: ips,
-      port: values.port,
-      reuse_port: false,
-      workers: values.workers,
-      most_workers: Check.max_workers(),
-      trusted_proxies: values.trusted_proxies,
-      proxy_protocol: values.proxy_protocol && Atom.to_string(values.proxy_protocol),
-      request_id: values.request_id,
-      start_trace: values.trace == :start,
-      server_timing: values.server_timing,
-      timeouts: finite(timeouts),
-      limits: finite(values.limits)
-    }
+    more = %{name: name, ips: ips, native: native, observe: observe(values)}
+    struct(__MODULE__, Map.merge(values, more))
   end
 
   # The argument of Native.observe/3.
-  defp observe(values) do
-    log =
-      with %{} = log <- values.access_log do
-        path = if log.to != :logger, do: log.to
-        %{format: Atom.to_string(log.format), query: log.query, path: path}
-      end
-
-    %{access_log: log, sample: values.telemetry.sample}
-  end
-
-  defp finite(map), do: Map.new(map, fn {k, v} -> {k, if(v == :infinity, do: nil, else: v)} end)
+  defp observe(%{access_log: log, telemetry: telemetry}),
+    do: %{access_log: log, sample: if(telemetry, do: telemetry.sample, else: 0.0)}
 
   defp ips(:loopback), do: ["127.0.0.1", "::1"]
   defp ips(:any), do: ["0.0.0.0", "::"]

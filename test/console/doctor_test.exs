@@ -571,6 +571,6 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     assert {:error, error} = ExServiceMeshRouter.Config.new(doctor: [except: [:url]])
 
     assert Exception.message(error) =~
-             "doctor.except: got :url, expected some of [:root_dependency"
+             "doctor.except: got :url, expected :root_dependency, "
   end
 end

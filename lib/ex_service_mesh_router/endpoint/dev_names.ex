@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNames do
   # endpoint answers to the name of its application. RFC 6761 sends everything below localhost to
   # this machine, and browsers and curl do so without asking anybody.
 
-  alias ExServiceMeshRouter.Config.Environment
+  alias ExServiceMeshRouter.Config.Options
 
   # What Phoenix takes for the host of an endpoint that says nothing, and what it generates.
   @unset "localhost"
@@ -27,7 +27,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNames do
   defp configured_domain do
     case Application.fetch_env(:ex_service_mesh_router, :dev_domain) do
       {:ok, domain} -> domain || nil
-      :error -> if Environment.development?(), do: "localhost"
+      :error -> Options.dev_domain()
     end
   end
 

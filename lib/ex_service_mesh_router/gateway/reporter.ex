@@ -36,7 +36,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
 
     case Native.observe(gateway, config.observe, self()) do
       :ok ->
-        file? = config.observe.access_log != nil and config.observe.access_log.path != nil
+        file? = is_binary(config.observe.access_log[:to])
         if file?, do: Signal.add(:sighup, config.name, fn -> reopen_log(config.name) end)
         {:ok, %{name: config.name, gateway: gateway, file?: file?}}
 
@@ -48,7 +48,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
   # In a process of its own: whatever happens there must not take the handler away.
   defp reopen_log(name), do: spawn(fn -> name |> Gateway.ref() |> Native.reopen_log() end)
 
-  defp error({:log_file, why}, %{path: path}) do
+  defp error({:log_file, why}, %{to: path}) do
     expected = "a file that can be written (#{why})"
     mistake = %{key: "access_log.to", value: path, expected: expected, unknown: false}
     %ConfigError{mistakes: [mistake]}

@@ -3,6 +3,7 @@
 //! can be tested without a VM belongs into `mesh_core`.
 
 mod config;
+mod decode;
 mod handle;
 mod observe;
 mod slots;
@@ -13,13 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mesh_core::observe::{Observe, ObserveError};
-use mesh_core::{Config, Gateway, WorkerError};
+use mesh_core::observe::ObserveError;
+use mesh_core::{Gateway, WorkerError};
 use rustler::{Atom, Encoder, Env, LocalPid, NifResult, ResourceArc, SerdeTerm, Term};
 
-use config::ConfigTerm;
 use handle::{Handle, contain};
-use observe::ObserveTerm;
 use slots::{NoneLeft, Slots};
 use terms::{Services, atoms};
 
@@ -27,14 +26,13 @@ use terms::{Services, atoms};
 /// When the owner ends, the gateway stops.
 #[rustler::nif(schedule = "DirtyIo")]
 fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
-    let Ok(term) = config.decode::<ConfigTerm>() else {
-        return terms::open_error(env, atoms::config(), "", "it does not decode");
+    let (config, most) = match config::read(config) {
+        Ok(read) => read,
+        Err(why) => {
+            return terms::open_error(env, atoms::config(), "", &format!("gateway option {why}"));
+        }
     };
-    let (workers, most) = (term.workers, term.most_workers);
-    let config = match Config::try_from(term) {
-        Ok(config) => config,
-        Err(why) => return terms::open_error(env, atoms::config(), "", &why),
-    };
+    let workers = config.workers;
     let slots = match Slots::take(workers, most) {
         Ok(slots) => slots,
         Err(NoneLeft { taken }) => {
@@ -129,12 +127,13 @@ fn stats(env: Env<'_>, handle: ResourceArc<Handle>) -> NifResult<Term<'_>> {
 fn observe<'a>(
     env: Env<'a>,
     handle: ResourceArc<Handle>,
-    wanted: Option<ObserveTerm>,
+    wanted: Term<'a>,
     pid: LocalPid,
 ) -> Term<'a> {
-    let observe = match wanted.map(|wanted| wanted.with_sink(pid, &handle.underway)).transpose() {
-        Ok(observe) => observe.unwrap_or_else(Observe::default),
-        Err(why) => return (atoms::error(), (atoms::other(), why)).encode(env),
+    let wanted = decode::optional(wanted, |wanted| observe::read(wanted, pid, &handle.underway));
+    let observe = match wanted {
+        Ok(observe) => observe.unwrap_or_default(),
+        Err(why) => return (atoms::error(), (atoms::other(), why.to_string())).encode(env),
     };
     match contain(|| handle.gateway.observe(observe)) {
         Ok(Ok(())) => {

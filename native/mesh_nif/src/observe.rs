@@ -10,53 +10,39 @@ use mesh_core::observe::{
     AccessLog, Failure, Field, Format, Notice, Noticed, Observe, Record, Sink,
 };
 use rustler::{
-    Atom, Encoder, Env, LocalPid, NewBinary, NifMap, NifResult, OwnedEnv, Term, types::map::map_new,
+    Atom, Encoder, Env, LocalPid, NewBinary, NifResult, OwnedEnv, Term, types::map::map_new,
 };
 
+use crate::decode::{Map, Read, choice, optional, parsed};
 use crate::terms::atoms;
 
 /// Records and lines that may be on their way to a process that has not said it took them. More of
 /// them are dropped: a mailbox has no bound of its own. These take some 30 MB.
 const MOST_UNDERWAY: usize = 32 * 1024;
 
-#[derive(NifMap)]
-pub struct ObserveTerm {
-    access_log: Option<AccessLogTerm>,
-    /// From 0 to 1.
-    sample: f64,
-}
-
-#[derive(NifMap)]
-struct AccessLogTerm {
-    /// "common", "combined", "json" or "logfmt".
-    format: String,
-    query: bool,
-    path: Option<String>,
-}
-
-impl ObserveTerm {
-    pub fn with_sink(self, pid: LocalPid, underway: &Arc<AtomicUsize>) -> Result<Observe, String> {
-        let access_log = self.access_log.map(|log| {
-            let format = match log.format.as_str() {
-                "common" => Ok(Format::Common),
-                "combined" => Ok(Format::Combined),
-                "json" => Ok(Format::Json),
-                "logfmt" => Ok(Format::Logfmt),
-                other => Err(format!("{other:?} is no format of an access log")),
-            };
-            format.map(|format| AccessLog {
-                format,
-                query: log.query,
-                path: log.path.map(Into::into),
-            })
-        });
+/// The argument of `observe/3`, with a sink that sends to the process.
+pub fn read(term: Term<'_>, pid: LocalPid, underway: &Arc<AtomicUsize>) -> Read<Observe> {
+    Map::read(term, |map| {
         let sink = ToProcess { pid, env: OwnedEnv::new(), underway: Arc::clone(underway) };
         Ok(Observe {
-            access_log: access_log.transpose()?,
-            sample: self.sample,
+            access_log: map
+                .with("access_log", |log| optional(log, |log| Map::read(log, access_log)))?,
+            sample: map.get("sample")?,
             sink: Some(Box::new(sink)),
         })
-    }
+    })
+}
+
+fn access_log(map: &mut Map<'_>) -> Read<AccessLog> {
+    use Format::{Combined, Common, Json, Logfmt};
+    let formats = [("common", Common), ("combined", Combined), ("json", Json), ("logfmt", Logfmt)];
+    // `:logger`, or the path of a file.
+    let to_logger = |to: Term<'_>| choice(to, &[("logger", ())]).map(|()| None);
+    Ok(AccessLog {
+        format: map.with("format", |format| choice(format, &formats))?,
+        query: map.get("query")?,
+        path: map.with("to", |to| to_logger(to).or_else(|_| parsed(to).map(Some)))?,
+    })
 }
 
 struct ToProcess {

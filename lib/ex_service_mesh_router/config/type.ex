@@ -1,0 +1,263 @@
+defmodule ExServiceMeshRouter.Config.Type do
+  @moduledoc false
+  # The types of options. Each type has a clause of read/2, which checks a value, of expected/1, which
+  # says in errors and in the documentation what is accepted, and of spec/1, its typespec.
+  #
+  #     {unit, min} or {unit, min..max}   an integer
+  #     {:or, atom, type}                 this atom, or the type
+  #     {:in, values}                     one of the values
+  #     {:list, type}                     a list of the type
+  #     {:keys, options, expected}        a keyword list with these options, see Config.Options
+  #     {:either, key, key, type}         of these two keys exactly one
+  #     {:switch, type, expected}         `false`, which becomes `nil`; `true`, which is `[]`; or the type
+  #     an atom                           has its own clauses
+
+  alias ExServiceMeshRouter.Config.{DoctorChecks, Environment, Host, Network, Upstream}
+
+  # File IO of the whole VM goes through the dirty IO schedulers.
+  @left_to_file_io 2
+
+  # 100 days: beyond that a timer is a mistake in the unit.
+  @longest 8_640_000_000
+
+  @loopback ["127.0.0.0/8", "::1"]
+  @address "an address tuple such as {127, 0, 0, 1}"
+
+  def max_workers, do: max(1, :erlang.system_info(:dirty_io_schedulers) - @left_to_file_io)
+
+  @doc "The values of the options by key, defaults included, and all mistakes in what is given."
+  def read_options(options, given) do
+    known = Enum.map(options, & &1.key)
+
+    unknown =
+      for {key, value} <- given, key not in known do
+        key = if is_atom(key), do: Atom.to_string(key), else: inspect(key)
+        %{mistake(key, value, nearest(key, known)) | unknown: true}
+      end
+
+    {values, mistakes} =
+      Enum.map_reduce(options, unknown, fn %{key: key, type: type} = option, mistakes ->
+        value = Keyword.get(given, key, option.default)
+
+        case read(type, value) do
+          {:ok, value} ->
+            {{key, value}, mistakes}
+
+          :error ->
+            {{key, nil}, mistakes ++ [mistake(key, value, expected(type))]}
+
+          {:error, more} ->
+            {{key, nil}, mistakes ++ Enum.map(more, &%{&1 | key: "#{key}#{&1.key}"})}
+        end
+      end)
+
+    {Map.new(values), mistakes}
+  end
+
+  defp nearest(key, known) do
+    nearest = Enum.max_by(known, &String.jaro_distance(Atom.to_string(&1), key))
+    "did you mean #{nearest}? Known keys: #{Enum.join(known, ", ")}"
+  end
+
+  defp mistake(key, value, expected),
+    do: %{key: key, value: value, expected: expected, unknown: false}
+
+  # `{:ok, value}`, `:error` where expected/1 says it all, or `{:error, mistakes}` with keys below this.
+  defp read({:or, atom, _type}, atom), do: {:ok, atom}
+  defp read({:or, _atom, type}, value), do: read(type, value)
+  defp read({:in, values}, value), do: ok_if(value in values, value)
+  defp read({:switch, _type, _expected}, false), do: {:ok, nil}
+  defp read({:switch, type, _expected}, true), do: read(type, [])
+  defp read({:switch, type, _expected}, value), do: read(type, value)
+
+  defp read({:list, type}, list) when is_list(list) do
+    read = for item <- list, do: {item, read(type, item)}
+
+    case for {item, :error} <- read, do: mistake("", item, expected(type)) do
+      [] -> {:ok, for({_item, {:ok, value}} <- read, do: value)}
+      mistakes -> {:error, mistakes}
+    end
+  end
+
+  defp read({:keys, options, _expected}, value) do
+    with true <- Keyword.keyword?(value) or (is_map(value) and not is_struct(value)),
+         {values, []} <- read_options(options, Enum.to_list(value)) do
+      {:ok, values}
+    else
+      false -> :error
+      {_values, mistakes} -> {:error, Enum.map(mistakes, &%{&1 | key: ".#{&1.key}"})}
+    end
+  end
+
+  defp read({:either, one, other, type}, value) do
+    with {:ok, %{^one => a, ^other => b}} when is_nil(a) == is_nil(b) <- read(type, value),
+         do: {:error, [mistake("", value, "either a #{one} or a #{other}")]}
+  end
+
+  defp read({_unit, %Range{} = range}, value), do: ok_if(value in range, value)
+
+  defp read({unit, min}, value) when is_binary(unit) and is_integer(value),
+    do: ok_if(value >= min and (unit != "milliseconds" or value <= @longest), value)
+
+  defp read(:workers, value) when is_integer(value) and value > 0 do
+    most = max_workers()
+
+    expected =
+      "at most #{most}: each worker takes one of the #{most + @left_to_file_io} dirty IO " <>
+        "schedulers, and file IO needs #{@left_to_file_io} (more with the emulator flag +SDio)"
+
+    if value <= most, do: {:ok, value}, else: {:error, [mistake("", value, expected)]}
+  end
+
+  defp read(:address, value), do: ok_if(is_tuple(value) and :inet.is_ip_address(value), value)
+  defp read(:addresses, value) when value in [:loopback, :any], do: {:ok, value}
+  defp read(:addresses, [_ | _] = list), do: read({:list, :address}, list)
+  defp read(:addresses, value), do: read(:address, value)
+
+  defp read(:services, services) when is_map(services) or is_list(services) do
+    read = Enum.map(services, &read_service/1)
+
+    cond do
+      :error in read -> :error
+      Enum.any?(read, &is_map/1) -> {:error, Enum.filter(read, &is_map/1)}
+      true -> {:ok, Map.new(read)}
+    end
+  end
+
+  defp read(:discover, value) when is_boolean(value), do: {:ok, value}
+
+  defp read(:discover, value) do
+    options = for key <- [:only, :except], do: %{key: key, type: :applications, default: []}
+    with {:ok, _values} <- read({:keys, options, nil}, value), do: {:ok, value}
+  end
+
+  defp read(:applications, value), do: ok_if(atoms?(value), value)
+
+  defp read(:private_listeners, value),
+    do: ok_if(value in [:auto, :never, :all] or atoms?(value), value)
+
+  defp read(:host, value), do: Host.normalise(value)
+  defp read(:domain, value) when value in [nil, false], do: {:ok, nil}
+
+  defp read(:domain, value) do
+    with {:ok, host} <- Host.normalise(value), do: ok_if(not Host.address?(host), host)
+  end
+
+  defp read(:cidr, value) do
+    with {:ok, network} <- Network.parse(value), do: {:ok, Network.to_string(network)}
+  end
+
+  # The networks that may see the index. Loopback always may.
+  defp read(:index, :auto), do: read(:index, Environment.development?())
+  defp read(:index, false), do: {:ok, nil}
+  defp read(:index, true), do: read(:index, [])
+
+  defp read(:index, value) do
+    options = [%{key: :allow, type: {:list, :cidr}, default: []}]
+
+    with {:ok, %{allow: allowed}} <- read({:keys, options, nil}, value),
+         do: {:ok, Enum.map(@loopback ++ allowed, &Network.parse!/1)}
+  end
+
+  # The checks that are left.
+  defp read(:doctor, false), do: {:ok, []}
+  defp read(:doctor, true), do: read(:doctor, [])
+
+  defp read(:doctor, value) do
+    options = [%{key: :except, type: {:list, {:in, DoctorChecks.names()}}, default: []}]
+
+    with {:ok, %{except: left_out}} <- read({:keys, options, nil}, value),
+         do: {:ok, DoctorChecks.names() -- left_out}
+  end
+
+  defp read(:share, value) when value in [false, nil], do: {:ok, 0.0}
+  defp read(:share, true), do: {:ok, 1.0}
+  defp read(:share, value) when is_number(value), do: ok_if(value >= 0 and value <= 1, value / 1)
+  defp read(:path, value), do: ok_if(is_binary(value) and value != "", value)
+  defp read(_type, _value), do: :error
+
+  defp read_service({host, upstreams}) do
+    case {Host.normalise(host), Upstream.parse(upstreams)} do
+      {{:ok, host}, {:ok, upstreams}} -> {host, upstreams}
+      {:error, _} -> mistake("", host, "a host name without a port as the key")
+      {_, {:error, part}} -> mistake("[#{inspect(host)}]", part, Upstream.accepted())
+    end
+  end
+
+  defp read_service(_other), do: :error
+
+  defp ok_if(true, value), do: {:ok, value}
+  defp ok_if(false, _value), do: :error
+
+  defp atoms?(value), do: is_list(value) and Enum.all?(value, &is_atom/1)
+
+  @doc "What is accepted."
+  def expected({:or, nil, type}), do: "#{expected(type)}, or nil"
+  def expected({:or, atom, type}), do: "#{expected(type)} or #{inspect(atom)}"
+  def expected({:in, values}), do: values |> Enum.map(&inspect/1) |> alternatives()
+  def expected({:list, type}), do: "a list of #{expected(type)}"
+  def expected({:keys, _options, expected}), do: expected
+  def expected({:either, _one, _other, type}), do: expected(type)
+  def expected({:switch, _type, expected}), do: expected
+  def expected({unit, %Range{} = range}), do: "#{unit} from #{range.first} to #{range.last}"
+  def expected({unit, min}), do: "#{unit} (#{min} or more)"
+  def expected(:workers), do: "an integer from 1 to #{max_workers()}"
+  def expected(:address), do: @address
+  def expected(:addresses), do: ":loopback, :any, #{@address}, or a list of tuples"
+  def expected(:services), do: ~s|a map such as %{"legacy.local" => "http://127.0.0.1:9001"}|
+  def expected(:discover), do: "true, false, or [only: [...], except: [...]]"
+  def expected(:applications), do: "a list of applications or endpoint modules"
+  def expected(:private_listeners), do: ":auto, :never, :all, or a list of endpoint modules"
+  def expected(:host), do: "a host name without a port"
+  def expected(:domain), do: ~s|a domain such as "localhost", or nil|
+  def expected(:cidr), do: ~s|addresses or CIDR blocks as strings, such as "10.0.0.0/8"|
+  def expected(:index), do: ~s|:auto, true, false, or [allow: ["10.0.0.0/8", ...]]|
+  def expected(:doctor), do: "true, false, or [except: [:local_names, ...]]"
+  def expected(:share), do: "a share of the requests from 0.0 to 1.0, or false"
+  def expected(:path), do: "the path of a file"
+
+  defp alternatives([one]), do: one
+  defp alternatives([one, last]), do: "#{one} or #{last}"
+  defp alternatives([first | rest]), do: "#{first}, #{alternatives(rest)}"
+
+  @doc "The options below an option of this type."
+  def members({:keys, options, _expected}), do: options
+  def members({:either, _one, _other, type}), do: members(type)
+  def members({:switch, type, _expected}), do: members(type)
+  def members(_type), do: []
+
+  @doc "The typespec, as quoted code."
+  def spec({:or, atom, type}), do: union([atom, spec(type)])
+  def spec({:in, values}), do: union(values)
+  def spec({:list, type}), do: [spec(type)]
+
+  def spec({:keys, options, _expected}),
+    do: [union(for(it <- options, do: {it.key, spec(it.type)}))]
+
+  def spec({:either, _one, _other, type}), do: spec(type)
+  def spec({:switch, type, _expected}), do: union([quote(do: boolean()), spec(type)])
+  def spec({_unit, %Range{} = range}), do: quote(do: unquote(range.first)..unquote(range.last))
+  def spec({_unit, 0}), do: quote(do: non_neg_integer())
+  def spec({_unit, 1}), do: quote(do: pos_integer())
+  def spec(:workers), do: quote(do: pos_integer())
+  def spec(:address), do: quote(do: :inet.ip_address())
+
+  def spec(:addresses),
+    do: quote(do: :loopback | :any | :inet.ip_address() | [:inet.ip_address(), ...])
+
+  def spec(:services) do
+    upstreams = quote(do: String.t() | [String.t()])
+    quote(do: %{String.t() => unquote(upstreams)} | [{String.t(), unquote(upstreams)}])
+  end
+
+  def spec(:discover), do: quote(do: boolean() | [only: [atom()], except: [atom()]])
+  def spec(:private_listeners), do: quote(do: :auto | :never | :all | [module()])
+  def spec(:domain), do: quote(do: String.t() | false | nil)
+  def spec(:index), do: quote(do: :auto | boolean() | [allow: [String.t()]])
+  def spec(:doctor), do: quote(do: boolean() | [except: [atom()]])
+  def spec(:share), do: quote(do: boolean() | number())
+  def spec(text) when text in [:host, :cidr, :path], do: quote(do: String.t())
+
+  defp union(types),
+    do: types |> Enum.reverse() |> Enum.reduce(&quote(do: unquote(&1) | unquote(&2)))
+end
