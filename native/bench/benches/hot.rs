@@ -7,11 +7,13 @@ use std::net::SocketAddr;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use mesh_core::config::Limits;
-use mesh_core::fuzzing::{Peer, RequestId};
-use mesh_core::http1::chunked::{Decoder, Output};
-use mesh_core::http1::request::{self, Forwarding, Method};
-use mesh_core::http1::{head, response};
 use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr};
+use mesh_wire::chunked::{Decoder, Output};
+use mesh_wire::client_addr::ClientAddr;
+use mesh_wire::ids::RequestId;
+use mesh_wire::method::Method;
+use mesh_wire::request::{self, Forwarding};
+use mesh_wire::{head, response};
 
 const REQUEST: &[u8] = b"GET /users/42?tab=orders HTTP/1.1\r\nHost: bench.local\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
@@ -23,9 +25,9 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT
     cache-control: max-age=0, private, must-revalidate\r\nx-request-id: GFc1xQ2Jq0lXnLkAAAZB\r\n\r\n";
 
 fn requests(c: &mut Criterion) {
-    let limits = Limits::default();
+    let most = Limits::default().header_count;
     let address: SocketAddr = "127.0.0.1:50000".parse().unwrap();
-    let peer = Peer::new(address, &[]);
+    let peer = ClientAddr::new(address, &[]);
     let forwarding = Forwarding {
         peer: &peer,
         listener_port: 4000,
@@ -39,14 +41,14 @@ fn requests(c: &mut Criterion) {
     group.bench_function("parse", |b| {
         b.iter(|| {
             let mut storage = head::storage();
-            let head = request::parse(black_box(REQUEST), &mut storage, &limits).unwrap().unwrap();
+            let head = request::parse(black_box(REQUEST), &mut storage, most).unwrap().unwrap();
             black_box(head.info.keep_alive)
         });
     });
     group.bench_function("parse and write", |b| {
         b.iter(|| {
             let mut storage = head::storage();
-            let head = request::parse(black_box(REQUEST), &mut storage, &limits).unwrap().unwrap();
+            let head = request::parse(black_box(REQUEST), &mut storage, most).unwrap().unwrap();
             out.clear();
             head.write(&forwarding, &mut out);
             black_box(out.len())
@@ -56,7 +58,13 @@ fn requests(c: &mut Criterion) {
 }
 
 fn responses(c: &mut Criterion) {
-    let to = response::Downstream { minor: 1, keep_alive: true, chunked: false, timing: None };
+    let to = response::Downstream {
+        minor: 1,
+        keep_alive: true,
+        chunked: false,
+        timing: None,
+        date: String::new,
+    };
     let mut out = Vec::with_capacity(4096);
     let mut group = c.benchmark_group("response head");
     group.throughput(Throughput::Bytes(RESPONSE.len() as u64));

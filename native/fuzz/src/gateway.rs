@@ -1,14 +1,15 @@
-//! mesh_core's codec, put together as a client connection puts it together, less the sockets.
+//! mesh_wire, put together as a client connection puts it together, less the sockets.
 
 use std::net::{IpAddr, SocketAddr};
 
-use mesh_core::ProxyProtocol;
-use mesh_core::config::Limits;
-use mesh_core::fuzzing::{Announced, Error, Peer, RequestId};
-use mesh_core::http1::chunked::{Decoder, Output};
-use mesh_core::http1::head::{self, EmptyLines, Found, HeadScan};
-use mesh_core::http1::request::{self, BodyLength, Forwarding, Method, RequestHead};
-use mesh_core::http1::response;
+use mesh_wire::chunked::{Decoder, Output};
+use mesh_wire::client_addr::ClientAddr;
+use mesh_wire::head::{self, EmptyLines, Found, HeadScan};
+use mesh_wire::ids::RequestId;
+use mesh_wire::method::Method;
+use mesh_wire::proxy_protocol::{ProxyHeader, ProxyProtocol};
+use mesh_wire::request::{self, BodyLength, Forwarding, RequestError, RequestHead};
+use mesh_wire::response::{self, BadResponse};
 
 use crate::model::Hop;
 use crate::reader::Proxied;
@@ -22,13 +23,9 @@ pub const DEFAULT_HOST: &str = "default.local";
 pub const MADE_ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
 pub const MADE_TRACE: &[u8; 55] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-pub fn limits() -> Limits {
-    Limits { header_count: MOST_FIELDS, ..Limits::default() }
-}
-
-pub fn peer(hop: Hop<'_>) -> Peer {
+pub fn peer(hop: Hop<'_>) -> ClientAddr {
     let everybody = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network"));
-    Peer::new(SocketAddr::new(hop.client, 5678), if hop.trusted { &everybody } else { &[] })
+    ClientAddr::new(SocketAddr::new(hop.client, 5678), if hop.trusted { &everybody } else { &[] })
 }
 
 pub fn hop(client: impl Into<IpAddr>, trusted: bool) -> Hop<'static> {
@@ -88,11 +85,10 @@ pub fn hash(data: &[u8]) -> u64 {
 }
 
 /// Reads a request head as it arrives. `Ok(None)`: the stream ended before it did.
-pub fn request_size(bytes: &[u8], cuts: Cuts) -> Result<Option<usize>, Error> {
-    let limits = limits();
-    let parse = |so_far: &[u8]| -> Result<Option<usize>, Error> {
+pub fn request_size(bytes: &[u8], cuts: Cuts) -> Result<Option<usize>, RequestError> {
+    let parse = |so_far: &[u8]| -> Result<Option<usize>, RequestError> {
         let mut storage = head::storage();
-        let head = request::parse(so_far, &mut storage, &limits)?;
+        let head = request::parse(so_far, &mut storage, MOST_FIELDS)?;
         Ok(head.map(|head| head.size()))
     };
     let mut scan = HeadScan::default();
@@ -104,12 +100,12 @@ pub fn request_size(bytes: &[u8], cuts: Cuts) -> Result<Option<usize>, Error> {
         }
         match scan.find(so_far) {
             Found::Whole(size) => {
-                let malformed = Error::BadRequest("the request head is malformed");
+                let malformed = RequestError::Malformed("the request head is malformed");
                 let parsed = parse(so_far)?.ok_or(malformed)?;
                 assert_eq!(parsed, size, "two opinions on where the head ends");
                 return Ok(Some(size));
             }
-            Found::BareLf => return Err(Error::BadRequest("a line does not end with CRLF")),
+            Found::BareLf => return Err(RequestError::Malformed("a line does not end with CRLF")),
             Found::Partial { new_line } => {
                 if new_line && looked {
                     parse(so_far)?;
@@ -121,8 +117,12 @@ pub fn request_size(bytes: &[u8], cuts: Cuts) -> Result<Option<usize>, Error> {
     Ok(None)
 }
 
-pub fn response_size(bytes: &[u8], cuts: Cuts, method: Method) -> Result<Option<usize>, Error> {
-    let parse = |so_far: &[u8]| -> Result<Option<usize>, Error> {
+pub fn response_size(
+    bytes: &[u8],
+    cuts: Cuts,
+    method: Method,
+) -> Result<Option<usize>, BadResponse> {
+    let parse = |so_far: &[u8]| -> Result<Option<usize>, BadResponse> {
         let mut storage = head::storage();
         let head = response::parse(so_far, &mut storage, MOST_FIELDS, method)?;
         Ok(head.map(|head| head.size()))
@@ -137,12 +137,12 @@ pub fn response_size(bytes: &[u8], cuts: Cuts, method: Method) -> Result<Option<
         looked = true;
         match scan.find(so_far) {
             Found::Whole(size) => {
-                let malformed = Error::BadResponse("the head is malformed");
+                let malformed = BadResponse("the head is malformed");
                 let parsed = parse(so_far)?.ok_or(malformed)?;
                 assert_eq!(parsed, size, "two opinions on where the head ends");
                 return Ok(Some(size));
             }
-            Found::BareLf => return Err(Error::BadResponse("a line does not end with CRLF")),
+            Found::BareLf => return Err(BadResponse("a line does not end with CRLF")),
             Found::Partial { new_line: true } => drop(parse(so_far)?),
             Found::Partial { new_line: false } => {}
         }
@@ -157,7 +157,7 @@ pub fn announced(
     version: ProxyProtocol,
 ) -> Result<Option<Proxied>, &'static str> {
     for end in cuts.ends(bytes.len()) {
-        if let Announced::Whole { size, client, tls } = version.read(&bytes[..end])? {
+        if let ProxyHeader::Whole { size, client, tls } = version.read(&bytes[..end])? {
             return Ok(Some((size, client, tls)));
         }
     }
@@ -167,7 +167,7 @@ pub fn announced(
 /// Parses an accepted head again and shows it, with all that came behind it in the same buffer.
 pub fn with_head<T>(bytes: &[u8], look: impl FnOnce(&RequestHead<'_, '_>) -> T) -> T {
     let mut storage = head::storage();
-    let head = request::parse(bytes, &mut storage, &limits());
+    let head = request::parse(bytes, &mut storage, MOST_FIELDS);
     look(&head.expect("accepted before").expect("whole before"))
 }
 

@@ -5,68 +5,47 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer};
+use mesh_wire::proxy_protocol::ProxyProtocol;
 
-use crate::proxy_protocol::ProxyProtocol;
-
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses to listen on, all on the same port.
     pub ips: Vec<IpAddr>,
     /// 0 lets the system pick one, the same for all addresses.
     pub port: u16,
-    /// `SO_REUSEPORT`: let other processes share the port. The user's explicit choice.
-    #[serde(default)]
-    pub reuse_port: bool,
     /// How many workers will call [`crate::Gateway::run_worker`].
     pub workers: usize,
     /// Peers whose forwarded header fields are believed.
-    #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
     /// Trusted peers must announce the client with a PROXY protocol header.
-    #[serde(default)]
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Keep a valid `X-Request-Id`, make one where there is none.
-    #[serde(default = "yes")]
     pub request_id: bool,
     /// Begin a W3C trace where none has begun.
-    #[serde(default)]
     pub start_trace: bool,
     /// Tell clients by `Server-Timing` where the time went.
-    #[serde(default)]
     pub server_timing: bool,
-    #[serde(default)]
     pub timeouts: Timeouts,
-    #[serde(default)]
     pub limits: Limits,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug)]
 pub struct Timeouts {
     /// Until an upstream has accepted the connection.
-    #[serde(deserialize_with = "millis")]
     pub connect: Option<Duration>,
     /// From the first byte of a request head to its last.
-    #[serde(deserialize_with = "millis")]
     pub head: Option<Duration>,
     /// A client connection without a request in flight, or a body that has stopped moving.
-    #[serde(deserialize_with = "millis")]
     pub idle: Option<Duration>,
     /// How long an unused upstream connection is kept.
-    #[serde(deserialize_with = "millis")]
     pub upstream_idle: Option<Duration>,
     /// From the request's last byte to the response head.
-    #[serde(deserialize_with = "millis")]
     pub response: Option<Duration>,
     /// How long a request waits for an endpoint that cannot be reached; zero: not at all.
-    #[serde(deserialize_with = "millis")]
     pub hold: Option<Duration>,
     /// A tunnel on which nothing moves.
-    #[serde(deserialize_with = "millis")]
     pub tunnel_idle: Option<Duration>,
     /// After one side of a tunnel has closed: until the other must have, too.
-    #[serde(deserialize_with = "millis")]
     pub tunnel_close: Option<Duration>,
 }
 
@@ -86,8 +65,7 @@ impl Default for Timeouts {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Longest request or response head.
     pub head_bytes: usize,
@@ -133,7 +111,6 @@ impl Default for Config {
         Config {
             ips: vec![IpAddr::from([127, 0, 0, 1])],
             port: 0,
-            reuse_port: false,
             workers: 1,
             trusted_proxies: Vec::new(),
             proxy_protocol: None,
@@ -144,12 +121,4 @@ impl Default for Config {
             limits: Limits::default(),
         }
     }
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn millis<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
-    Ok(Option::<u64>::deserialize(input)?.map(Duration::from_millis))
 }

@@ -4,6 +4,10 @@
 use std::borrow::Cow;
 use std::io;
 
+use mesh_wire::host::BadHost;
+use mesh_wire::request::RequestError;
+use mesh_wire::response::BadResponse;
+
 /// Whose fault it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -16,7 +20,7 @@ pub enum Side {
 pub enum Error {
     /// The request breaks the protocol; the words say how.
     BadRequest(&'static str),
-    BadHost(crate::host::BadHost),
+    BadHost(BadHost),
     /// The request line alone is longer than a head may be.
     TargetTooLong,
     HeadTooLong,
@@ -182,5 +186,24 @@ impl Error {
         };
         let retry_after = (status == 503).then_some(1);
         Some(Answer { status, reason, why, retry_after })
+    }
+}
+
+impl From<RequestError> for Error {
+    fn from(error: RequestError) -> Error {
+        match error {
+            RequestError::Malformed(why) => Error::BadRequest(why),
+            RequestError::BadHost(why) => Error::BadHost(why),
+            RequestError::TooManyFields => Error::TooManyFields,
+            RequestError::Version => Error::Version,
+            RequestError::NotImplemented(what) => Error::NotImplemented(what),
+            RequestError::Loop => Error::Loop,
+        }
+    }
+}
+
+impl From<BadResponse> for Error {
+    fn from(BadResponse(why): BadResponse) -> Error {
+        Error::BadResponse(why)
     }
 }

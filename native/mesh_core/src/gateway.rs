@@ -1,137 +1,35 @@
 //! The gateway as its owner sees it: opened, given routes, run by workers, asked, stopped.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use mesh_wire::host::Host;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
 
-use crate::buffer::Budget;
-use crate::clients::Clients;
 use crate::config::Config;
-use crate::histogram::COARSE;
-use crate::host::Host;
-use crate::listener::{self, OpenError};
-use crate::observe::{Observe, ObserveError, Observer};
-use crate::stats::{Gone, ServiceTotals, Stats, WorkerCounters, WorkerTotals};
-use crate::table::{Resolved, RouteError, ServiceSpec, Table};
-use crate::worker;
-
-/// The part of `limits.buffer_bytes` that is for the windows of uploads over HTTP/2.
-const WINDOWS_SHARE: usize = 4;
-
-/// How a stop is to go; workers wait for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Serving,
-    /// As before, but every response is the last one on its connection.
-    LameDuck,
-    /// No new connections; `None` waits for the last request however long it takes.
-    Draining(Option<Duration>),
-}
-
-/// What all workers of a gateway share.
-pub struct Shared {
-    pub config: Config,
-    pub port: u16,
-    pub table: Arc<ArcSwap<Table>>,
-    pub table_changed: Notify,
-    pub phase: watch::Sender<Phase>,
-    /// Client connections over all workers, counted only where a limit asks for it.
-    pub connections: AtomicUsize,
-    pub held_requests: AtomicUsize,
-    pub clients: Arc<Clients>,
-    /// Of `limits.buffer_bytes`: for long buffers, and for responses that HTTP/2 has queued.
-    pub buffers: Arc<Budget>,
-    /// And for the windows of uploads over HTTP/2.
-    pub upload_windows: Arc<Budget>,
-    pub observer: Arc<Observer>,
-    /// How often a worker has let another one have the next connection.
-    #[cfg(test)]
-    pub turns: AtomicUsize,
-    listeners: Mutex<Vec<TcpListener>>,
-    workers: Vec<WorkerSlot>,
-}
-
-impl Shared {
-    /// Connections that all workers have accepted so far.
-    pub fn accepted(&self) -> u64 {
-        self.workers.iter().map(|slot| slot.counters.connections_accepted.get()).sum()
-    }
-
-    /// Open connections of the running worker that has the fewest.
-    pub fn fewest_open(&self) -> u64 {
-        let running = self.workers.iter().filter(|slot| slot.running.load(Ordering::Relaxed));
-        running.map(|slot| slot.counters.connections_open.get()).min().unwrap_or(0)
-    }
-}
-
-#[derive(Default)]
-struct WorkerSlot {
-    running: AtomicBool,
-    counters: Arc<WorkerCounters>,
-}
+use crate::observe::{COARSE, Gone, Observe, ObserveError, ServiceTotals, Stats, WorkerTotals};
+use crate::routing::{Resolved, RouteError, ServiceSpec, Table};
+use crate::serve::{OpenError, Phase, Shared, WorkerError, bind_all, run_worker};
 
 pub struct Gateway {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     /// Serialises changes of the table; holds the last service id given out.
     next_id: Mutex<u64>,
     gone: Mutex<Gone>,
 }
 
-#[derive(Debug)]
-pub enum WorkerError {
-    UnknownWorker(usize),
-    AlreadyRunning(usize),
-    Io(std::io::Error),
-    /// The task that accepts connections panicked.
-    Panicked,
-}
-
-impl fmt::Display for WorkerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WorkerError::UnknownWorker(index) => write!(f, "there is no worker {index}"),
-            WorkerError::AlreadyRunning(index) => write!(f, "worker {index} is running already"),
-            WorkerError::Io(error) => write!(f, "the worker's event loop failed: {error}"),
-            WorkerError::Panicked => f.write_str("the worker's accept loop panicked"),
-        }
-    }
-}
-
-impl std::error::Error for WorkerError {}
-
 impl Gateway {
     /// Binds the sockets. Clients can connect from now on and are served once a worker runs.
     pub fn open(config: Config) -> Result<Gateway, OpenError> {
-        let listeners = listener::bind_all(&config)?;
-        let windows = config.limits.buffer_bytes / WINDOWS_SHARE;
+        let listeners = bind_all(&config)?;
         let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-        let shared = Shared {
-            port: addresses.first().map_or(config.port, SocketAddr::port),
-            table: Arc::default(),
-            table_changed: Notify::new(),
-            phase: watch::channel(Phase::Serving).0,
-            connections: AtomicUsize::new(0),
-            held_requests: AtomicUsize::new(0),
-            observer: Arc::default(),
-            #[cfg(test)]
-            turns: AtomicUsize::new(0),
-            clients: Clients::new(config.limits.connections_per_client),
-            buffers: Budget::new(config.limits.buffer_bytes - windows),
-            upload_windows: Budget::new(windows),
-            listeners: Mutex::new(listeners),
-            workers: (0..config.workers.max(1)).map(|_| WorkerSlot::default()).collect(),
-            config,
-        };
+        let port = addresses.first().map_or(config.port, SocketAddr::port);
         Ok(Gateway {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(config, port, listeners)),
             addresses,
             next_id: Mutex::new(0),
             gone: Mutex::default(),
@@ -150,7 +48,7 @@ impl Gateway {
         }
         // Released on unwinding, too, so that the worker can be started anew.
         let _running = Running(&slot.running);
-        worker::run(Arc::clone(&self.shared), index, Arc::clone(&slot.counters))
+        run_worker(Arc::clone(&self.shared), index, Arc::clone(&slot.counters))
     }
 
     /// Replaces the whole routing table. On an error the old one stays.
@@ -194,7 +92,7 @@ impl Gateway {
     /// Accepts no new connections. Open connections, and those in the kernel's queue, have `drain` to
     /// finish. A second call replaces the time of the first.
     pub fn stop(&self, drain: Option<Duration>) {
-        self.shared.listeners.lock().iter().for_each(listener::close_to_new);
+        self.shared.close_to_new();
         self.shared.phase.send_replace(Phase::Draining(drain));
     }
 
@@ -236,18 +134,6 @@ struct Running<'a>(&'a AtomicBool);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
-    }
-}
-
-impl Shared {
-    /// The listening sockets once more, for one worker's event loop.
-    pub fn listeners(&self) -> std::io::Result<Vec<TcpListener>> {
-        self.listeners.lock().iter().map(TcpListener::try_clone).collect()
-    }
-
-    /// A worker has taken what was in the queues. They end with the other workers' descriptors.
-    pub fn close_listeners(&self) {
-        self.listeners.lock().clear();
     }
 }
 

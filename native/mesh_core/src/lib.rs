@@ -4,66 +4,28 @@
 //!
 //! [`Gateway::open`] binds the sockets, [`Gateway::set_routes`] says where requests go, and each
 //! thread that calls [`Gateway::run_worker`] serves until [`Gateway::stop`].
+//!
+//! Modules import one way only: `gateway` > `serve` > `upstream` > `routing` > `observe` > `runtime`,
+//! `error`, `config`. `tests/layers.rs` checks it.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
-pub mod histogram;
-pub mod host;
-pub mod http1;
 pub mod observe;
-pub mod stats;
 
-mod accept;
-mod account;
-mod address;
-mod buffer;
-mod clients;
-mod connection;
-#[cfg(test)]
-mod crash_tests;
-mod digits;
-mod drain;
 mod error;
-mod exchange;
-mod forwarded;
 mod gateway;
-mod h2;
-mod ids;
-mod io;
-mod listener;
-mod own;
-mod peer;
-mod proxy_protocol;
-mod reply;
-mod routes;
-mod stall;
-mod table;
-mod tasks;
-mod timer;
-mod tunnel;
-mod upstream;
-mod wall;
+mod routing;
+mod runtime;
+mod serve;
 #[cfg(test)]
-mod wall_tests;
-mod worker;
+mod tests;
+mod upstream;
 
-pub use address::UpstreamAddr;
 pub use config::Config;
 pub use error::Side;
-pub use exchange::Took;
-pub use gateway::{Gateway, WorkerError};
-pub use listener::OpenError;
-pub use own::is_own;
-pub use proxy_protocol::ProxyProtocol;
-pub use table::{Resolved, RouteError, Rule, ServiceSpec};
-
-/// What the fuzz targets need beyond the public interface. Nothing here is promised to anyone.
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing {
-    pub use crate::error::Error;
-    pub use crate::ids::RequestId;
-    pub use crate::peer::Peer;
-    pub use crate::proxy_protocol::Announced;
-}
+pub use gateway::Gateway;
+pub use mesh_wire::proxy_protocol::ProxyProtocol;
+pub use routing::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr};
+pub use serve::{OpenError, WorkerError};
+pub use upstream::is_own;

@@ -13,7 +13,6 @@ pub fn read(term: Term<'_>) -> Read<(Config, usize)> {
         let config = Config {
             ips: map.with("ips", |ips| list(ips, parsed))?,
             port: map.get("port")?,
-            reuse_port: false,
             workers: map.get("workers")?,
             trusted_proxies: map.with("trusted_proxies", |networks| list(networks, parsed))?,
             proxy_protocol: map.with("proxy_protocol", |it| optional(it, proxy_protocol))?,

@@ -103,13 +103,13 @@ impl Sink for ToProcess {
 /// `{measurements, metadata}`; durations in nanoseconds, those that are not known are left out.
 fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
     let mut measurements = map_new(env)
-        .map_put(atoms::duration(), record.took.total)?
+        .map_put(atoms::duration(), record.timings.total)?
         .map_put(atoms::request_bytes(), record.received)?
         .map_put(atoms::response_bytes(), record.sent)?;
-    if let Some(nanos) = record.took.first_byte {
+    if let Some(nanos) = record.timings.first_byte {
         measurements = measurements.map_put(atoms::first_byte_duration(), nanos)?;
     }
-    if let Some(nanos) = record.took.gateway {
+    if let Some(nanos) = record.timings.gateway {
         measurements = measurements.map_put(atoms::gateway_duration(), nanos)?;
     }
     let nil = || atoms::nil().encode(env);

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::wall;
+use jiff::Timestamp;
 
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+use super::wall_clock;
 
 /// Tells calendar time from the moments that records have.
 pub struct Clock {
@@ -25,13 +24,13 @@ pub enum Style {
 
 impl Clock {
     pub fn new(style: Style) -> Clock {
-        let now = (Instant::now(), wall::now());
+        let now = (Instant::now(), wall_clock::now());
         Clock { now, second: u64::MAX, text: String::new(), style }
     }
 
     /// Sets it anew: the calendar's clock may have been put right.
     pub fn begin(&mut self) {
-        self.now = (Instant::now(), wall::now());
+        self.now = (Instant::now(), wall_clock::now());
     }
 
     /// The text of the second, and the milliseconds in it, with the point before them.
@@ -50,29 +49,12 @@ impl Clock {
 }
 
 fn text(second: u64, style: Style) -> String {
-    let (day, second) = (second / 86_400, second % 86_400);
-    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
-    let (year, month, day) = date(day);
-    match style {
-        Style::Common => {
-            let name = MONTHS[month as usize - 1];
-            format!("{day:02}/{name}/{year:04}:{h:02}:{m:02}:{s:02} +0000")
-        }
-        Style::Iso => format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}"),
-    }
-}
-
-/// The Gregorian date of a day since 1970-01-01. Years are counted from March, so that the leap day
-/// is the last one.
-fn date(day: u64) -> (u64, u64, u64) {
-    let day = day + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
+    let second = i64::try_from(second).unwrap_or_default();
+    let format = match style {
+        Style::Common => "%d/%b/%Y:%H:%M:%S +0000",
+        Style::Iso => "%Y-%m-%dT%H:%M:%S",
+    };
+    Timestamp::from_second(second).unwrap_or_default().strftime(format).to_string()
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::file::LogFile;
 use super::format::Formatter;
-use super::notice::Noticed;
+use super::log_file::LogFile;
+use super::notice::{Notice, Noticed};
 use super::record::Record;
-use super::{Notice, Observe, Observer, Sink};
+use super::sink::{Observe, Sink};
+use super::waiting::{Orders, Waiting};
 
 const GATHER: Duration = Duration::from_millis(20);
 /// Notices are handed out no more often than this.
@@ -19,23 +20,23 @@ const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
 pub struct Collector {
     thread: JoinHandle<()>,
-    observer: Arc<Observer>,
+    waiting: Arc<Waiting>,
 }
 
 impl Collector {
     /// Hands out what is waiting, and returns when the thread is gone.
     pub fn stop(self) {
-        self.observer.waiting.orders.lock().stop = true;
-        self.observer.waiting.woken.notify_one();
+        self.waiting.orders.lock().stop = true;
+        self.waiting.woken.notify_one();
         // It panicked, if anything: nothing is left to be done about that.
         let _ = self.thread.join();
-        *self.observer.waiting.orders.lock() = super::Orders::default();
+        *self.waiting.orders.lock() = Orders::default();
     }
 }
 
 /// What the thread does.
 pub struct Job {
-    observer: Arc<Observer>,
+    waiting: Arc<Waiting>,
     sink: Option<Box<dyn Sink>>,
     log: Option<Log>,
     noticed_at: Option<Instant>,
@@ -48,7 +49,7 @@ struct Log {
 }
 
 impl Job {
-    pub fn new(observe: Observe, observer: Arc<Observer>) -> io::Result<Job> {
+    pub fn new(observe: Observe, waiting: Arc<Waiting>) -> io::Result<Job> {
         let log = match observe.access_log {
             None => None,
             Some(log) => Some(Log {
@@ -56,14 +57,14 @@ impl Job {
                 file: log.path.map(LogFile::open).transpose()?,
             }),
         };
-        let lost_before = observer.lost();
-        Ok(Job { observer, sink: observe.sink, log, noticed_at: None, lost_before })
+        let lost_before = waiting.lost();
+        Ok(Job { waiting, sink: observe.sink, log, noticed_at: None, lost_before })
     }
 
     pub fn spawn(self) -> io::Result<Collector> {
-        let observer = Arc::clone(&self.observer);
+        let waiting = Arc::clone(&self.waiting);
         let thread = std::thread::Builder::new().name("mesh_observe".into());
-        Ok(Collector { thread: thread.spawn(move || self.run())?, observer })
+        Ok(Collector { thread: thread.spawn(move || self.run())?, waiting })
     }
 
     fn run(mut self) {
@@ -71,10 +72,8 @@ impl Job {
         loop {
             let stopping = self.wait();
             // Before the look: what comes after it wakes anew.
-            self.observer.waiting.something.store(false, Ordering::SeqCst);
-            if let Some(queue) = self.observer.waiting.records.get() {
-                records.extend(std::iter::from_fn(|| queue.pop()).take(super::QUEUE));
-            }
+            self.waiting.something.store(false, Ordering::SeqCst);
+            self.waiting.take_records(&mut records);
             self.hand_out(&records);
             records.clear();
             records.shrink_to(1024);
@@ -87,10 +86,10 @@ impl Job {
 
     /// Returns when there is something to do; whether that is to stop.
     fn wait(&mut self) -> bool {
-        let waiting = &self.observer.waiting;
+        let waiting = &self.waiting;
         let mut orders = waiting.orders.lock();
         while !orders.stop && !waiting.something.load(Ordering::SeqCst) {
-            let left = !waiting.notices.is_empty() || self.observer.lost() != self.lost_before;
+            let left = !waiting.notices.is_empty() || self.waiting.lost() != self.lost_before;
             match self.noticed_at.filter(|_| left) {
                 None => waiting.woken.wait(&mut orders),
                 Some(at) => {
@@ -113,7 +112,7 @@ impl Job {
             && let Some(Log { file: Some(file), .. }) = &mut self.log
             && let Err(error) = file.reopen()
         {
-            self.observer.waiting.notices.add(Notice::LogFile, error.to_string());
+            self.waiting.notices.add(Notice::LogFile, error.to_string());
         }
         stop
     }
@@ -126,7 +125,7 @@ impl Job {
         let Some(sink) = &mut self.sink else { return };
         let sampled: Vec<&Record> = records.iter().filter(|r| r.is_sampled()).collect();
         if !sampled.is_empty() && !sink.records(&sampled) {
-            self.observer.lose(sampled.len());
+            self.waiting.lose(sampled.len());
         }
     }
 
@@ -139,7 +138,7 @@ impl Job {
                 logged().for_each(|record| log.formatter.write(record, &mut file.buffer));
                 let written = file.write();
                 if let Err(error) = &written {
-                    self.observer.waiting.notices.add(Notice::LogFile, error.to_string());
+                    self.waiting.notices.add(Notice::LogFile, error.to_string());
                 }
                 written.is_ok()
             }
@@ -150,18 +149,18 @@ impl Job {
             }
         };
         if !done {
-            self.observer.lose(logged().count());
+            self.waiting.lose(logged().count());
         }
     }
 
     fn hand_out_notices(&mut self, at_once: bool) {
-        let lost = self.observer.lost();
+        let lost = self.waiting.lost();
         let due = at_once || self.noticed_at.is_none_or(|at| at.elapsed() >= NOTICE_EVERY);
         let Some(sink) = &mut self.sink else { return };
-        if !due || (self.observer.waiting.notices.is_empty() && lost == self.lost_before) {
+        if !due || (self.waiting.notices.is_empty() && lost == self.lost_before) {
             return;
         }
-        let mut notices = self.observer.waiting.notices.take();
+        let mut notices = self.waiting.notices.take();
         if lost > self.lost_before {
             let count = lost - self.lost_before;
             notices.push(Noticed { notice: Notice::RecordsLost, about: String::new(), count });

@@ -30,11 +30,7 @@ fn plain(byte: u8) -> bool {
 }
 
 fn hex(byte: u8, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-}
-
-fn digit(nibble: u8) -> u8 {
-    b"0123456789abcdef"[usize::from(nibble & 15)]
+    out.extend_from_slice(const_hex::encode([byte]).as_bytes());
 }
 
 /// A JSON string. What is not UTF-8 becomes U+FFFD, what is not ASCII is escaped.

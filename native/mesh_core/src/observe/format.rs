@@ -1,15 +1,13 @@
 //! Lines of an access log.
 
-use serde::Deserialize;
+use mesh_wire::lines::{millis, number};
 
 use super::clock::{Clock, Style};
 use super::escape;
 use super::record::{Field, Record};
-use crate::digits;
 use crate::error::Side;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Common,
     Combined,
@@ -78,10 +76,10 @@ impl Formatter {
         if record.status == 0 {
             out.push(b'-');
         } else {
-            digits::number(record.status.into(), out);
+            number(out, record.status.into());
         }
         out.push(b' ');
-        digits::number(record.sent, out);
+        number(out, record.sent);
     }
 
     fn pairs<S: Pairs>(&mut self, record: &Record, out: &mut Vec<u8>) {
@@ -106,11 +104,11 @@ impl Formatter {
         S::number("status", record.status.into(), out);
         S::number("bytes_in", record.received, out);
         S::number("bytes_out", record.sent, out);
-        S::millis("duration_ms", record.took.total, out);
-        if let Some(nanos) = record.took.first_byte {
+        S::millis("duration_ms", record.timings.total, out);
+        if let Some(nanos) = record.timings.first_byte {
             S::millis("first_byte_ms", nanos, out);
         }
-        if let Some(nanos) = record.took.gateway {
+        if let Some(nanos) = record.timings.gateway {
             S::millis("gateway_ms", nanos, out);
         }
         for (name, field) in [
@@ -177,12 +175,12 @@ trait Pairs {
 
     fn number(name: &str, value: u64, out: &mut Vec<u8>) {
         Self::name(name, out);
-        digits::number(value, out);
+        number(out, value);
     }
 
     fn millis(name: &str, nanos: u64, out: &mut Vec<u8>) {
         Self::name(name, out);
-        digits::millis(nanos, out);
+        millis(out, nanos);
     }
 }
 

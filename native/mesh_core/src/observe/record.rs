@@ -2,9 +2,30 @@
 
 use std::time::Instant;
 
-use super::{LOG, SAMPLED, Wanted};
+use super::timings::Timings;
 use crate::error::{Error, Side};
-use crate::exchange::Took;
+
+/// A bit each, of what a record is for.
+pub(super) const LOG: u8 = 1;
+pub(super) const SAMPLED: u8 = 2;
+/// Somebody hears notices.
+pub(super) const NOTICES: u8 = 4;
+/// Log lines have query strings.
+pub(super) const QUERY: u8 = 8;
+
+/// What one request is to be recorded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted(pub(super) u8);
+
+impl Wanted {
+    pub(super) fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    pub fn query(self) -> bool {
+        self.has(QUERY)
+    }
+}
 
 /// The texts of a record, in the order in which they are captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +123,7 @@ pub struct Record {
     pub(crate) wanted: Wanted,
     /// When its head had been read.
     pub began: Instant,
-    pub took: Took,
+    pub timings: Timings,
     /// What the client was told; 0: nothing, it was gone.
     pub status: u16,
     /// HTTP/1.`minor`; 2 stands for HTTP/2.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
+use super::local_ports::LocalPort;
 use super::pool::Pool;
-use crate::address::UpstreamAddr;
+use super::stream::Stream;
 use crate::error::Error;
-use crate::io::Stream;
-use crate::own::Own;
+use crate::routing::UpstreamAddr;
 
 /// Between two looks at whether a Unix socket's queue has room.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -68,8 +68,8 @@ async fn tcp(address: SocketAddr, limit: Option<Duration>) -> Result<Stream, Err
     let connect = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let own = Own::new(stream.local_addr()?);
-        Ok(Stream::Tcp(own, stream))
+        let port = LocalPort::new(stream.local_addr()?);
+        Ok(Stream::Tcp(port, stream))
     };
     within(limit, connect).await?.map_err(|error| failure(error, &address, Some(address)))
 }

@@ -1,4 +1,5 @@
-//! The idle connections that one worker keeps to one address, and the health of the address.
+//! What one worker knows of one address: idle connections, requests under way, and health. All services that
+//! name the address share it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,10 +7,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::OpenUpstream;
 use super::health::Health;
-use crate::address::Address;
-use crate::io::{Stream, is_quiet};
+use super::open::OpenUpstream;
+use super::stream::Stream;
+use super::transport::Transport;
+use crate::routing::Address;
 
 /// Most idle connections that a worker keeps to one address. It closes the ones beyond.
 pub const MAX_IDLE: usize = 512;
@@ -20,6 +22,23 @@ pub struct Pool {
     /// Of two loopback addresses, the IPv4 one answered last.
     pub prefers_ipv4: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
+    in_flight: Cell<usize>,
+}
+
+/// A request under way at an address, counted while this lives.
+pub struct InFlight(pub Rc<Pool>);
+
+impl InFlight {
+    pub fn new(pool: &Rc<Pool>) -> InFlight {
+        pool.in_flight.set(pool.in_flight.get() + 1);
+        InFlight(Rc::clone(pool))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
 }
 
 struct Idle {
@@ -35,7 +54,12 @@ impl Pool {
             health: Health::default(),
             prefers_ipv4: Cell::new(false),
             idle: RefCell::default(),
+            in_flight: Cell::new(0),
         })
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
     }
 
     pub fn is_retired(&self) -> bool {
@@ -52,7 +76,7 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if is_quiet(&last.stream, probe) {
+            if last.stream.is_quiet(probe) {
                 return Some((last.stream, last.counted));
             }
         }
@@ -72,7 +96,7 @@ impl Pool {
         let retired = self.is_retired();
         let mut idle = self.idle.borrow_mut();
         let fresh = |i: &Idle| oldest.is_none_or(|oldest| i.since >= oldest);
-        idle.retain(|i| !retired && fresh(i) && is_quiet(&i.stream, false));
+        idle.retain(|i| !retired && fresh(i) && i.stream.is_quiet(false));
         idle.len()
     }
 }
@@ -82,8 +106,8 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
-    use crate::address::UpstreamAddr;
-    use crate::stats::ServiceCounters;
+    use crate::observe::ServiceCounters;
+    use crate::routing::UpstreamAddr;
 
     fn pool() -> Rc<Pool> {
         Pool::new(Arc::new(Address::new(1, UpstreamAddr::Unix("/nowhere".into()))))
@@ -123,7 +147,7 @@ mod tests {
         }
         let (last, _counted) = pool.checkout(true, Some(at(1))).unwrap();
         theirs[2].try_write(b"x").unwrap();
-        assert!(!is_quiet(&last, true), "the one that came back last");
+        assert!(!last.is_quiet(true), "the one that came back last");
         assert_eq!(pool.reap(Some(at(1))), 1);
         assert!(pool.checkout(true, Some(at(2))).is_none(), "it is too old");
         assert_eq!(open(&counters), 1);

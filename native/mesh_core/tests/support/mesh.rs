@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mesh_core::stats::{ServiceTotals, Stats};
+use mesh_core::observe::{ServiceTotals, Stats};
 use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr, WorkerError};
 
 use super::{PATIENCE, eventually};

@@ -1,0 +1,255 @@
+//! The routing table: an immutable snapshot from host to service. A new one replaces the old one
+//! whole; requests that found their service in the old one finish with it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use mesh_wire::host::{BadHost, Host};
+use serde::Serialize;
+
+use super::address::{Address, UpstreamAddr};
+use super::service::{Service, ServiceSpec};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Rule {
+    Exact,
+    Suffix,
+    Default,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resolved {
+    pub rule: Rule,
+    /// The entry of the table that matched.
+    pub host: String,
+    pub service: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum RouteError {
+    BadHost {
+        service: String,
+        host: String,
+        why: BadHost,
+    },
+    /// Two services claim one host; the control plane must have decided before.
+    Conflict {
+        host: String,
+        first: String,
+        second: String,
+    },
+    UnknownDefault {
+        host: String,
+    },
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouteError::BadHost { service, host, why } => {
+                write!(f, "host {host:?} of service {service:?} is no host name: {why}")
+            }
+            RouteError::Conflict { host, first, second } => {
+                write!(f, "host {host:?} is claimed by {first:?} and by {second:?}")
+            }
+            RouteError::UnknownDefault { host } => {
+                write!(f, "default {host:?} is not the host of any service")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+type Entry = (Box<str>, Arc<Service>);
+
+#[derive(Default)]
+pub struct Table {
+    /// Keyed by bytes, so that a lookup need not prove again that they are text.
+    hosts: HashMap<Box<[u8]>, Arc<Service>>,
+    services: HashMap<String, Arc<Service>>,
+    addresses: HashMap<UpstreamAddr, Arc<Address>>,
+    default: Option<Entry>,
+}
+
+impl Table {
+    /// Builds the successor of `old`. Services that did not change are taken over from it with their
+    /// counters, and addresses that are still named with their pooled connections and their health.
+    pub fn build(
+        specs: Vec<ServiceSpec>,
+        default: Option<&str>,
+        old: &Table,
+        next_id: &mut u64,
+    ) -> Result<Table, RouteError> {
+        let mut table = Table {
+            hosts: HashMap::with_capacity(specs.len()),
+            services: HashMap::with_capacity(specs.len()),
+            addresses: HashMap::with_capacity(specs.len()),
+            default: None,
+        };
+        for spec in specs {
+            let service = table.service(spec.name, spec.upstreams, old, next_id);
+            for host in spec.hosts {
+                table.add_host(&host, &service)?;
+            }
+        }
+        if let Some(host) = default {
+            let unknown = || RouteError::UnknownDefault { host: host.to_string() };
+            let key = Host::parse(host.as_bytes()).map_err(|_| unknown())?;
+            let (_, service) = table.find(&key).ok_or_else(unknown)?;
+            table.default = Some((key.as_str().into(), Arc::clone(service)));
+        }
+        Ok(table)
+    }
+
+    fn service(
+        &mut self,
+        name: String,
+        upstreams: Vec<UpstreamAddr>,
+        old: &Table,
+        next_id: &mut u64,
+    ) -> Arc<Service> {
+        let addresses: Vec<_> =
+            upstreams.iter().map(|upstream| self.address(upstream, old, next_id)).collect();
+        let before = self.services.get(&name).or_else(|| old.services.get(&name));
+        let service = match before {
+            Some(same) if same.is_at(&upstreams) => Arc::clone(same),
+            changed => {
+                *next_id += 1;
+                let stats = changed.map_or_else(Arc::default, |s| Arc::clone(&s.stats));
+                Arc::new(Service::new(*next_id, name.clone(), addresses, stats))
+            }
+        };
+        self.services.insert(name, Arc::clone(&service));
+        service
+    }
+
+    fn address(&mut self, address: &UpstreamAddr, old: &Table, next_id: &mut u64) -> Arc<Address> {
+        let known = self.addresses.get(address).or_else(|| old.addresses.get(address));
+        let found = known.map_or_else(
+            || {
+                *next_id += 1;
+                Arc::new(Address::new(*next_id, address.clone()))
+            },
+            Arc::clone,
+        );
+        self.addresses.insert(address.clone(), Arc::clone(&found));
+        found
+    }
+
+    fn add_host(&mut self, host: &str, service: &Arc<Service>) -> Result<(), RouteError> {
+        let key = Host::parse(host.as_bytes()).map_err(|why| RouteError::BadHost {
+            service: service.name.clone(),
+            host: host.to_string(),
+            why,
+        })?;
+        let before = self.hosts.insert(key.as_bytes().into(), Arc::clone(service));
+        match before {
+            Some(first) if first.name != service.name => Err(RouteError::Conflict {
+                host: key.as_str().to_string(),
+                first: first.name.clone(),
+                second: service.name.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Marks what `self` had and `new` has no more.
+    pub fn retire_missing_from(&self, new: &Table) {
+        for (name, service) in &self.services {
+            let lives = new.services.get(name).is_some_and(|s| s.id == service.id);
+            if !lives {
+                service.retire();
+            }
+        }
+        let gone = |address: &&UpstreamAddr| !new.addresses.contains_key(*address);
+        let addresses = self.addresses.iter().filter(|(address, _)| gone(address));
+        addresses.for_each(|(_, address)| address.retire());
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// Exact first, then the longest suffix, then the default.
+    pub fn lookup(&self, host: &Host<'_>) -> Option<&Arc<Service>> {
+        let default = || self.default().map(|(_, service)| service);
+        self.find(host).map(|(_, service)| service).or_else(default)
+    }
+
+    /// What answers requests that name no host at all (HTTP/1.0 only), and the host to name instead.
+    pub fn default(&self) -> Option<(&str, &Arc<Service>)> {
+        self.default.as_ref().map(|(host, service)| (&**host, service))
+    }
+
+    pub fn resolve(&self, host: &Host<'_>) -> Option<Resolved> {
+        let found = self.find(host).map(|(start, service)| {
+            let rule = if start == 0 { Rule::Exact } else { Rule::Suffix };
+            (rule, &host.as_str()[start..], service)
+        });
+        let default = self.default().map(|(key, service)| (Rule::Default, key, service));
+        found.or(default).map(|(rule, key, service)| Resolved {
+            rule,
+            host: key.to_string(),
+            service: service.name.clone(),
+        })
+    }
+
+    /// Where in the host the entry begins that matches, and its service.
+    fn find(&self, host: &Host<'_>) -> Option<(usize, &Arc<Service>)> {
+        let whole = host.as_bytes();
+        if let Some(service) = self.hosts.get(whole) {
+            return Some((0, service));
+        }
+        if host.is_address() {
+            return None;
+        }
+        memchr::memchr_iter(b'.', whole)
+            .map(|dot| dot + 1)
+            .find_map(|start| Some((start, self.hosts.get(&whole[start..])?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, ports: &[u16]) -> ServiceSpec {
+        let upstreams = ports.iter().map(|port| UpstreamAddr::Loopback(*port)).collect();
+        ServiceSpec { name: name.into(), hosts: vec![name.into()], upstreams }
+    }
+
+    fn next(old: &Table, specs: &[(&str, &[u16])], next_id: &mut u64) -> Table {
+        let specs = specs.iter().map(|(name, ports)| spec(name, ports)).collect();
+        let table = Table::build(specs, None, old, next_id).unwrap();
+        old.retire_missing_from(&table);
+        table
+    }
+
+    fn ids(table: &Table, name: &str) -> Vec<u64> {
+        table.named(name).unwrap().upstreams.iter().map(|address| address.id).collect()
+    }
+
+    #[test]
+    fn addresses_outlive_the_services_that_name_them() {
+        let mut id = 0;
+        let first = next(&<Table as Default>::default(), &[("a", &[1, 2]), ("b", &[2])], &mut id);
+        assert_eq!(ids(&first, "a")[1], ids(&first, "b")[0], "they share it");
+        let second = next(&first, &[("a", &[2, 3]), ("c", &[1])], &mut id);
+        assert_eq!(ids(&second, "a")[0], ids(&first, "a")[1]);
+        assert_eq!(ids(&second, "c"), ids(&first, "a")[..1]);
+        assert!(first.services().flat_map(|s| &s.upstreams).all(|address| !address.is_retired()));
+        let third = next(&second, &[("c", &[1])], &mut id);
+        let gone = second.named("a").unwrap();
+        assert!(gone.is_retired() && gone.upstreams.iter().all(|address| address.is_retired()));
+        assert!(!third.named("c").unwrap().upstreams[0].is_retired());
+        // One that comes back is new: what was kept for it is closed.
+        let fourth = next(&third, &[("a", &[2])], &mut id);
+        assert_ne!(ids(&fourth, "a"), ids(&second, "a")[..1]);
+    }
+}

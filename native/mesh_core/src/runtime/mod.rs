@@ -1,0 +1,11 @@
+//! What one worker's event loop needs besides tokio: buffers, timers, and the clock of a slow transfer.
+
+mod budget;
+mod buffer;
+mod min_rate;
+mod timer;
+
+pub use budget::{Budget, Share};
+pub use buffer::{Buf, BufferPool, SMALL};
+pub use min_rate::MinRate;
+pub use timer::{Timer, after, deadline};

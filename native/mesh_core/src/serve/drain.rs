@@ -1,0 +1,119 @@
+//! Stopping, for one worker: what the kernel has accepted is served, requests in flight finish,
+//! and tunnels, which would never end by themselves, are closed one after another.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, sleep_until};
+
+use super::accept::Accepting;
+use super::shared::Phase;
+use super::tunnels::Tunnels;
+use super::worker::Worker;
+
+/// For handshakes that have begun to end: until then accepting goes on. New ones are not begun
+/// any more, see `listener::close_to_new`.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Tunnels are closed at this pace, or faster if the drain time asks for it: their clients come back
+/// at once, all of them to the gateways that are left.
+const PACE: Duration = Duration::from_millis(100);
+/// And over this time at the longest, where the drain time has no end.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How often it is looked how many are due.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Runs until nothing is open any more, at the latest until the drain time is over.
+pub async fn run(worker: &Rc<Worker>, accepting: Accepting, mut phase: Receiver<Phase>) {
+    let began = Instant::now();
+    close_listeners(worker, accepting, began, limit(&mut phase, began)).await;
+    let mut closing: Option<Closing> = None;
+    loop {
+        if phase.has_changed().unwrap_or(false) {
+            closing = None;
+        }
+        let limit = limit(&mut phase, began);
+        let now = Instant::now();
+        if worker.is_idle() || limit.is_some_and(|limit| limit <= now) {
+            return;
+        }
+        // Requests come first. One that never ends must not leave all tunnels to the last moment.
+        let half = limit.map(|limit| began + (limit - began) / 2);
+        if worker.has_only_tunnels() || half.is_some_and(|half| half <= now) {
+            let closing = closing.get_or_insert_with(|| Closing::new(&worker.tunnels, now, limit));
+            closing.close_due(&worker.tunnels, now);
+        }
+        let next = match &closing {
+            Some(closing) if closing.told < closing.count => Some(now + TICK),
+            Some(_) => limit,
+            None => half,
+        };
+        let wake = async {
+            match next {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = worker.ended.notified() => {}
+            _ = phase.changed() => closing = None,
+            () = wake => {}
+        }
+    }
+}
+
+/// When the drain time is over.
+fn limit(phase: &mut Receiver<Phase>, began: Instant) -> Option<Instant> {
+    match *phase.borrow_and_update() {
+        Phase::Draining(limit) => limit.and_then(|limit| began.checked_add(limit)),
+        Phase::Serving | Phase::LameDuck => None,
+    }
+}
+
+async fn close_listeners(
+    worker: &Rc<Worker>,
+    accepting: Accepting,
+    began: Instant,
+    limit: Option<Instant>,
+) {
+    if !accepting.is_empty() && limit.is_none_or(|limit| limit > began) {
+        let settled = began + SETTLE;
+        sleep_until(limit.map_or(settled, |limit| limit.min(settled))).await;
+        accepting.finish(worker).await;
+    }
+    // Until now they have held the queues for a worker that was just being restarted.
+    worker.shared.close_listeners();
+}
+
+/// Tunnels that are being closed, evenly over a time.
+struct Closing {
+    since: Instant,
+    over: Duration,
+    count: usize,
+    told: usize,
+}
+
+impl Closing {
+    fn new(tunnels: &Tunnels, now: Instant, limit: Option<Instant>) -> Closing {
+        tunnels.closing.set(true);
+        let count = tunnels.open.get();
+        let most = limit.map_or(LONGEST, |limit| (limit - now) * 9 / 10);
+        let paced = PACE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        Closing { since: now, over: paced.min(most), count, told: 0 }
+    }
+
+    fn close_due(&mut self, tunnels: &Tunnels, now: Instant) {
+        let elapsed = now - self.since;
+        if elapsed >= self.over {
+            self.told = self.count;
+            tunnels.close.notify_waiters();
+            return;
+        }
+        let share = elapsed.as_secs_f64() / self.over.as_secs_f64();
+        let due = (self.count as f64 * share) as usize;
+        for _ in self.told..due {
+            tunnels.close.notify_one();
+        }
+        self.told = self.told.max(due);
+    }
+}

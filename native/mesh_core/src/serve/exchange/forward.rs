@@ -1,0 +1,173 @@
+//! Forwarding one request: which upstream connection it uses, and whether it is sent a second time.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use mesh_wire::method::Method;
+
+use super::client::{RequestBody, ResponseSink};
+use super::downlink::{Downlink, Passed};
+use super::state::State;
+use super::uplink::Uplink;
+use crate::error::Error;
+use crate::runtime::{Buf, Timer};
+use crate::serve::accounting::{Ended, InFlight};
+use crate::serve::checkout::checkout;
+use crate::serve::worker::Worker;
+use crate::upstream::{Checkout, LocalService, OpenUpstream, Stream, Transport, Want};
+
+pub struct Exchange<'a, B, S> {
+    pub worker: &'a Rc<Worker>,
+    pub service: Rc<LocalService>,
+    pub method: Method,
+    /// Head for the endpoint.
+    pub head: Vec<u8>,
+    pub body: B,
+    pub sink: S,
+    pub state: &'a State,
+    pub timer: &'a mut Timer,
+}
+
+/// How an exchange ended that did not fail.
+pub enum Finished {
+    Responded,
+    Upgraded(Upgraded),
+}
+
+/// What a tunnel goes on with.
+pub struct Upgraded {
+    pub upstream: Stream,
+    pub first_bytes: Buf,
+    pub open: OpenUpstream,
+    pub service: Rc<LocalService>,
+}
+
+pub struct Outcome<B, S> {
+    pub result: Result<Finished, Error>,
+    pub ended: Ended,
+    pub body: B,
+    pub sink: S,
+}
+
+impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
+    /// Forwards the request and counts it. `minor` as in [`Ended`].
+    pub async fn run(mut self, minor: u8) -> Outcome<B, S> {
+        // Holding a request may replace the service; the one it began with counts it.
+        let service = Rc::clone(&self.service);
+        let in_flight = InFlight::new(&service, self.method);
+        let result = self.forward().await;
+        self.worker.give_head(self.head);
+        let ended = self.state.ended(minor);
+        ended.timings.record(&service.counters.latency);
+        drop(in_flight);
+        if ended.status > 0 {
+            service.counters.response(ended.status);
+        }
+        if let Err(error) = &result {
+            self.worker.failed(&service, error);
+        }
+        Outcome { result, ended, body: self.body, sink: self.sink }
+    }
+
+    async fn forward(&mut self) -> Result<Finished, Error> {
+        let repeatable = self.method.is_idempotent() && self.body.is_done();
+        let mut want = if repeatable { Want::Any } else { Want::Probed };
+        loop {
+            let Exchange { worker, service, body, .. } = self;
+            let checkout = match service.checkout_idle(want, worker.oldest_idle()) {
+                Some(checkout) => checkout,
+                None => tokio::select! {
+                    biased;
+                    checkout = checkout(worker, service, want) => checkout?,
+                    () = body.client_gone() => return Err(Error::ClientGone),
+                },
+            };
+            let mut received = Buf::new();
+            match self.pass(&checkout.stream, &mut received).await {
+                // The endpoint closed an idle connection while it was checked out. Nothing of a
+                // response has been seen, and the request may be sent again (RFC 9110 9.2.2).
+                Err(Error::UpstreamClosed)
+                    if checkout.reused && repeatable && !self.state.upstream_spoke.get() =>
+                {
+                    self.service.counters.retries.add(1);
+                    self.state.retry();
+                    want = Want::New;
+                }
+                Err(error) => {
+                    received.clear();
+                    received.give_back(&self.worker.buffers);
+                    return Err(error);
+                }
+                Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
+            }
+        }
+    }
+
+    fn conclude(&self, passed: &Passed, checkout: Checkout, mut received: Buf) -> Finished {
+        if passed.upgraded {
+            return Finished::Upgraded(Upgraded {
+                upstream: checkout.stream,
+                first_bytes: received,
+                open: checkout.open,
+                service: Rc::clone(&self.service),
+            });
+        }
+        // Bytes after the response belong to no request: the next one must not get them.
+        let clean = received.is_empty();
+        received.clear();
+        received.give_back(&self.worker.buffers);
+        if clean && passed.upstream_keep_alive && self.state.request_sent.get() {
+            self.worker.reap_later();
+            checkout.checkin(self.worker.now.get());
+        }
+        Finished::Responded
+    }
+
+    /// Sends the request and passes the response on, over one upstream connection.
+    async fn pass(
+        &mut self,
+        upstream: &impl Transport,
+        received: &mut Buf,
+    ) -> Result<Passed, Error> {
+        let Exchange { worker, service, method, head, body, sink, state, timer } = self;
+        let config = &worker.shared.config;
+        let mut uplink = Uplink {
+            state,
+            counters: &service.counters,
+            timeouts: &config.timeouts,
+            upstream,
+            body,
+        };
+        let mut downlink = Downlink {
+            state,
+            limits: &config.limits,
+            pool: &worker.buffers,
+            method: *method,
+            upstream,
+            received,
+            sink,
+        };
+        let mut uplink = pin!(uplink.run(head));
+        let mut downlink = pin!(downlink.run());
+        poll_fn(|cx| {
+            // Once the request is sent, the response is what wakes this task. When the response is whole,
+            // nothing needed to be known about the client.
+            let response_first = state.request_sent.get();
+            if response_first && let Poll::Ready(result) = downlink.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            if let Poll::Ready(error) = uplink.as_mut().poll(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if !response_first && let Poll::Ready(result) = downlink.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            let Some((at, error)) = state.next_deadline() else { return Poll::Pending };
+            timer.set_at(Some(at));
+            timer.poll(cx).map(|()| Err(error()))
+        })
+        .await
+    }
+}

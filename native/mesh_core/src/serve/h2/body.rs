@@ -1,0 +1,114 @@
+//! The body of a request over HTTP/2: DATA frames become a body of HTTP/1.1. What the endpoint has not
+//! taken, the client is not asked to send more of (RFC 9113 section 5.2).
+
+use std::io::Write;
+use std::task::{Context, Poll, ready};
+
+use ::h2::RecvStream;
+use http::HeaderMap;
+use mesh_wire::fields::{forbidden_in_trailer, is_token};
+use mesh_wire::lines::field;
+use mesh_wire::request::BodyLength;
+
+use super::sender::Sender;
+use crate::error::Error;
+use crate::serve::exchange::RequestBody;
+
+/// How much of a body is gathered for one write.
+const GATHER: usize = 64 * 1024;
+
+pub struct Body<'a> {
+    pub stream: RecvStream,
+    pub sender: &'a Sender,
+    pub length: BodyLength,
+    pub most: Option<u64>,
+    /// Body bytes read so far.
+    pub read: u64,
+    pub is_done: bool,
+}
+
+impl RequestBody for Body<'_> {
+    fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    fn take_ready(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<usize, Error> {
+        match self.poll_part(cx, out) {
+            Poll::Ready(part) => part,
+            Poll::Pending => Ok(0),
+        }
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<usize, Error>> {
+        let mut bytes = 0;
+        while bytes < GATHER && !self.is_done {
+            match self.poll_frame(cx, out) {
+                Poll::Ready(read) => bytes += read?,
+                Poll::Pending if bytes == 0 => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn release(&mut self, bytes: usize) {
+        // Fails only when the client is gone, which others notice.
+        let _ = self.stream.flow_control().release_capacity(bytes);
+    }
+
+    async fn client_gone(&self) {
+        std::future::poll_fn(|cx| self.sender.poll_gone(cx)).await;
+    }
+}
+
+impl Body<'_> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<usize, Error>> {
+        match ready!(self.stream.poll_data(cx)) {
+            Some(Ok(data)) => {
+                self.read += data.len() as u64;
+                if self.most.is_some_and(|most| self.read > most) {
+                    return Poll::Ready(Err(Error::BodyTooLong));
+                }
+                match self.length {
+                    // An empty chunk would be the last one.
+                    BodyLength::Chunked if !data.is_empty() => chunk(&data, out),
+                    _ => out.extend_from_slice(&data),
+                }
+                Poll::Ready(Ok(data.len()))
+            }
+            // An upload that is cut off must not look whole to the endpoint. One that differs from
+            // its Content-Length is cut off by h2 (RFC 9113 section 8.1.1).
+            Some(Err(_)) => Poll::Ready(Err(Error::ClientGone)),
+            None => {
+                let trailers = ready!(self.stream.poll_trailers(cx));
+                let trailers = trailers.map_err(|_| Error::ClientGone)?;
+                if self.length == BodyLength::Chunked {
+                    last_chunk(trailers, out);
+                }
+                self.is_done = true;
+                Poll::Ready(Ok(0))
+            }
+        }
+    }
+}
+
+fn chunk(data: &[u8], out: &mut Vec<u8>) {
+    // Writing to a vector does not fail.
+    let _ = write!(out, "{:x}\r\n", data.len());
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn last_chunk(trailers: Option<HeaderMap>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    let trailers = trailers.iter().flatten();
+    let goes_on = |name: &str| is_token(name) && !forbidden_in_trailer(name);
+    for (name, value) in trailers.filter(|(name, _)| goes_on(name.as_str())) {
+        field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,85 @@
+//! Responses for HTTP/2: an endpoint's head without what HTTP/1.1 alone needs, and the gateway's
+//! own answers.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use mesh_wire::chunked::Decoder;
+use mesh_wire::ids::RequestId;
+use mesh_wire::prefer::Prefer;
+use mesh_wire::response::{ResponseHead, ServerTiming};
+
+use crate::error::{Answer, Error};
+use crate::observe::wall_clock;
+use crate::serve::reply;
+
+/// The head as the client gets it, whatever frames its body.
+pub fn head(
+    head: &ResponseHead<'_, '_>,
+    timing: Option<ServerTiming>,
+) -> Result<Response<()>, Error> {
+    let mut fields = HeaderMap::with_capacity(16);
+    for (name, value) in head.fields() {
+        append(&mut fields, name, value).ok_or(Error::BadResponse("a field is malformed"))?;
+    }
+    // RFC 9110 section 6.6.1: whoever has a clock adds the date that is missing.
+    if head.info.status >= 200 && !fields.contains_key(header::DATE) {
+        fields.insert(header::DATE, now());
+    }
+    if let Some(timing) = timing.filter(|_| head.info.status >= 200) {
+        let mut text = Vec::new();
+        timing.write(&mut text);
+        append(&mut fields, b"server-timing", &text);
+    }
+    let status = StatusCode::from_u16(head.info.status)
+        .map_err(|_| Error::BadResponse("the status is none"))?;
+    Ok(response(status, fields))
+}
+
+/// What follows the body of a chunked response.
+pub fn trailers(decoder: &Decoder) -> Result<HeaderMap, Error> {
+    let mut fields = HeaderMap::new();
+    for (name, value) in decoder.trailers() {
+        append(&mut fields, name, value).ok_or(Error::BadResponse("a trailer is malformed"))?;
+    }
+    Ok(fields)
+}
+
+/// The gateway's own answer, in its own name.
+pub fn answer(answer: &Answer, prefer: Prefer, id: &RequestId) -> (Response<()>, String) {
+    let (kind, body) = reply::render(answer, prefer);
+    let mut fields = HeaderMap::with_capacity(8);
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(header::DATE, now());
+    if let Some(seconds) = answer.retry_after {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    let mut text = Vec::new();
+    id.write(&mut text);
+    if let Ok(id) = HeaderValue::try_from(text)
+        && !id.is_empty()
+    {
+        fields.insert("x-request-id", id);
+    }
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    (response(status, fields), body)
+}
+
+fn response(status: StatusCode, fields: HeaderMap) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
+    // RFC 9113 section 8.2: names are in lower case, which this sees to.
+    let name = HeaderName::from_bytes(name).ok()?;
+    fields.append(name, HeaderValue::from_bytes(value).ok()?);
+    Some(())
+}
+
+fn now() -> HeaderValue {
+    HeaderValue::try_from(wall_clock::http_date()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

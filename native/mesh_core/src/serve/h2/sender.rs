@@ -1,0 +1,125 @@
+//! The sending half of a stream: the response, as fast as the client takes it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use ::h2::server::SendResponse;
+use ::h2::{Reason, SendStream};
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+
+use super::queue::Queue;
+use crate::error::Error;
+use crate::runtime::MinRate;
+/// Shared by the task that sends and the one that watches whether the client is still there; borrowed
+/// only while being polled.
+pub struct Sender(RefCell<Half>, Arc<Queue>);
+
+struct Half {
+    respond: SendResponse<Bytes>,
+    /// Once the final head has been sent.
+    stream: Option<SendStream<Bytes>>,
+}
+
+impl Sender {
+    pub fn new(respond: SendResponse<Bytes>, queue: &Arc<Queue>) -> Sender {
+        Sender(RefCell::new(Half { respond, stream: None }), Arc::clone(queue))
+    }
+
+    /// Ready once the client has reset the stream or left altogether.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let half = &mut *self.0.borrow_mut();
+        match &mut half.stream {
+            Some(stream) => stream.poll_reset(cx).map(drop),
+            None => half.respond.poll_reset(cx).map(drop),
+        }
+    }
+
+    /// An interim response (RFC 9113 section 8.1).
+    pub fn inform(&self, head: Response<()>) -> Result<(), Error> {
+        self.0.borrow_mut().respond.send_informational(head).map_err(|_| Error::ClientGone)
+    }
+
+    pub fn head(&self, head: Response<()>, end: bool) -> Result<(), Error> {
+        let half = &mut *self.0.borrow_mut();
+        let sent = half.respond.send_response(head, end);
+        half.stream = Some(sent.map_err(|_| Error::ClientGone)?);
+        Ok(())
+    }
+
+    /// A head and all of a body that is so short that it need not wait for the client's window.
+    pub fn answer(&self, head: Response<()>, body: String) -> Result<(), Error> {
+        self.head(head, body.is_empty())?;
+        if body.is_empty() { Ok(()) } else { self.send(body.as_bytes(), true) }
+    }
+
+    /// Waits until the client takes some of `most` bytes; how many.
+    pub fn poll_room(&self, cx: &mut Context<'_>, most: usize) -> Poll<Result<usize, Error>> {
+        let half = &mut *self.0.borrow_mut();
+        let Some(stream) = &mut half.stream else { return Poll::Ready(Err(Error::ClientGone)) };
+        stream.reserve_capacity(most);
+        while stream.capacity() == 0 {
+            match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Error::ClientGone)),
+            }
+        }
+        let room = stream.capacity().min(most);
+        ready!(self.1.poll_room(cx, room));
+        Poll::Ready(Ok(room))
+    }
+
+    /// How many of `most` bytes the client takes now.
+    pub fn room_now(&self, most: usize) -> Result<usize, Error> {
+        let half = &mut *self.0.borrow_mut();
+        let stream = half.stream.as_mut().ok_or(Error::ClientGone)?;
+        stream.reserve_capacity(most);
+        let room = stream.capacity().min(most);
+        Ok(if self.1.has_room(room) { room } else { 0 })
+    }
+
+    pub fn send(&self, data: &[u8], end: bool) -> Result<(), Error> {
+        let half = &mut *self.0.borrow_mut();
+        let stream = half.stream.as_mut().ok_or(Error::ClientGone)?;
+        stream.send_data(self.1.hold(data), end).map_err(|_| Error::ClientGone)
+    }
+
+    /// Sends all of `data`, waiting for the client as often as it takes.
+    pub async fn data(&self, mut data: &[u8], end: bool, rate: &MinRate) -> Result<(), Error> {
+        while !data.is_empty() {
+            let n = poll_fn(|cx| {
+                let room = self.poll_room(cx, data.len());
+                if room.is_pending() {
+                    rate.waiting();
+                }
+                room
+            })
+            .await?;
+            rate.moved(n);
+            let (now, later) = data.split_at(n);
+            self.send(now, end && later.is_empty())?;
+            data = later;
+            if end && data.is_empty() {
+                return Ok(());
+            }
+        }
+        if end { self.send(b"", true) } else { Ok(()) }
+    }
+
+    pub fn trailers(&self, trailers: HeaderMap) -> Result<(), Error> {
+        let half = &mut *self.0.borrow_mut();
+        let stream = half.stream.as_mut().ok_or(Error::ClientGone)?;
+        stream.send_trailers(trailers).map_err(|_| Error::ClientGone)
+    }
+
+    /// What the client has is not whole, and it must be able to tell (RFC 9113 section 8.1.1).
+    pub fn reset(&self, reason: Reason) {
+        let half = &mut *self.0.borrow_mut();
+        match &mut half.stream {
+            Some(stream) => stream.send_reset(reason),
+            None => half.respond.send_reset(reason),
+        }
+    }
+}

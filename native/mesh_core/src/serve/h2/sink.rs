@@ -1,0 +1,102 @@
+//! Responses to a client of HTTP/2: a response of HTTP/1.1 becomes the frames of a stream, read no
+//! faster than the client takes them.
+
+use std::task::{Context, Poll};
+
+use http::{Response, StatusCode, header};
+use mesh_wire::chunked::Output;
+use mesh_wire::response::{ResponseHead, ResponseInfo};
+
+use super::response;
+use super::sender::Sender;
+use super::websocket::Key;
+use crate::error::Error;
+use crate::observe::ServiceCounters;
+use crate::serve::exchange::{Part, ResponseSink, State};
+
+pub struct Sink<'a> {
+    pub state: &'a State,
+    pub counters: &'a ServiceCounters,
+    pub sender: &'a Sender,
+    pub websocket: Option<Key>,
+    /// The head, until something is known of what follows it: until it has gone the client can still be
+    /// told that the endpoint failed.
+    pub head: Option<Response<()>>,
+}
+
+impl ResponseSink for Sink<'_> {
+    const QUEUES: bool = true;
+
+    fn head(&mut self, head: &ResponseHead<'_, '_>) -> Result<(), Error> {
+        let mut response = response::head(head, self.state.server_timing())?;
+        match (head.info.status, &self.websocket) {
+            (101, Some(key)) => switch(key, head.info, &mut response)?,
+            (101, None) => {
+                return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
+            }
+            // RFC 8441 section 5: to the client it would be a WebSocket.
+            (200..=299, Some(_)) => {
+                return Err(Error::BadResponse("it does not switch, and does not say why"));
+            }
+            _ => {}
+        }
+        self.head = Some(response);
+        Ok(())
+    }
+
+    async fn interim(&mut self) -> Result<(), Error> {
+        self.head.take().map_or(Ok(()), |head| self.sender.inform(head))
+    }
+
+    async fn part(&mut self, data: &[u8], part: Part<'_>) -> Result<(), Error> {
+        let mut trailers = None;
+        let end = match part {
+            Part::More => false,
+            Part::Last => true,
+            Part::LastChunk(decoder) => {
+                trailers = Some(response::trailers(decoder)?).filter(|all| !all.is_empty());
+                trailers.is_none()
+            }
+        };
+        let head_ends = end && data.is_empty() && self.head.is_some();
+        self.send_head(head_ends)?;
+        if !head_ends && (end || !data.is_empty()) {
+            self.sender.data(data, end, &self.state.down).await?;
+            self.state.stopwatch.wrote();
+        }
+        self.state.sent(self.counters, data.len());
+        trailers.map_or(Ok(()), |trailers| self.sender.trailers(trailers))
+    }
+
+    fn output(&self) -> Output {
+        Output::Data
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.sender.poll_room(cx, 1).map_ok(drop)
+    }
+}
+
+impl Sink<'_> {
+    /// Sends the head, if that has not been done.
+    fn send_head(&mut self, end: bool) -> Result<(), Error> {
+        let Some(head) = self.head.take() else { return Ok(()) };
+        let status = head.status().as_u16();
+        self.sender.head(head, end)?;
+        self.state.response_started.set(Some(status));
+        self.state.stopwatch.wrote();
+        Ok(())
+    }
+}
+
+/// Turns an endpoint's 101 into what RFC 8441 section 5 has for it.
+fn switch(key: &Key, info: ResponseInfo, response: &mut Response<()>) -> Result<(), Error> {
+    // RFC 6455 section 4.1: all three, or it is no WebSocket.
+    let accept = response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+    let accepted = accept.is_some_and(|accept| key.is_accepted_by(accept.as_bytes()));
+    if !info.websocket || !accepted {
+        return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
+    }
+    *response.status_mut() = StatusCode::OK;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! The client's stream under an HTTP/2 connection: gives back first what was read of it before the protocol
+//! was known, and stays reachable when the connection is done with it.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+
+use super::settings::CONNECTION_WINDOW;
+use crate::runtime::{Buf, MinRate};
+use crate::serve::worker::Worker;
+use crate::upstream::Transport;
+
+/// How long a closed connection is read on, so that the client gets to see the last frames before
+/// a reset would discard them. No more is read than an honest client may have had on its way.
+const LINGER: Duration = Duration::from_secs(2);
+
+pub struct Socket<T> {
+    pub stream: Rc<T>,
+    pub first: Buf,
+    pub worker: Rc<Worker>,
+    /// How long the client may take once the connection is to end.
+    pub closing: Rc<MinRate>,
+}
+
+impl<T: Transport> Socket<T> {
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&T) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match write(&self.stream) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                written => {
+                    if let Ok(n) = written {
+                        self.closing.moved(n);
+                    }
+                    return Poll::Ready(written);
+                }
+            }
+        }
+    }
+}
+
+impl<T: Transport> AsyncRead for Socket<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.first.is_empty() {
+            let n = into.remaining().min(this.first.len());
+            into.put_slice(&this.first.filled()[..n]);
+            this.first.consume(n);
+            this.first.give_back(&this.worker.buffers);
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(this.stream.poll_read_ready(cx))?;
+            match this.stream.try_read(into.initialize_unfilled()) {
+                Ok(n) => {
+                    into.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl<T: Transport> AsyncWrite for Socket<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write_vectored(parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Fails only when the client is gone already.
+        let _ = self.stream.shut_down_writing();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Says that nothing more will come, and reads what still does, for a moment.
+pub async fn linger(stream: &impl Transport) {
+    if stream.shut_down_writing().is_err() {
+        return;
+    }
+    let drained = async {
+        let mut nowhere = [0; 4096];
+        let mut left = CONNECTION_WINDOW as usize;
+        while left > 0 && std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await.is_ok() {
+            match stream.try_read(&mut nowhere) {
+                Ok(n) if n > 0 => left = left.saturating_sub(n),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    };
+    let _ = timeout(LINGER, drained).await;
+}

@@ -1,0 +1,74 @@
+//! A stream of HTTP/2 as one side of a tunnel (RFC 8441 section 5): DATA frames are the bytes of the
+//! WebSocket, END_STREAM is its orderly end.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::task::{Context, Poll, ready};
+
+use ::h2::RecvStream;
+use bytes::{Buf as _, Bytes};
+
+use super::sender::Sender;
+use crate::error::Error;
+use crate::upstream::Transport;
+
+pub struct Stream<'a> {
+    sender: &'a Sender,
+    incoming: RefCell<Incoming>,
+}
+
+struct Incoming {
+    frames: RecvStream,
+    /// What is left of the last frame.
+    frame: Bytes,
+}
+
+impl<'a> Stream<'a> {
+    pub fn new(sender: &'a Sender, frames: RecvStream) -> Stream<'a> {
+        Stream { sender, incoming: RefCell::new(Incoming { frames, frame: Bytes::new() }) }
+    }
+}
+
+impl Transport for Stream<'_> {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        while incoming.frame.is_empty() {
+            match ready!(incoming.frames.poll_data(cx)) {
+                Some(Ok(frame)) => incoming.frame = frame,
+                Some(Err(_)) => return Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+                None => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let Incoming { frames, frame } = &mut *self.incoming.borrow_mut();
+        let n = frame.len().min(into.len());
+        frame.copy_to_slice(&mut into[..n]);
+        // Fails only when the client is gone, which the next look tells.
+        let _ = frames.flow_control().release_capacity(n);
+        if n > 0 || frames.is_end_stream() { Ok(n) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sender.poll_room(cx, 1).map(|room| room.map(drop).map_err(gone))
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.sender.room_now(bytes.len()).map_err(gone)?;
+        if n == 0 && !bytes.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.sender.send(&bytes[..n], false).map_err(gone)?;
+        Ok(n)
+    }
+
+    fn shut_down_writing(&self) -> io::Result<()> {
+        self.sender.send(b"", true).map_err(gone)
+    }
+}
+
+fn gone(_: Error) -> io::Error {
+    ErrorKind::ConnectionReset.into()
+}

@@ -1,0 +1,82 @@
+//! Forwards a request of HTTP/1.1, and goes on with its connection afterwards.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::body::Body;
+use super::connection::{Connection, Next};
+use super::refusal::Replied;
+use super::request::Routed;
+use super::sink::Sink;
+use crate::runtime::after;
+use crate::serve::exchange::{Exchange, Finished, Outcome, RequestBody, State, Upgraded};
+use crate::upstream::Transport;
+
+/// How the connection goes on after a request that did not fail.
+pub enum Served {
+    Next(Next),
+    Tunnel(Upgraded),
+}
+
+impl<T: Transport + 'static> Connection<'_, T> {
+    /// Forwards one request.
+    pub async fn exchange(&mut self, routed: Routed) -> Served {
+        let Routed { info, service, head, head_read } = routed;
+        let worker = Rc::clone(&self.worker);
+        let config = &worker.shared.config;
+        let state = State::new(config, head_read);
+        let sink = Sink {
+            state: &state,
+            worker: &worker,
+            counters: &service.counters,
+            request: info,
+            client: &self.client,
+            head: worker.take_head(),
+            status: 0,
+            makes_chunks: false,
+            keep_alive: false,
+        };
+        let pool = &worker.buffers;
+        let body = Body::new(&info, &config.limits, &self.client, &mut self.input, pool);
+        let exchange = Exchange {
+            worker: &worker,
+            service: Rc::clone(&service),
+            method: info.method,
+            head,
+            body,
+            sink,
+            state: &state,
+            timer: self.timer,
+        };
+        let Outcome { result, ended, body, sink } = exchange.run(info.minor).await;
+        let (request_read, keep_alive) = (body.is_done(), sink.keep_alive);
+        worker.give_head(sink.head);
+        self.answered = after(head_read, Duration::from_nanos(ended.timings.total));
+        let draft = self.draft.take();
+        let error = match result {
+            Ok(finished) => {
+                worker.record(draft, &self.request_id, Some(&service), ended);
+                let request_sent = state.request_sent.get();
+                return match finished {
+                    Finished::Upgraded(upgraded) => Served::Tunnel(upgraded),
+                    Finished::Responded if keep_alive && request_sent => {
+                        Served::Next(Next::Request)
+                    }
+                    Finished::Responded => Served::Next(self.last(request_sent)),
+                };
+            }
+            Err(error) => error,
+        };
+        if ended.status > 0 {
+            // What the client has is incomplete, and it must be able to tell.
+            self.client.reset_on_close();
+            worker.record(draft, &self.request_id, Some(&service), ended.failed(&error));
+            return Served::Next(Next::Close);
+        }
+        let Replied { next, status, sent } = self.reply(&error, Some(info), request_read).await;
+        service.counters.answered(status, sent);
+        let ended = ended.answered(status, sent).failed(&error);
+        worker.record(draft, &self.request_id, Some(&service), ended);
+        Served::Next(next)
+    }
+}

@@ -1,0 +1,154 @@
+//! Responses to a client of HTTP/1.1 or HTTP/1.0.
+
+use std::future::poll_fn;
+
+use mesh_wire::chunked::Output;
+use mesh_wire::request::RequestInfo;
+use mesh_wire::response::{BodyLength, Downstream, ResponseHead, ResponseInfo};
+
+use crate::error::Error;
+use crate::observe::{ServiceCounters, wall_clock};
+use crate::runtime::SMALL;
+use crate::serve::exchange::{Part, ResponseSink, State};
+use crate::serve::worker::Worker;
+use crate::upstream::transport::{Transport, poll_write, write_now};
+
+pub struct Sink<'a, T> {
+    pub state: &'a State,
+    pub worker: &'a Worker,
+    pub counters: &'a ServiceCounters,
+    pub request: RequestInfo,
+    pub client: &'a T,
+    /// The head, until it is sent.
+    pub head: Vec<u8>,
+    /// Of the response that is being passed on.
+    pub status: u16,
+    /// The body comes without a length and is chunked here, so that the client can tell its end from a
+    /// broken connection.
+    pub makes_chunks: bool,
+    /// The client may send another request on its connection.
+    pub keep_alive: bool,
+}
+
+impl<T: Transport> ResponseSink for Sink<'_, T> {
+    const QUEUES: bool = false;
+
+    fn head(&mut self, head: &ResponseHead<'_, '_>) -> Result<(), Error> {
+        let info = head.info;
+        if info.status == 101 && !(self.request.websocket && info.websocket) {
+            return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
+        }
+        let to = self.downstream(&info);
+        self.status = info.status;
+        self.keep_alive = to.keep_alive;
+        self.makes_chunks = to.chunked && info.body == BodyLength::Close;
+        self.head.clear();
+        head.write(to, &mut self.head);
+        Ok(())
+    }
+
+    async fn interim(&mut self) -> Result<(), Error> {
+        // RFC 9110 section 15.2: an HTTP/1.0 client knows none of them.
+        if self.request.minor > 0 {
+            self.write(b"", b"", b"").await?;
+            self.state.response_started.set(None);
+        }
+        Ok(())
+    }
+
+    async fn part(&mut self, data: &[u8], part: Part<'_>) -> Result<(), Error> {
+        match part {
+            Part::More if self.makes_chunks && !data.is_empty() => {
+                let size = format!("{:x}\r\n", data.len());
+                self.write(size.as_bytes(), data, b"\r\n").await
+            }
+            Part::Last if self.makes_chunks => self.write(b"", data, b"0\r\n\r\n").await,
+            Part::More | Part::Last => self.write(b"", data, b"").await,
+            Part::LastChunk(decoder) => self.write(b"", data, decoder.tail()).await,
+        }
+    }
+
+    fn output(&self) -> Output {
+        if self.request.minor > 0 { Output::Chunked } else { Output::Data }
+    }
+}
+
+impl<T: Transport> Sink<'_, T> {
+    /// How the response is framed for the client, and whether its connection goes on.
+    fn downstream(&self, info: &ResponseInfo) -> Downstream {
+        let minor = self.request.minor;
+        let open_ended = matches!(info.body, BodyLength::Chunked | BodyLength::Close);
+        Downstream {
+            minor,
+            chunked: open_ended && minor > 0,
+            keep_alive: self.request.keep_alive
+                && !(open_ended && minor == 0)
+                // The client is still sending what the endpoint no longer waits for.
+                && self.state.request_sent.get()
+                && !self.worker.retiring.get(),
+            timing: self.state.server_timing(),
+            date: wall_clock::http_date,
+        }
+    }
+
+    /// Writes the head, if it has not been sent, then `before`, `data` and `after`.
+    async fn write(&mut self, before: &[u8], data: &[u8], after: &[u8]) -> Result<(), Error> {
+        self.state.sent(self.counters, before.len() + data.len() + after.len());
+        // Small parts are cheaper to copy than to gather.
+        self.head.extend_from_slice(before);
+        let parts = if data.len() <= SMALL {
+            self.head.extend_from_slice(data);
+            self.head.extend_from_slice(after);
+            [&self.head[..], b"", b""]
+        } else {
+            [&self.head[..], data, after]
+        };
+        let rest = self.write_now(parts)?;
+        if !is_empty(rest) {
+            self.write_all(rest).await?;
+        }
+        self.state.stopwatch.wrote();
+        self.head.clear();
+        Ok(())
+    }
+
+    /// Writes several slices, in one system call where the socket takes them.
+    async fn write_all(&self, mut parts: [&[u8]; 3]) -> Result<(), Error> {
+        while !is_empty(parts) {
+            let n = poll_fn(|cx| {
+                let polled = poll_write(cx, self.client, parts);
+                if polled.is_pending() {
+                    self.state.down.waiting();
+                }
+                polled
+            });
+            parts = self.wrote(parts, n.await.map_err(|_| Error::ClientGone)?);
+        }
+        Ok(())
+    }
+
+    /// Writes what the client takes at once; what is left of it.
+    fn write_now<'p>(&self, parts: [&'p [u8]; 3]) -> Result<[&'p [u8]; 3], Error> {
+        if is_empty(parts) {
+            return Ok(parts);
+        }
+        let written = write_now(self.client, parts).map_err(|_| Error::ClientGone)?;
+        Ok(written.map_or(parts, |n| self.wrote(parts, n)))
+    }
+
+    /// The client has taken so many bytes; what is left.
+    fn wrote<'p>(&self, mut parts: [&'p [u8]; 3], mut n: usize) -> [&'p [u8]; 3] {
+        self.state.down.moved(n);
+        self.state.response_started.set(Some(self.status));
+        for part in &mut parts {
+            let taken = n.min(part.len());
+            *part = &part[taken..];
+            n -= taken;
+        }
+        parts
+    }
+}
+
+fn is_empty(parts: [&[u8]; 3]) -> bool {
+    parts.iter().all(|part| part.is_empty())
+}

@@ -1,0 +1,102 @@
+//! Binding, before anything runs: whatever is wrong with a port or an address is a value for the
+//! caller, not a failure later.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Config;
+
+/// How many connections may wait to be accepted.
+pub const BACKLOG: i32 = 4096;
+/// How often a free port is looked for that is free on all addresses.
+const PORT_TRIES: usize = 16;
+
+/// Lets no new connection into the queue of a listening socket; those whose handshake has begun
+/// still come. Without it the kernel could accept a connection between the last look at the queue and
+/// its end, and the connection would be lost. A client that connects meanwhile sends its SYN again after
+/// a second and is refused. Linux only.
+pub fn close_to_new(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    {
+        use socket2::{SockFilter, SockRef};
+        const FLAGS: u32 = 13;
+        const SYN_ACK: u32 = 0x12;
+        const SYN: u32 = 0x02;
+        // In the kernel's words (BPF): load the flags, mask them, and drop a SYN without an ACK.
+        let no_syn = [
+            SockFilter::new(0x30, 0, 0, FLAGS),
+            SockFilter::new(0x54, 0, 0, SYN_ACK),
+            SockFilter::new(0x15, 0, 1, SYN),
+            SockFilter::new(0x06, 0, 0, 0),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ];
+        // Where that is forbidden, the gap remains, which is a very small one.
+        let _ = SockRef::from(listener).attach_filter(&no_syn);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
+}
+
+#[derive(Debug)]
+pub struct OpenError {
+    pub address: SocketAddr,
+    pub source: io::Error,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.source)
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Binds all addresses to one port.
+pub fn bind_all(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
+    let mut tries = if config.port == 0 { PORT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match bind_once(config) {
+            // Port 0: the port that the first address got may be taken on the second.
+            Err(error) if tries > 0 && error.source.kind() == io::ErrorKind::AddrInUse => {}
+            other => return other,
+        }
+    }
+}
+
+fn bind_once(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
+    let mut port = config.port;
+    let mut listeners = Vec::with_capacity(config.ips.len());
+    for ip in &config.ips {
+        let address = SocketAddr::new(*ip, port);
+        let fail = |source| OpenError { address, source };
+        let listener = bind(address, config).map_err(fail)?;
+        port = listener.local_addr().map_err(fail)?.port();
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let IpAddr::V6(ip) = address.ip() {
+        // `::` alone means both families; beside a 0.0.0.0 of its own it must leave that one free.
+        let dual = ip.is_unspecified() && !config.ips.iter().any(IpAddr::is_ipv4);
+        socket.set_only_v6(!dual)?;
+    }
+    // Lets a restart bind while old connections are in TIME_WAIT; not two listeners at once.
+    socket.set_reuse_address(true)?;
+    // Accepted connections inherit it, which saves a system call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,70 @@
+//! The life of a worker: it accepts and serves until the gateway stops, then drains.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, LocalOptions};
+
+use super::accept::Accepting;
+use super::drain;
+use super::shared::{Phase, Shared};
+use super::worker::Worker;
+use crate::observe::WorkerCounters;
+
+#[derive(Debug)]
+pub enum WorkerError {
+    UnknownWorker(usize),
+    AlreadyRunning(usize),
+    Io(std::io::Error),
+    /// The task that accepts connections panicked.
+    Panicked,
+}
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WorkerError::UnknownWorker(index) => write!(f, "there is no worker {index}"),
+            WorkerError::AlreadyRunning(index) => write!(f, "worker {index} is running already"),
+            WorkerError::Io(error) => write!(f, "the worker's event loop failed: {error}"),
+            WorkerError::Panicked => f.write_str("the worker's accept loop panicked"),
+        }
+    }
+}
+
+impl std::error::Error for WorkerError {}
+
+/// Runs until the gateway stops.
+pub fn run_worker(
+    shared: Arc<Shared>,
+    index: usize,
+    counters: Arc<WorkerCounters>,
+) -> Result<(), WorkerError> {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(LocalOptions::default())
+        .map_err(WorkerError::Io)?;
+    runtime.block_on(async { serve(&Worker::new(shared, index, counters)).await })
+}
+
+async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
+    let mut phase = worker.shared.phase.subscribe();
+    let listeners = worker.shared.listeners().map_err(WorkerError::Io)?;
+    let mut accepting = Accepting::start(worker, listeners).map_err(WorkerError::Io)?;
+    loop {
+        match *phase.borrow_and_update() {
+            Phase::Serving => {}
+            Phase::LameDuck => worker.retire(),
+            Phase::Draining(_) => break,
+        }
+        tokio::select! {
+            // The sender lives in `shared`, which lives in `worker`.
+            _ = phase.changed() => {}
+            () = accepting.failed() => return Err(WorkerError::Panicked),
+        }
+    }
+    worker.begin_drain();
+    drain::run(worker, accepting, phase).await;
+    Ok(())
+}

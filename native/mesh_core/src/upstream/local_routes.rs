@@ -1,0 +1,87 @@
+//! One worker's view of the routing table: the current snapshot, and the services that this worker
+//! has used. Nothing here is shared, so a request finds its service without an atomic write.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use hashbrown::HashMap;
+use mesh_wire::host::Host;
+use tokio::time::Instant;
+
+use super::local_service::LocalService;
+use super::pool::Pool;
+use crate::routing::{Address, Service, Table};
+
+pub struct LocalRoutes {
+    inner: RefCell<Inner>,
+    worker: usize,
+}
+
+struct Inner {
+    cache: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    /// The table that `services` was last tidied for; the cache keeps it alive.
+    seen: *const Table,
+    services: HashMap<u64, Rc<LocalService>>,
+    /// By the ids of their addresses, since services share them.
+    pools: HashMap<u64, Rc<Pool>>,
+}
+
+impl LocalRoutes {
+    pub fn new(table: Arc<ArcSwap<Table>>, worker: usize) -> LocalRoutes {
+        let inner = Inner {
+            cache: Cache::new(table),
+            seen: std::ptr::null(),
+            services: HashMap::new(),
+            pools: HashMap::new(),
+        };
+        LocalRoutes { inner: RefCell::new(inner), worker }
+    }
+
+    /// The service of a host; of the default where there is no host, with the host that it is to
+    /// be told instead. Both from one table: the next one may have another default.
+    pub fn find(&self, host: Option<&Host<'_>>) -> Option<(Rc<LocalService>, Option<Box<str>>)> {
+        let inner = &mut *self.inner.borrow_mut();
+        let table = inner.cache.load();
+        if !std::ptr::eq(Arc::as_ptr(table), inner.seen) {
+            inner.seen = Arc::as_ptr(table);
+            inner.services.retain(|_, local| !local.service.is_retired());
+            inner.pools.retain(|_, pool| !pool.is_retired());
+        }
+        let (service, default_host) = match host {
+            Some(host) => (table.lookup(host)?, None),
+            None => table.default().map(|(host, service)| (service, Some(host.into())))?,
+        };
+        let local = local(&mut inner.services, &mut inner.pools, service, self.worker);
+        Some((local, default_host))
+    }
+
+    /// The service of this name in the newest table.
+    pub fn named(&self, name: &str) -> Option<Rc<LocalService>> {
+        let inner = &mut *self.inner.borrow_mut();
+        let service = inner.cache.load().named(name)?;
+        Some(local(&mut inner.services, &mut inner.pools, service, self.worker))
+    }
+
+    /// Closes idle upstream connections that are too old; how many are left.
+    pub fn reap(&self, oldest: Option<Instant>) -> usize {
+        self.inner.borrow().pools.values().map(|pool| pool.reap(oldest)).sum()
+    }
+}
+
+fn local(
+    services: &mut HashMap<u64, Rc<LocalService>>,
+    pools: &mut HashMap<u64, Rc<Pool>>,
+    service: &Arc<Service>,
+    worker: usize,
+) -> Rc<LocalService> {
+    let mut pool = |address: &Arc<Address>| {
+        Rc::clone(pools.entry(address.id).or_insert_with(|| Pool::new(Arc::clone(address))))
+    };
+    let entry = services.entry(service.id);
+    Rc::clone(entry.or_insert_with(|| {
+        let pools = service.upstreams.iter().map(&mut pool).collect();
+        LocalService::new(Arc::clone(service), worker, pools)
+    }))
+}

@@ -1,0 +1,29 @@
+//! Counting open connections to upstreams.
+
+use std::sync::Arc;
+
+use crate::observe::ServiceCounters;
+
+/// Counts a connection to an upstream as open while it lives, for the service that uses it or used
+/// it last.
+pub struct OpenUpstream(Arc<ServiceCounters>);
+
+impl OpenUpstream {
+    pub fn new(counters: &Arc<ServiceCounters>) -> OpenUpstream {
+        counters.upstream_connections_open.add(1);
+        OpenUpstream(Arc::clone(counters))
+    }
+}
+
+impl Drop for OpenUpstream {
+    fn drop(&mut self) {
+        self.0.upstream_connections_open.sub(1);
+    }
+}
+
+impl OpenUpstream {
+    /// Counts for this service from now on, if it has counted for another.
+    pub fn counted_for(self, counters: &Arc<ServiceCounters>) -> OpenUpstream {
+        if Arc::ptr_eq(&self.0, counters) { self } else { OpenUpstream::new(counters) }
+    }
+}

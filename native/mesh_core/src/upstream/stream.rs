@@ -1,0 +1,67 @@
+//! A connection to an upstream. A new kind of upstream is a new variant.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use socket2::TcpKeepalive;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::local_ports::LocalPort;
+use super::transport::Transport;
+
+pub enum Stream {
+    /// Its port is listed before anything is sent, and until it is closed.
+    Tcp(#[expect(dead_code, reason = "held for its drop")] LocalPort, TcpStream),
+    Unix(UnixStream),
+}
+
+macro_rules! delegate {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self {
+            Stream::Tcp(_, $stream) => $call,
+            Stream::Unix($stream) => $call,
+        }
+    };
+}
+
+impl Transport for Stream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_read_ready(cx))
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_write_ready(cx))
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        delegate!(self, stream => Transport::try_read(stream, into))
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        delegate!(self, stream => Transport::try_write(stream, bytes))
+    }
+
+    fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        delegate!(self, stream => Transport::try_write_vectored(stream, parts))
+    }
+
+    fn shut_down_writing(&self) -> io::Result<()> {
+        delegate!(self, stream => stream.shut_down_writing())
+    }
+
+    fn is_quiet(&self, probe: bool) -> bool {
+        delegate!(self, stream => stream.is_quiet(probe))
+    }
+
+    async fn failed(&self) {
+        delegate!(self, stream => stream.failed().await);
+    }
+
+    fn keep_alive(&self, keepalive: &TcpKeepalive) {
+        delegate!(self, stream => stream.keep_alive(keepalive));
+    }
+
+    fn reset_on_close(&self) {
+        delegate!(self, stream => stream.reset_on_close());
+    }
+}

@@ -1,0 +1,245 @@
+//! What every byte stream offers, on both sides of an exchange and of a tunnel: TCP and Unix sockets here,
+//! a stream of HTTP/2 in `serve`.
+//!
+//! Everything works through a shared reference, so that both directions can use one stream at the same time.
+//! A read waits for readiness before it borrows a buffer; a write waits only if the stream takes nothing.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::runtime::{Buf, BufferPool};
+
+/// When a peer that may be silent is probed for the first time, how often if it does not answer, and
+/// how many times. Two minutes in all, and no more traffic than a telephone's radio can sleep through.
+pub const SILENT: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
+/// The same for a peer that has closed its side. One that only closed answers; one that has left
+/// altogether answers with a reset once its system has forgotten the connection (after a minute on Linux).
+pub const HALF_CLOSED: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(15));
+
+pub trait Transport {
+    /// Ready when [`try_read`](Self::try_read) is likely to find something.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads what there is. 0 is the end of the stream; `WouldBlock`: nothing yet.
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as the stream takes. `WouldBlock`: nothing now.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// The same for several slices. A stream that does not gather writes only the first.
+    fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.try_write(parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
+    }
+
+    /// Tells the peer that nothing more will come.
+    fn shut_down_writing(&self) -> io::Result<()>;
+
+    /// Reads even if the event loop has not reported readiness yet.
+    fn try_read_early(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.try_read(into)
+    }
+
+    /// Nothing has been reported about this connection: it was not closed, and there are no unexpected
+    /// bytes. `probe` asks the system, which may know more than the event loop has been told.
+    fn is_quiet(&self, _probe: bool) -> bool {
+        false
+    }
+
+    /// Waits until the connection has failed (by a reset, usually), however much is still unread.
+    fn failed(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+
+    /// Has the system probe a silent peer, so that a read fails when it is gone.
+    fn keep_alive(&self, _keepalive: &TcpKeepalive) {}
+
+    /// Makes closing tell the peer that what it has got is incomplete (RST instead of FIN).
+    fn reset_on_close(&self) {}
+}
+
+/// A transfer that moved less than `wanted` has emptied the socket, or filled it. Then readiness is taken
+/// back at once, which saves the system call that would find nothing.
+fn drained(moved: usize, wanted: usize) -> io::Result<usize> {
+    if 0 < moved && moved < wanted { Err(ErrorKind::WouldBlock.into()) } else { Ok(moved) }
+}
+
+macro_rules! kernel_socket {
+    ($kind:ty) => {
+        impl Transport for $kind {
+            fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                <$kind>::poll_read_ready(self, cx)
+            }
+
+            fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                <$kind>::poll_write_ready(self, cx)
+            }
+
+            fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+                let mut moved = 0;
+                let result = self.try_io(Interest::READABLE, || {
+                    moved = (&*SockRef::from(self)).read(into)?;
+                    drained(moved, into.len())
+                });
+                if moved > 0 { Ok(moved) } else { result }
+            }
+
+            fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+                let mut moved = 0;
+                let result = self.try_io(Interest::WRITABLE, || {
+                    moved = (&*SockRef::from(self)).write(bytes)?;
+                    drained(moved, bytes.len())
+                });
+                if moved > 0 { Ok(moved) } else { result }
+            }
+
+            fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+                let mut moved = 0;
+                let wanted = parts.iter().map(|part| part.len()).sum();
+                let result = self.try_io(Interest::WRITABLE, || {
+                    moved = (&*SockRef::from(self)).write_vectored(parts)?;
+                    drained(moved, wanted)
+                });
+                if moved > 0 { Ok(moved) } else { result }
+            }
+
+            fn shut_down_writing(&self) -> io::Result<()> {
+                SockRef::from(self).shutdown(Shutdown::Write)
+            }
+
+            fn try_read_early(&self, into: &mut [u8]) -> io::Result<usize> {
+                Transport::try_read(self, into).or_else(|_| (&*SockRef::from(self)).read(into))
+            }
+
+            fn is_quiet(&self, probe: bool) -> bool {
+                let peek = || SockRef::from(self).peek(&mut [std::mem::MaybeUninit::uninit()]);
+                let peeked = if probe { peek() } else { self.try_io(Interest::READABLE, peek) };
+                matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+            }
+
+            async fn failed(&self) {
+                // Fails itself only when the event loop is gone.
+                let _ = self.ready(Interest::ERROR).await;
+            }
+
+            fn keep_alive(&self, keepalive: &TcpKeepalive) {
+                // Without it, and for a Unix socket, the connection lives until something is written to it.
+                let _ = SockRef::from(self).set_tcp_keepalive(keepalive);
+            }
+
+            fn reset_on_close(&self) {
+                // Fails only on a socket that is gone already.
+                let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+            }
+        }
+    };
+}
+
+kernel_socket!(TcpStream);
+kernel_socket!(UnixStream);
+
+/// Reads what there is into `buf`, which borrows from `pool` only once there is something.
+/// The buffer must have room. 0 is the end of the stream.
+pub fn poll_fill(
+    cx: &mut Context<'_>,
+    from: &impl Transport,
+    buf: &mut Buf,
+    pool: &BufferPool,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(from.poll_read_ready(cx))?;
+        buf.borrow_from(pool);
+        let read = from.try_read(buf.spare_mut());
+        if let Ok(n) = read {
+            buf.advance(n);
+        }
+        if buf.is_empty() {
+            buf.give_back(pool);
+        }
+        match read {
+            Err(error) if is_passing(&error) => {}
+            read => return Poll::Ready(read),
+        }
+    }
+}
+
+/// The same for what is likely to be long: into a large buffer, if the budget has one.
+pub fn poll_fill_long(
+    cx: &mut Context<'_>,
+    from: &impl Transport,
+    buf: &mut Buf,
+    pool: &BufferPool,
+) -> Poll<io::Result<usize>> {
+    ready!(from.poll_read_ready(cx))?;
+    buf.borrow_large(pool);
+    poll_fill(cx, from, buf, pool)
+}
+
+/// Reads what there is into an empty buffer, whether or not the event loop has reported it yet. An end or
+/// an error is left for the next read to find.
+pub fn fill_early(from: &impl Transport, buf: &mut Buf, pool: &BufferPool) {
+    buf.borrow_from(pool);
+    let read = from.try_read_early(buf.spare_mut());
+    buf.advance(read.unwrap_or(0));
+    buf.give_back(pool);
+}
+
+pub async fn fill(from: &impl Transport, buf: &mut Buf, pool: &BufferPool) -> io::Result<usize> {
+    poll_fn(|cx| poll_fill(cx, from, buf, pool)).await
+}
+
+/// Writes what the stream takes of several slices.
+pub fn poll_write<const N: usize>(
+    cx: &mut Context<'_>,
+    to: &impl Transport,
+    parts: [&[u8]; N],
+) -> Poll<io::Result<usize>> {
+    loop {
+        match write_now(to, parts)? {
+            Some(written) => return Poll::Ready(Ok(written)),
+            None => ready!(to.poll_write_ready(cx))?,
+        }
+    }
+}
+
+/// The same without waiting: `None` from a stream that takes nothing now.
+pub fn write_now<const N: usize>(
+    to: &impl Transport,
+    parts: [&[u8]; N],
+) -> io::Result<Option<usize>> {
+    let written = match parts[..] {
+        [only] => to.try_write(only),
+        [only, ref rest @ ..] if rest.iter().all(|part| part.is_empty()) => to.try_write(only),
+        _ => to.try_write_vectored(&parts.map(IoSlice::new)),
+    };
+    match written {
+        Err(error) if is_passing(&error) => Ok(None),
+        Ok(0) if parts.iter().any(|part| !part.is_empty()) => Err(ErrorKind::WriteZero.into()),
+        written => written.map(Some),
+    }
+}
+
+pub async fn write_all(to: &impl Transport, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = poll_fn(|cx| poll_write(cx, to, [bytes])).await?;
+        bytes = &bytes[n..];
+    }
+    Ok(())
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
