@@ -44,21 +44,19 @@ pub struct Upgraded {
     pub service: Rc<LocalService>,
 }
 
-pub struct Outcome<B, S> {
+pub struct Outcome {
     pub result: Result<Finished, Error>,
     pub ended: Ended,
-    pub body: B,
-    pub sink: S,
 }
 
 impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
     /// Forwards the request and counts it. `minor` as in [`Ended`].
-    pub async fn run(mut self, minor: u8) -> Outcome<B, S> {
+    pub async fn run(&mut self, minor: u8) -> Outcome {
         // Holding a request may replace the service; the one it began with counts it.
         let service = Rc::clone(&self.service);
         let in_flight = InFlight::new(&service, self.method);
         let result = self.forward().await;
-        self.worker.give_head(self.head);
+        self.worker.give_head(std::mem::take(&mut self.head));
         let ended = self.state.ended(minor);
         ended.timings.record(&service.counters.latency);
         drop(in_flight);
@@ -68,7 +66,7 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         if let Err(error) = &result {
             self.worker.failed(&service, error);
         }
-        Outcome { result, ended, body: self.body, sink: self.sink }
+        Outcome { result, ended }
     }
 
     async fn forward(&mut self) -> Result<Finished, Error> {

@@ -96,7 +96,8 @@ async fn exchange(
         read: 0,
         is_done: length == BodyLength::None,
     };
-    let exchange = Exchange {
+    let timer = &mut Timer::default();
+    let mut exchange = Exchange {
         worker,
         service: Rc::clone(&service),
         method,
@@ -104,16 +105,16 @@ async fn exchange(
         body,
         sink: Sink { state, counters, sender, websocket, head: None },
         state,
-        timer: &mut Timer::default(),
+        timer,
     };
-    let Outcome { result, mut ended, body, .. } = exchange.run(MINOR).await;
+    let Outcome { result, mut ended } = exchange.run(MINOR).await;
     let record = |ended| worker.record(draft, &manner.request_id, Some(&service), ended);
     let error = match result {
         Ok(finished) => {
             record(ended);
             session.judge(true);
             return match finished {
-                Finished::Upgraded(upgraded) => Some((upgraded, body.stream)),
+                Finished::Upgraded(upgraded) => Some((upgraded, exchange.body.stream)),
                 Finished::Responded => None,
             };
         }

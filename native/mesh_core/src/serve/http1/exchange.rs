@@ -38,7 +38,7 @@ impl<T: Transport + 'static> Connection<'_, T> {
         };
         let pool = &worker.buffers;
         let body = Body::new(&info, &config.limits, &self.client, &mut self.input, pool);
-        let exchange = Exchange {
+        let mut exchange = Exchange {
             worker: &worker,
             service: Rc::clone(&service),
             method: info.method,
@@ -48,9 +48,9 @@ impl<T: Transport + 'static> Connection<'_, T> {
             state: &state,
             timer: self.timer,
         };
-        let Outcome { result, ended, body, sink } = exchange.run(info.minor).await;
-        let (request_read, keep_alive) = (body.is_done(), sink.keep_alive);
-        worker.give_head(sink.head);
+        let Outcome { result, ended } = exchange.run(info.minor).await;
+        let (request_read, keep_alive) = (exchange.body.is_done(), exchange.sink.keep_alive);
+        worker.give_head(exchange.sink.head);
         self.answered = after(head_read, Duration::from_nanos(ended.timings.total));
         let draft = self.draft.take();
         let error = match result {
