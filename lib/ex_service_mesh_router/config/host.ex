@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.Config.Host do
   # Hosts as the routing table knows them: lower case, no port, no trailing dot, IPv6 in brackets.
   #
   # `parse/1` reads what a client may send and is the data plane's notion, byte for byte
-  # (native/mesh_core/src/host.rs; a property test holds the two together): RFC 3986 has more
+  # (native/mesh_wire/src/host.rs; a property test holds the two together): RFC 3986 has more
   # characters than names have. `normalise/1` is for what is configured, where a comma is a slip.
 
   @longest_name 253
