@@ -60,7 +60,7 @@ defmodule ExServiceMeshRouter.System.PackageTest do
 
   test "has nothing else" do
     allowed =
-      ~r{^(lib/|guides/|priv/grafana/|priv/native/[^/]+-[^/]+/mesh_nif\.(so|info)$|native/mesh_(core|nif)/(src/|Cargo\.toml$|build\.rs$)|[^/]+$|\.cargo/config\.toml$)}
+      ~r{^(lib/|guides/|priv/grafana/|priv/native/[^/]+-[^/]+/mesh_nif\.(so|info)$|native/mesh_(core|nif|wire)/(src/|Cargo\.toml$|build\.rs$)|[^/]+$|\.cargo/config\.toml$)}
 
     assert Enum.reject(files(), &(&1 =~ allowed)) == []
     assert Enum.filter(files(), &(&1 =~ ~r/(~|\.orig|\.rej|\.swp|\.tar)$/)) == []
