@@ -8,41 +8,15 @@ mod support;
 mod case;
 mod cases;
 mod check;
-mod trusted;
-
-use case::{Bench, Case};
-use mesh_core::Config;
-use support::endpoint::Endpoint;
-use support::mesh::Mesh;
-
-/// Runs a topic against a gateway and an endpoint of its own.
-fn run(cases: Vec<Case>) {
-    run_with(Config::default(), cases);
-}
-
-fn run_with(config: Config, cases: Vec<Case>) {
-    let endpoint = Endpoint::start();
-    let mut mesh = Mesh::to(config, &endpoint.address);
-    let bench = Bench::new(mesh.address(), &endpoint, true);
-    let count = cases.len();
-    let failures: Vec<String> = cases
-        .into_iter()
-        .filter_map(|case| {
-            let title = format!("{} ({}, {:?})", case.name, case.section, case.level);
-            bench.run(case).err().map(|why| format!("{title}: {why}"))
-        })
-        .collect();
-    assert!(failures.is_empty(), "{} of {count} failed:\n{}", failures.len(), failures.join("\n"));
-    mesh.wait_idle();
-    mesh.stop(None);
-}
+mod run;
+mod trusted_proxies;
 
 macro_rules! topics {
     ($($topic:ident),* $(,)?) => {
         $(
             #[test]
             fn $topic() {
-                run(cases::$topic::cases());
+                run::run(cases::$topic::cases());
             }
         )*
     };

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use crate::scene::{Scene, ms};
 use crate::support::client::{Client, End, get, post};
 use crate::support::endpoint::{Do, ok, send};
+use crate::support::scene::{Scene, ms};
 
 /// How to leave.
 #[derive(Clone, Copy, Debug)]

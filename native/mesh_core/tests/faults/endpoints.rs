@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use mesh_core::UpstreamAddr;
 
-use crate::scene::{Scene, ms};
 use crate::support::client::{Client, End, get, get_target, post};
 use crate::support::endpoint::{Do, Endpoint, ok, reply, send};
+use crate::support::scene::{Scene, ms};
 
 #[test]
 fn one_that_refuses_costs_a_502() {

@@ -1,8 +1,8 @@
 //! Limits, with their status and their counter.
 
-use crate::scene::Scene;
 use crate::support::client::{Client, End, get, get_target, post};
 use crate::support::endpoint::{Do, ok, reply, send};
+use crate::support::scene::Scene;
 
 #[test]
 fn head_bytes() {
@@ -243,7 +243,7 @@ fn refused_requests_per_connection() {
 #[test]
 fn held_requests() {
     let mut scene = Scene::new(|config| {
-        config.timeouts.hold = crate::scene::ms(10_000);
+        config.timeouts.hold = crate::support::scene::ms(10_000);
         config.limits.held_requests = 2;
     });
     let mesh_core::UpstreamAddr::Tcp(address) = scene.endpoint.address.clone() else {

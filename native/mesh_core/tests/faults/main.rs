@@ -5,17 +5,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod announced;
 mod clients;
-mod closing;
 mod descriptors;
 mod endpoints;
 mod limits;
-mod many;
+mod lingering_close;
+mod memory;
 mod pool;
-mod resources;
-mod scene;
+mod proxy_protocol;
 mod shutdown;
+mod task_pool;
 mod timeouts;
 mod tunnels;
 mod upstreams;

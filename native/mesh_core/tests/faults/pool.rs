@@ -1,8 +1,8 @@
 //! Kept connections that the endpoint closes at the worst moment: RFC 9110 section 9.2.2.
 
-use crate::scene::Scene;
 use crate::support::client::{get, get_target, post};
 use crate::support::endpoint::{Do, ok, send};
+use crate::support::scene::Scene;
 
 /// The endpoint reads a request on a connection that has served before, and hangs up.
 fn hangs_up_on_the_second(scene: &Scene, request: &str) -> u16 {
@@ -176,7 +176,7 @@ fn bytes_behind_a_response_end_its_connection() {
 
 #[test]
 fn idle_connections_are_closed_in_time() {
-    let scene = Scene::new(|config| config.timeouts.upstream_idle = crate::scene::ms(100));
+    let scene = Scene::new(|config| config.timeouts.upstream_idle = crate::support::scene::ms(100));
     let mut client = scene.client();
     assert_eq!(client.ask(get("")).status, 200);
     scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));

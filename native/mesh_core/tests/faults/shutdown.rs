@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use mesh_core::{Config, Gateway};
 
-use crate::scene::{Scene, ms};
 use crate::support::client::{End, get, post};
 use crate::support::endpoint::{Do, ok, send};
 use crate::support::eventually;
 use crate::support::mesh::Mesh;
+use crate::support::scene::{Scene, ms};
 
 const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                    Connection: Upgrade\r\n\r\n";

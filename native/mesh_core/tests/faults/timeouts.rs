@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use mesh_core::Config;
 
-use crate::scene::{Scene, ms};
 use crate::support::client::{Client, End, get, post};
 use crate::support::endpoint::{Do, send};
+use crate::support::scene::{Scene, ms};
 
 /// Sends a byte now and then until the gateway has had enough, at most for as long as is fair.
 fn trickle(client: &Client, byte: u8) -> std::thread::JoinHandle<()> {

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::scene::{Scene, ms};
 use crate::support::client::{Client, End, get};
 use crate::support::endpoint::{Do, Endpoint, send};
 use crate::support::eventually;
+use crate::support::scene::{Scene, ms};
 
 const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                    Connection: Upgrade\r\n\r\n";

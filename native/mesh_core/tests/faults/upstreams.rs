@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use mesh_core::{Config, UpstreamAddr};
 
-use crate::scene::{Scene, ms};
 use crate::support::client::{Client, get, get_target, post};
 use crate::support::endpoint::Endpoint;
 use crate::support::mesh::{Mesh, service};
+use crate::support::scene::{Scene, ms};
 
 /// An address that answers no further SYN: its queue has room for none, and is full.
 struct Silent {

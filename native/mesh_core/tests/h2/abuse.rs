@@ -6,9 +6,9 @@ use std::net::TcpStream;
 
 use mesh_core::Config;
 
-use crate::frames::*;
 use crate::support::client::{Client, get};
 use crate::support::endpoint::{Do, Endpoint};
+use crate::support::frames::*;
 use crate::support::mesh::Mesh;
 
 fn bench() -> (Endpoint, Mesh) {

@@ -9,10 +9,11 @@ use h2::Reason;
 use http::{HeaderMap, HeaderValue, Method};
 use mesh_core::Config;
 
-use crate::peer::{Peer, answer, get, read, request, run, send as upload};
 use crate::support::endpoint::{Do, Endpoint, ok, reply, send};
 use crate::support::eventually;
+use crate::support::http2::{Peer, answer, get, read, request, send as upload};
 use crate::support::mesh::Mesh;
+use crate::support::run;
 
 /// Bytes that show it when a part is lost, doubled or moved.
 fn pattern(n: usize) -> Vec<u8> {

@@ -8,11 +8,14 @@ use mesh_core::{Config, ProxyProtocol};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::frames::{GET, GOAWAY, PREFACE, REFUSED_STREAM, RST_STREAM, Raw, SETTINGS, frame};
-use crate::peer::{Peer, answer, get, run};
 use crate::support::client::{Client, End, get as get1};
 use crate::support::endpoint::{Do, Endpoint, ok, send};
+use crate::support::frames::{
+    GET, GOAWAY, PREFACE, REFUSED_STREAM, RST_STREAM, Raw, SETTINGS, frame,
+};
+use crate::support::http2::{Peer, answer, get};
 use crate::support::mesh::{Mesh, service};
+use crate::support::run;
 use crate::support::wire::Request;
 
 /// RFC 9113 section 3.4: the preface is one however it arrives, and nothing else is.

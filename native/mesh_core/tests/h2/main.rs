@@ -7,8 +7,6 @@ mod support;
 mod abuse;
 mod bodies;
 mod connection;
-mod frames;
-mod peer;
 mod refusals;
 mod requests;
 mod websocket;

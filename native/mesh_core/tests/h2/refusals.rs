@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http::Method;
 use mesh_core::Config;
 
-use crate::frames::{
+use crate::support::endpoint::{Do, Endpoint};
+use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PROTOCOL_ERROR, RST_STREAM, Raw, block,
 };
-use crate::peer::{Peer, answer, get, request, run, send};
-use crate::support::endpoint::{Do, Endpoint};
+use crate::support::http2::{Peer, answer, get, request, send};
 use crate::support::mesh::Mesh;
+use crate::support::run;
 
 fn replaced(at: usize, field: (&'static str, &'static str)) -> Vec<(&'static str, &'static str)> {
     let mut fields = GET.to_vec();

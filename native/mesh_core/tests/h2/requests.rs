@@ -4,10 +4,11 @@ use http::Method;
 use mesh_core::Config;
 use mesh_core::observe::{AccessLog, Format, Observe};
 
-use crate::frames::{GET, Raw};
-use crate::peer::{Peer, answer, get, request, run, send as upload};
 use crate::support::endpoint::{Do, Endpoint, ok, reply, send};
+use crate::support::frames::{GET, Raw};
+use crate::support::http2::{Peer, answer, get, request, send as upload};
 use crate::support::mesh::{Mesh, service};
+use crate::support::run;
 
 /// RFC 9113 section 8.3.1: pseudo-header fields become the request line and Host; what a client
 /// says of itself in forwarded fields does not get through.

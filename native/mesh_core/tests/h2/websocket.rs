@@ -14,10 +14,11 @@ use http::Request;
 use mesh_core::{Config, UpstreamAddr};
 use sha1_smol::Sha1;
 
-use crate::peer::{Answer, Peer, answer, get, read, run, send as upload};
 use crate::support::endpoint::{Endpoint, reply};
 use crate::support::eventually;
+use crate::support::http2::{Answer, Peer, answer, get, read, send as upload};
 use crate::support::mesh::Mesh;
+use crate::support::run;
 use crate::support::wire::{self, Request as Seen};
 
 /// An endpoint that takes one WebSocket, and sends back what comes. What it saw comes out of the

@@ -7,11 +7,17 @@
 
 pub mod client;
 pub mod endpoint;
+pub mod frames;
+pub mod http2;
 pub mod mesh;
+pub mod scene;
 pub mod socket;
 pub mod wire;
 
 use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+use tokio::time::timeout;
 
 /// Upper bound of every wait. Reached only when something is wrong; generous, since the machine
 /// may be busy.
@@ -25,4 +31,14 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::yield_now();
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Runs a test, for a good while where the machine is busy. Connections move on a thread of their
+/// own, so that the test may block.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let done = runtime.block_on(async { timeout(PATIENCE * 12, test).await });
+    runtime.shutdown_background();
+    done.expect("the test hangs")
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use mesh_core::Config;
 use mesh_core::ProxyProtocol::{self, Any, V1, V2};
 
-use crate::scene::{Scene, ms};
 use crate::support::client::{Client, End, get};
+use crate::support::scene::{Scene, ms};
 
 const LOAD_BALANCER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 

@@ -169,12 +169,12 @@ fn with_descriptors(test: &str) {
 
 #[test]
 fn unread_downloads_stay_small() {
-    with_descriptors("resources::downloads");
+    with_descriptors("memory::downloads");
 }
 
 #[test]
 fn unread_streams_stay_small() {
-    with_descriptors("resources::streams");
+    with_descriptors("memory::streams");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mesh_core::Config;
 
 use crate::cases::prelude::*;
-use crate::run_with;
+use crate::run::run_with;
 
 /// What the endpoint hears of the client's side.
 fn told(proto: &'static str, host: &'static str, port: &'static str) -> Vec<Look> {

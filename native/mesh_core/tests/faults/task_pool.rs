@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::scene::{Scene, ms};
 use crate::support::client::{Client, End, get, get_target};
+use crate::support::scene::{Scene, ms};
 
 #[test]
 fn hundreds_at_once_again_and_again() {

@@ -1,6 +1,6 @@
 //! A client of HTTP/2 that behaves.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -8,20 +8,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::net::TcpStream;
-use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
-
-use crate::support::PATIENCE;
-
-/// Runs a test, for a good while where the machine is busy. Connections move on a thread of their own, so that the test may block.
-pub fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    let done = runtime.block_on(async { timeout(PATIENCE * 12, test).await });
-    runtime.shutdown_background();
-    done.expect("the test hangs")
-}
 
 pub struct Peer {
     pub requests: SendRequest<Bytes>,

@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 use std::thread::JoinHandle;
 
-use crate::scene::Scene;
 use crate::support::client::{Client, End, get, get_target};
 use crate::support::endpoint::{Do, send};
+use crate::support::scene::Scene;
 
 /// Sends more behind `first` than all buffers on the way hold, so that the gateway cannot have read
 /// it by chance.
