@@ -176,7 +176,7 @@ impl<'a> Bench<'a> {
 
     fn play(&self, case: &Case) -> Result<Transcript, String> {
         let mut client = Client::connect(self.proxy).patience(self.patience);
-        let mut heard = Heard::default();
+        let mut heard = Heard { responses: Vec::new(), torn: None, end: None, again: Ok(()) };
         for act in &case.acts {
             match act {
                 // A server that has seen enough may close before it has all.
@@ -209,6 +209,10 @@ impl<'a> Bench<'a> {
         let rest = std::mem::take(&mut client.buffer);
         drop(client);
         self.flush();
+        if self.own {
+            heard.again?;
+            self.endpoint.read_again()?;
+        }
         Ok(self.endpoint.look(|state| Transcript {
             responses: heard.responses,
             torn: heard.torn,
@@ -248,28 +252,29 @@ fn without_sentinels<'s>(raws: impl Iterator<Item = &'s [u8]>) -> Vec<Vec<u8>> {
 }
 
 /// What the client has received so far.
-#[derive(Default)]
 struct Heard {
     responses: Vec<Response>,
     torn: Option<Response>,
     end: Option<End>,
+    /// Where hyper reads a response otherwise.
+    again: Verdict,
 }
 
 impl Heard {
     fn listen(&mut self, client: &mut Client, finals: usize, to_head: bool) {
         let count = |all: &[Response]| all.iter().filter(|r| r.status >= 200).count();
-        while self.end.is_none() && count(&self.responses) < finals {
+        // What follows a 101 is no HTTP.
+        let open = |all: &[Response]| all.last().is_none_or(|last| last.status != 101);
+        while self.end.is_none() && open(&self.responses) && count(&self.responses) < finals {
             match client.try_response(to_head) {
-                // What follows is no HTTP.
-                Ok(response) if response.status == 101 => {
-                    self.responses.push(response);
-                    return;
-                }
                 Ok(response) => self.responses.push(response),
                 Err((end, torn)) => {
                     self.torn = torn.map(|response| *response);
                     self.end = Some(end);
                 }
+            }
+            if self.again.is_ok() {
+                self.again = client.read_again();
             }
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
+use super::second_reading;
 use super::socket::Socket;
 use super::wire::{self, Length, Response};
 
@@ -20,10 +21,19 @@ pub enum End {
 /// How a response failed to come, and what came of it.
 pub type Broken = (End, Option<Box<Response>>);
 
+/// The bytes of a final response and its interim ones, and what has been read in them.
+#[derive(Default)]
+struct Taken {
+    raw: Vec<u8>,
+    to_head: bool,
+    responses: Vec<Response>,
+}
+
 pub struct Client {
     socket: Socket,
     /// Received and not yet taken.
     pub buffer: Vec<u8>,
+    taken: Taken,
     patience: Duration,
 }
 
@@ -38,7 +48,7 @@ impl Client {
         stream.set_nodelay(true).expect("nodelay");
         let socket = Socket::Tcp(stream);
         socket.set_timeouts(PATIENCE);
-        Client { socket, buffer: Vec::new(), patience: PATIENCE }
+        Client { socket, buffer: Vec::new(), taken: Taken::default(), patience: PATIENCE }
     }
 
     /// From an address of one's own on this machine: everything below 127.0.0.0/8 is.
@@ -61,7 +71,7 @@ impl Client {
         stream.set_nodelay(true).expect("nodelay");
         let socket = Socket::Tcp(stream);
         socket.set_timeouts(PATIENCE);
-        Client { socket, buffer: Vec::new(), patience: PATIENCE }
+        Client { socket, buffer: Vec::new(), taken: Taken::default(), patience: PATIENCE }
     }
 
     pub fn patience(mut self, patience: Duration) -> Client {
@@ -142,7 +152,7 @@ impl Client {
             // Left in the buffer for whoever judges.
             return Err((End::Silent, None));
         };
-        self.buffer.drain(..size);
+        let head = self.buffer.drain(..size).collect();
         loop {
             let Ok(progress) = wire::body(&self.buffer, length) else {
                 return Err((End::Silent, Some(Box::new(response))));
@@ -151,23 +161,51 @@ impl Client {
             response.trailers = progress.trailers;
             response.whole = progress.done;
             if progress.done {
-                self.buffer.drain(..progress.used);
-                return Ok(response);
+                let body = self.buffer.drain(..progress.used).collect();
+                return Ok(self.taken(head, body, to_head, response));
             }
             if let Err(end) = self.fill(until) {
                 if length == Length::UntilClose && end == End::Closed {
                     response.whole = true;
-                    self.buffer.clear();
-                    return Ok(response);
+                    let body = std::mem::take(&mut self.buffer);
+                    return Ok(self.taken(head, body, to_head, response));
                 }
                 return Err((end, Some(Box::new(response))));
             }
         }
     }
 
+    fn taken(
+        &mut self,
+        head: Vec<u8>,
+        body: Vec<u8>,
+        to_head: bool,
+        response: Response,
+    ) -> Response {
+        if self.taken.responses.last().is_some_and(Response::is_final) {
+            self.taken = Taken::default();
+        }
+        self.taken.raw.extend([head, body].concat());
+        self.taken.to_head = to_head;
+        self.taken.responses.push(response.clone());
+        response
+    }
+
+    /// Compares what was read of the last response with what hyper's client reads.
+    pub fn read_again(&self) -> Result<(), String> {
+        let Taken { raw, to_head, responses } = &self.taken;
+        if responses.last().is_some_and(Response::is_final) {
+            second_reading::of_responses(raw, *to_head, responses)?;
+        }
+        Ok(())
+    }
+
     pub fn response(&mut self) -> Response {
         match self.try_response(false) {
-            Ok(response) => response,
+            Ok(response) => {
+                self.read_again().expect("another reading");
+                response
+            }
             Err(why) => panic!("no response: {why:?}; {:?}", self.buffer.escape_ascii()),
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mesh_core::UpstreamAddr;
 
 use super::PATIENCE;
+use super::second_reading;
 use super::socket::Socket;
 use super::wire::{self, Length, Request};
 
@@ -219,6 +220,11 @@ impl Endpoint {
         self.look(|state| state.requests.clone())
     }
 
+    /// Compares what was read here with what hyper's server reads.
+    pub fn read_again(&self) -> Result<(), String> {
+        self.look(|state| state.requests.iter().try_for_each(second_reading::of_request))
+    }
+
     pub fn open_connections(&self) -> usize {
         self.look(|state| state.connections.iter().filter(|c| !c.ended).count())
     }
@@ -270,6 +276,9 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         if self.accepting.is_some() && !std::thread::panicking() {
             self.die();
+        }
+        if !std::thread::panicking() {
+            self.read_again().expect("another reading");
         }
     }
 }
@@ -400,6 +409,9 @@ impl Line {
                 request.body.clone_from(&progress.body);
                 request.trailers.clone_from(&progress.trailers);
                 request.whole = progress.done;
+                if progress.done {
+                    request.raw_body = self.buffer[..progress.used].to_vec();
+                }
             }
         });
         if progress.done {

@@ -11,6 +11,7 @@ pub mod frames;
 pub mod http2;
 pub mod mesh;
 pub mod scene;
+pub mod second_reading;
 pub mod socket;
 pub mod wire;
 

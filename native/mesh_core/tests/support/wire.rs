@@ -34,6 +34,8 @@ pub struct Request {
     pub trailers: Fields,
     /// The body has been read to its end.
     pub whole: bool,
+    /// A whole body as it came.
+    pub raw_body: Vec<u8>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -45,6 +47,13 @@ pub struct Response {
     pub body: Vec<u8>,
     pub trailers: Fields,
     pub whole: bool,
+}
+
+impl Response {
+    /// Not an interim one.
+    pub fn is_final(&self) -> bool {
+        self.status >= 200 || self.status == 101
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
