@@ -8,6 +8,7 @@ mod support;
 mod case;
 mod cases;
 mod check;
+mod end_to_end;
 mod run;
 mod trusted_proxies;
 

@@ -1,23 +1,30 @@
 //! What clients that do not read can make the gateway hold: memory and descriptors, read from outside
 //! of its process.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::Response;
+use mesh_core::UpstreamAddr;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
 
 use crate::support::client::{Client, get, get_target};
+use crate::support::frames::{
+    END_HEADERS, END_STREAM, GET, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, block, frame,
+};
+use crate::support::hyper_ends::{HyperEndpoint, streamed};
 use crate::support::{PATIENCE, eventually};
 
 const DOWNLOADS: usize = 600;
 /// The promise: by so much the process grows at most.
 const MOST_GROWTH: usize = 96 * 1024 * 1024;
 const LONG: usize = 64 * 1024 * 1024;
+const PIECE: &[u8] = &[b'x'; 32 * 1024];
 
 struct Process {
     child: Child,
@@ -27,7 +34,8 @@ struct Process {
 }
 
 impl Process {
-    fn start(endpoint: SocketAddr) -> Process {
+    fn start(endpoint: &UpstreamAddr) -> Process {
+        let UpstreamAddr::Tcp(endpoint) = endpoint else { panic!("a port") };
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["descriptors::gateway_process", "--exact", "--ignored", "--nocapture"])
             .env(crate::descriptors::UPSTREAM, endpoint.to_string())
@@ -86,56 +94,33 @@ impl Process {
 
 /// Answers every request with as many bytes as its path says, as fast as they are taken; how many it
 /// is answering.
-fn endpoint() -> (SocketAddr, Arc<AtomicUsize>) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bind");
-    socket.listen(4096).expect("listen");
-    let listener: TcpListener = socket.into();
-    let address = listener.local_addr().expect("address");
-    let answering = Arc::new(AtomicUsize::new(0));
+fn endpoint() -> (HyperEndpoint, Arc<AtomicUsize>) {
+    let answering = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&answering);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let builder = std::thread::Builder::new().stack_size(128 * 1024);
-            let (mut stream, count) = (stream.expect("a connection"), Arc::clone(&count));
-            // Ends when the gateway closes.
-            let _ = builder.spawn(move || while serve(&mut stream, &count).is_some() {});
-        }
+    let endpoint = HyperEndpoint::start(move |request| {
+        let size = request.uri().path()[1..].parse().unwrap_or(LONG);
+        let (mut sender, body) = streamed();
+        let count = Arc::clone(&count);
+        count.fetch_add(1, Ordering::Relaxed);
+        tokio::task::spawn_local(async move {
+            for at in (0..size).step_by(PIECE.len()) {
+                let piece = Bytes::from_static(&PIECE[..PIECE.len().min(size - at)]);
+                if sender.send_data(piece).await.is_err() {
+                    break;
+                }
+            }
+            count.fetch_sub(1, Ordering::Relaxed);
+        });
+        let response = Response::builder().header("content-length", size).body(body);
+        std::future::ready(response.expect("a response"))
     });
-    (address, answering)
-}
-
-fn serve(stream: &mut TcpStream, answering: &AtomicUsize) -> Option<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let size = head.split(' ').nth(1).and_then(|path| path[1..].parse().ok()).unwrap_or(LONG);
-    answering.fetch_add(1, Ordering::Relaxed);
-    let answered = answer(stream, size);
-    answering.fetch_sub(1, Ordering::Relaxed);
-    answered.ok()
-}
-
-fn answer(stream: &mut TcpStream, size: usize) -> std::io::Result<()> {
-    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").as_bytes())?;
-    let piece = [b'x'; 32 * 1024];
-    let mut left = size;
-    while left > 0 {
-        let now = left.min(piece.len());
-        stream.write_all(&piece[..now])?;
-        left -= now;
-    }
-    Ok(())
+    (endpoint, answering)
 }
 
 /// The gateway's memory and descriptors before, with these unread downloads, and after them.
 fn unread<T>(downloads: usize, open: impl Fn(SocketAddr) -> Vec<T>) {
     let (endpoint, answering) = endpoint();
-    let mut process = Process::start(endpoint);
+    let mut process = Process::start(&endpoint.address);
     assert_eq!(Client::connect(process.address).ask(get_target("/1000")).status, 200);
     process.settle(&answering, 0);
     let (memory, descriptors) = (process.memory(), process.descriptors());
@@ -197,22 +182,12 @@ fn streams() {
     const CONNECTIONS: usize = 16;
     const STREAMS: usize = 100;
     const MOST: u32 = 0x7fff_ffff;
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        frame
-    };
     let window = MOST.to_be_bytes();
     let settings = [&[0, 4][..], &window].concat();
-    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    opening.extend(frame(4, 0, 0, &settings));
-    opening.extend(frame(8, 0, 0, &(MOST - 65_535).to_be_bytes()));
-    // GET, http, /, and an authority.
-    let head = b"\x82\x86\x84\x01\x06a.test";
+    let mut opening = [PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat();
+    opening.extend(frame(WINDOW_UPDATE, 0, 0, &(MOST - 65_535).to_be_bytes()));
     for stream in 0..STREAMS as u32 {
-        opening.extend(frame(1, 5, 2 * stream + 1, head));
+        opening.extend(frame(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &block(&GET)));
     }
     unread(CONNECTIONS * STREAMS, move |address| {
         let ask = |_| {

@@ -6,17 +6,15 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::Request;
 use mesh_core::{Config, UpstreamAddr};
-use sha1_smol::Sha1;
 
 use crate::support::endpoint::{Endpoint, reply};
 use crate::support::eventually;
 use crate::support::http2::{Answer, Peer, answer, get, read, send as upload};
+use crate::support::hyper_ends::accept;
 use crate::support::mesh::Mesh;
 use crate::support::run;
 use crate::support::wire::{self, Request as Seen};
@@ -52,11 +50,7 @@ fn endpoint(
         }
         let (request, _) = wire::request(&head).expect("a request");
         let key = request.fields.one("sec-websocket-key").expect("one key");
-        // RFC 6455 section 4.2.2.
-        let mut hash = Sha1::new();
-        hash.update(key.as_bytes());
-        hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-        let accept = STANDARD.encode(hash.digest().bytes());
+        let accept = accept(key.as_bytes());
         let response = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n{greeting}"

@@ -9,6 +9,7 @@ pub mod client;
 pub mod endpoint;
 pub mod frames;
 pub mod http2;
+pub mod hyper_ends;
 pub mod mesh;
 pub mod scene;
 pub mod second_reading;
