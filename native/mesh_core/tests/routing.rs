@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_host_leads_nowhere(junk in "[ /@#?\\\\:\\[\\]a.\\x00\\x7f\u{e9}-]{0,12}") {
+    fn an_invalid_host_has_no_route(junk in "[ /@#?\\\\:\\[\\]a.\\x00\\x7f\u{e9}-]{0,12}") {
         let gateway = Gateway::open(Config::default()).unwrap();
         gateway.set_routes(vec![service("a", &[])], Some("a")).unwrap();
         // Must not panic; what it accepts must be a host by a second opinion.
@@ -231,7 +231,7 @@ fn the_default_changes_while_requests_without_a_host_flow() {
 /// A large table is built, swapped in and asked while traffic flows, and lookups do not slow down
 /// with its size (that is measured elsewhere; here it must simply be right).
 #[test]
-fn a_table_of_many_hosts() {
+fn a_table_of_many_hosts_finds_each() {
     let endpoint = Endpoint::start();
     let mut services: Vec<ServiceSpec> =
         (0..20_000).map(|i| service(&format!("s{i}.test"), &[])).collect();

@@ -178,14 +178,14 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn trusted() {
+fn fields_of_trusted_proxies() {
     let everyone = "127.0.0.0/8".parse().expect("a network");
     run_with(Config { trusted_proxies: vec![everyone], ..Config::default() }, cases());
 }
 
 /// A dual-stack listener sees IPv4 clients in IPv6 clothes: they are told apart all the same.
 #[test]
-fn addresses_are_canonical() {
+fn an_ipv4_client_of_a_dual_stack_listener_has_an_ipv4_address() {
     let ips = vec![IpAddr::from([0u16; 8])];
     let network = "127.0.0.0/8".parse().expect("a network");
     let said = |trusted_proxies| {

@@ -33,7 +33,7 @@ const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
 const ASK: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
 
 #[test]
-fn before_a_word() {
+fn a_client_may_leave_before_its_request() {
     let scene = Scene::new(|_| {});
     for how in ALL {
         leave(scene.client(), how);
@@ -42,7 +42,7 @@ fn before_a_word() {
 }
 
 #[test]
-fn within_the_head() {
+fn a_client_may_leave_within_its_head() {
     let scene = Scene::new(|_| {});
     for how in ALL {
         let mut client = scene.client();
@@ -53,7 +53,7 @@ fn within_the_head() {
 }
 
 #[test]
-fn between_two_requests() {
+fn a_client_may_leave_between_requests() {
     let scene = Scene::new(|_| {});
     for how in ALL {
         let mut client = scene.client();
@@ -64,7 +64,7 @@ fn between_two_requests() {
 }
 
 #[test]
-fn within_the_body() {
+fn a_client_may_leave_within_its_upload() {
     let scene = Scene::new(|_| {});
     for how in ALL {
         scene.endpoint.forget();
@@ -79,7 +79,7 @@ fn within_the_body() {
 }
 
 #[test]
-fn within_a_body_that_the_endpoint_does_not_take() {
+fn a_client_may_leave_within_an_upload_that_nothing_reads() {
     let scene = Scene::new(|_| {});
     for how in [Leave::Reset, Leave::FinThenReset] {
         scene.endpoint.forget();
@@ -99,7 +99,7 @@ fn within_a_body_that_the_endpoint_does_not_take() {
 }
 
 #[test]
-fn waiting_for_an_answer() {
+fn a_client_may_leave_before_the_response() {
     // One that has only closed cannot be told from one that still listens; the answer tells.
     let scene = Scene::new(|_| {});
     for how in [Leave::Reset, Leave::FinThenReset] {
@@ -115,7 +115,7 @@ fn waiting_for_an_answer() {
 }
 
 #[test]
-fn waiting_for_an_answer_with_more_requests_sent_than_fit() {
+fn a_client_may_leave_with_pipelined_requests_unread() {
     let scene = Scene::new(|_| {});
     scene.endpoint.script(vec![Do::Body, Do::UntilClosed]);
     let mut client = scene.client();
@@ -128,7 +128,7 @@ fn waiting_for_an_answer_with_more_requests_sent_than_fit() {
 }
 
 #[test]
-fn reading_an_answer() {
+fn a_client_may_leave_within_the_response() {
     let scene = Scene::new(|_| {});
     for how in ALL {
         scene.endpoint.forget();
@@ -145,7 +145,7 @@ fn reading_an_answer() {
 }
 
 #[test]
-fn reading_events() {
+fn a_client_may_leave_an_event_stream() {
     let scene = Scene::new(|_| {});
     for how in ALL {
         scene.endpoint.forget();
@@ -162,7 +162,7 @@ fn reading_events() {
 }
 
 #[test]
-fn in_a_tunnel() {
+fn a_client_may_leave_a_tunnel() {
     let scene = Scene::new(|_| {});
     for how in ALL {
         scene.endpoint.forget();
@@ -178,7 +178,7 @@ fn in_a_tunnel() {
 }
 
 #[test]
-fn the_endpoint_leaves_a_tunnel() {
+fn an_endpoint_may_leave_a_tunnel() {
     let scene = Scene::new(|_| {});
     for end in [Do::Close, Do::Reset] {
         scene.endpoint.script(vec![send(YES), Do::Take(4), end]);
@@ -192,7 +192,7 @@ fn the_endpoint_leaves_a_tunnel() {
 
 /// Both at once, byte by byte, with pauses on either side: nothing is lost and nothing mixed up.
 #[test]
-fn a_slow_client_and_a_slow_endpoint() {
+fn bodies_that_come_byte_by_byte_arrive_whole() {
     let scene = Scene::new(|_| {});
     let mut script = vec![Do::Take(1), send("HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n")];
     for i in 0..26u8 {
@@ -258,7 +258,7 @@ fn an_endpoint_that_does_not_read_holds_back_the_client() {
 }
 
 #[test]
-fn one_that_closed_its_side_still_gets_a_late_answer() {
+fn a_half_closed_client_still_gets_its_response() {
     let scene = Scene::new(|config| config.timeouts.idle = ms(500));
     scene.endpoint.script(vec![Do::Body, Do::Gate("go"), send(ok("late"))]);
     let mut client = scene.client();

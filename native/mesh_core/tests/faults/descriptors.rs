@@ -16,7 +16,7 @@ pub const UPSTREAM: &str = "MESH_TEST_UPSTREAM";
 
 /// The gateway process: says its address, then its counters whenever it is asked.
 #[test]
-#[ignore = "run by out_of_descriptors in a process of its own"]
+#[ignore = "run by accepting_goes_on_after_running_out_of_descriptors in a process of its own"]
 fn gateway_process() {
     let Ok(upstream) = std::env::var(UPSTREAM) else { return };
     let upstream = UpstreamAddr::Tcp(upstream.parse().expect("an address"));
@@ -55,7 +55,7 @@ impl Counters {
 }
 
 #[test]
-fn out_of_descriptors() {
+fn accepting_goes_on_after_running_out_of_descriptors() {
     let endpoint = Endpoint::start();
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new("sh")

@@ -9,7 +9,7 @@ use crate::support::endpoint::{Do, Endpoint, ok, reply, send};
 use crate::support::scene::{Scene, ms};
 
 #[test]
-fn one_that_refuses_costs_a_502() {
+fn a_refused_connection_gives_502() {
     let mut scene = Scene::new(|_| {});
     scene.endpoint.die();
     let mut client = scene.client();
@@ -22,7 +22,7 @@ fn one_that_refuses_costs_a_502() {
 }
 
 #[test]
-fn a_unix_socket_that_is_gone_costs_a_502() {
+fn a_missing_unix_socket_gives_502() {
     let mut scene = Scene::with(Endpoint::start_unix, |_| {});
     assert_eq!(scene.client().ask(get("")).status, 200);
     scene.endpoint.die();
@@ -31,7 +31,7 @@ fn a_unix_socket_that_is_gone_costs_a_502() {
 }
 
 #[test]
-fn one_that_does_not_accept_costs_a_504() {
+fn a_connect_timeout_gives_504() {
     let scene = Scene::new(|config| config.timeouts.connect = ms(200));
     // A queue of none, and full: the kernel answers no further SYN.
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -49,7 +49,7 @@ fn one_that_does_not_accept_costs_a_504() {
 /// As a TCP connection waits for room in the endpoint's queue, so does one to a Unix socket, which
 /// the kernel refuses at once.
 #[test]
-fn a_unix_socket_whose_queue_is_full_is_waited_for() {
+fn a_full_unix_socket_queue_is_waited_for() {
     let scene = Scene::new(|config| config.timeouts.connect = ms(1000));
     let path = std::env::temp_dir().join(format!("mesh-full-{}.sock", std::process::id()));
     let full = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
@@ -75,7 +75,7 @@ fn a_unix_socket_whose_queue_is_full_is_waited_for() {
 }
 
 #[test]
-fn one_that_accepts_and_says_nothing_costs_a_504() {
+fn a_response_timeout_gives_504() {
     let scene = Scene::new(|config| config.timeouts.response = ms(200));
     scene.endpoint.script(vec![Do::UntilClosed]);
     assert_eq!(scene.client().ask(get("")).status, 504);
@@ -85,7 +85,7 @@ fn one_that_accepts_and_says_nothing_costs_a_504() {
 }
 
 #[test]
-fn one_that_takes_no_upload_costs_a_504() {
+fn an_endpoint_that_reads_no_upload_gives_504() {
     let scene = Scene::new(|config| config.timeouts.response = ms(300));
     scene.endpoint.script(vec![Do::Gate("never")]);
     let mut client = scene.client();
@@ -104,7 +104,7 @@ fn one_that_takes_no_upload_costs_a_504() {
 }
 
 #[test]
-fn a_reset_before_the_head_costs_a_502() {
+fn a_reset_before_the_head_gives_502() {
     let scene = Scene::new(|_| {});
     scene.endpoint.script(vec![Do::Body, Do::Reset]);
     assert_eq!(scene.client().ask(post("Content-Length: 2\r\n", "hi")).status, 502);
@@ -113,7 +113,7 @@ fn a_reset_before_the_head_costs_a_502() {
 }
 
 #[test]
-fn a_reset_within_the_head_costs_a_502() {
+fn a_reset_within_the_head_gives_502() {
     let scene = Scene::new(|_| {});
     for end in [Do::Reset, Do::Close] {
         scene.endpoint.script(vec![Do::Body, send("HTTP/1.1 200 OK\r\nContent-Le"), end]);
@@ -123,7 +123,7 @@ fn a_reset_within_the_head_costs_a_502() {
 }
 
 #[test]
-fn a_reset_within_the_body_is_seen_by_the_client() {
+fn a_reset_within_the_body_breaks_the_response_off() {
     let scene = Scene::new(|_| {});
     for end in [Do::Reset, Do::Close] {
         let half = send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
@@ -139,7 +139,7 @@ fn a_reset_within_the_body_is_seen_by_the_client() {
 
 /// As long as the client has got nothing of the response, it can be told.
 #[test]
-fn a_body_that_is_wrong_from_its_first_byte_costs_a_502() {
+fn a_body_malformed_from_its_first_byte_gives_502() {
     let scene = Scene::new(|_| {});
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     for body in ["xyz\r\n", "5\r\nhelloX\r\n0\r\n\r\n", "5\nhello\n0\n\n"] {
@@ -162,7 +162,7 @@ fn a_body_that_is_wrong_from_its_first_byte_costs_a_502() {
 }
 
 #[test]
-fn a_body_that_goes_wrong_later_is_seen_by_the_client() {
+fn a_body_malformed_later_breaks_the_response_off() {
     let scene = Scene::new(|_| {});
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     for begun in ["", "5\r\nhello\r\n"] {
@@ -184,7 +184,7 @@ fn a_body_that_goes_wrong_later_is_seen_by_the_client() {
 /// Half an interim response is on its way to a client that does not read: whatever came behind it
 /// would be taken for the rest of its fields.
 #[test]
-fn an_interim_response_is_not_broken_off_by_another() {
+fn no_504_is_written_into_an_interim_response() {
     let scene = Scene::new(|config| {
         // Enough to read so much of a head.
         config.timeouts.response = ms(1500);
@@ -205,7 +205,7 @@ fn an_interim_response_is_not_broken_off_by_another() {
 }
 
 #[test]
-fn one_that_resets_as_it_accepts_costs_a_502() {
+fn a_reset_on_accept_gives_502() {
     let scene = Scene::new(|_| {});
     scene.endpoint.on_accept(vec![Do::Reset]);
     assert_eq!(scene.client().ask(post("Content-Length: 2\r\n", "hi")).status, 502);
@@ -214,7 +214,7 @@ fn one_that_resets_as_it_accepts_costs_a_502() {
 }
 
 #[test]
-fn one_that_dies_with_requests_in_flight_leaves_none_hanging() {
+fn an_endpoint_that_dies_leaves_no_request_hanging() {
     let mut scene = Scene::new(|_| {});
     let mut clients: Vec<Client> = Vec::new();
     for i in 0..40 {
@@ -244,7 +244,7 @@ fn one_that_dies_with_requests_in_flight_leaves_none_hanging() {
 }
 
 #[test]
-fn one_that_restarts_is_found_again() {
+fn a_restarted_endpoint_is_used_again() {
     let mut scene = Scene::new(|_| {});
     let UpstreamAddr::Tcp(address) = scene.endpoint.address.clone() else { unreachable!() };
     let mut client = scene.client();
@@ -261,7 +261,7 @@ fn one_that_restarts_is_found_again() {
 }
 
 #[test]
-fn one_that_comes_back_elsewhere_is_found_with_the_next_table() {
+fn an_endpoint_at_a_new_address_is_used_with_the_next_table() {
     // Nothing closes idle connections in time: that they lead nowhere any more must do.
     let mut scene = Scene::new(|config| {
         config.workers = 1;
@@ -283,7 +283,7 @@ fn one_that_comes_back_elsewhere_is_found_with_the_next_table() {
 }
 
 #[test]
-fn a_request_finishes_where_it_began() {
+fn a_request_finishes_at_its_endpoint_after_a_table_change() {
     let scene = Scene::new(|_| {});
     scene.endpoint.script(vec![Do::Body, Do::Gate("go"), send(ok("old"))]);
     let mut client = scene.client();
@@ -298,7 +298,7 @@ fn a_request_finishes_where_it_began() {
 }
 
 #[test]
-fn a_second_upstream_stands_in() {
+fn a_second_upstream_replaces_a_dead_one() {
     let mut scene = Scene::new(|_| {});
     let spare = Endpoint::start();
     scene.route_to(&[scene.endpoint.address.clone(), spare.address.clone()]);
@@ -317,7 +317,7 @@ fn a_second_upstream_stands_in() {
 }
 
 #[test]
-fn one_that_is_slow_does_not_slow_the_others() {
+fn a_slow_endpoint_does_not_slow_the_others() {
     let scene = Scene::new(|config| config.workers = 1);
     let mut slow = Vec::new();
     for i in 0..50 {
@@ -338,7 +338,7 @@ fn one_that_is_slow_does_not_slow_the_others() {
 }
 
 #[test]
-fn requests_are_held_for_one_that_comes_back() {
+fn held_requests_go_to_the_endpoint_that_comes_back() {
     let mut scene = Scene::new(|config| config.timeouts.hold = ms(10_000));
     let UpstreamAddr::Tcp(address) = scene.endpoint.address.clone() else { unreachable!() };
     scene.endpoint.die();
@@ -357,7 +357,7 @@ fn requests_are_held_for_one_that_comes_back() {
 }
 
 #[test]
-fn holding_ends() {
+fn a_held_request_gets_503_after_the_hold_timeout() {
     let mut scene = Scene::new(|config| config.timeouts.hold = ms(200));
     scene.endpoint.die();
     let answer = scene.client().ask(get(""));
@@ -367,7 +367,7 @@ fn holding_ends() {
 }
 
 #[test]
-fn a_client_that_leaves_while_it_is_held_is_forgotten() {
+fn a_held_client_may_leave() {
     let mut scene = Scene::new(|config| config.timeouts.hold = None);
     scene.endpoint.die();
     let mut client = scene.client();
@@ -378,7 +378,7 @@ fn a_client_that_leaves_while_it_is_held_is_forgotten() {
 }
 
 #[test]
-fn nonsense_costs_its_own_client_only() {
+fn a_malformed_response_gives_502_to_its_client_only() {
     let scene = Scene::new(|_| {});
     for nonsense in
         ["\r\n\r\n", "\0\0\0\0", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "HTTP/9"]

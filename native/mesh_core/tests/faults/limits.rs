@@ -5,7 +5,7 @@ use crate::support::endpoint::{Do, ok, reply, send};
 use crate::support::scene::Scene;
 
 #[test]
-fn head_bytes() {
+fn heads_are_limited() {
     let scene = Scene::new(|config| config.limits.head_bytes = 1000);
     let fits = get(&format!("X: {}\r\n", "y".repeat(1000 - get("X: \r\n").len())));
     assert_eq!(fits.len(), 1000);
@@ -24,7 +24,7 @@ fn head_bytes() {
 }
 
 #[test]
-fn a_head_that_never_ends() {
+fn an_endless_head_is_refused() {
     let scene = Scene::new(|_| {});
     for junk in ["GET /", "GET / HTTP/1.1\r\nHost: a.test\r\nX: "] {
         let mut client = scene.client();
@@ -40,7 +40,7 @@ fn a_head_that_never_ends() {
 }
 
 #[test]
-fn header_count() {
+fn fields_are_limited() {
     let scene = Scene::new(|config| config.limits.header_count = 10);
     assert_eq!(scene.client().ask(get(&"X: y\r\n".repeat(9))).status, 200);
     assert_eq!(scene.client().ask(get(&"X: y\r\n".repeat(10))).status, 431);
@@ -49,7 +49,7 @@ fn header_count() {
 
 /// More of them than nearly all heads have are kept somewhere else.
 #[test]
-fn many_fields_go_on_like_few() {
+fn as_many_fields_as_allowed_are_forwarded() {
     let scene = Scene::new(|_| {});
     let fields = |n: usize| (0..n).map(|i| format!("X-{i}: {i}\r\n")).collect::<String>();
     scene.endpoint.script(reply(format!("HTTP/1.1 204 No\r\n{}\r\n", fields(250))));
@@ -63,7 +63,7 @@ fn many_fields_go_on_like_few() {
 }
 
 #[test]
-fn body_bytes() {
+fn uploads_are_limited() {
     let scene = Scene::new(|config| config.limits.body_bytes = Some(10));
     let chunks = |body: &str| post("Transfer-Encoding: chunked\r\n", body);
     assert_eq!(scene.client().ask(post("Content-Length: 10\r\n", "0123456789")).status, 200);
@@ -84,7 +84,7 @@ fn body_bytes() {
 }
 
 #[test]
-fn a_large_upload_is_refused_with_words_that_arrive() {
+fn the_413_reaches_a_client_that_is_still_sending() {
     let scene = Scene::new(|config| config.limits.body_bytes = Some(1_000_000));
     let mut client = scene.client();
     let mut sender = client.sender();
@@ -100,7 +100,7 @@ fn a_large_upload_is_refused_with_words_that_arrive() {
 }
 
 #[test]
-fn connections() {
+fn connections_are_limited() {
     let scene = Scene::new(|config| config.limits.connections = Some(3));
     let mut inside: Vec<_> = (0..3).map(|_| scene.client()).collect();
     for client in &mut inside {
@@ -123,7 +123,7 @@ fn connections() {
 }
 
 #[test]
-fn connections_per_client() {
+fn connections_per_client_are_limited() {
     let scene = Scene::new(|config| config.limits.connections_per_client = Some(2));
     let mut inside: Vec<_> = (0..2).map(|_| scene.client()).collect();
     for client in &mut inside {
@@ -143,7 +143,7 @@ fn connections_per_client() {
 
 /// A tunnel is a connection like any other: it keeps its place.
 #[test]
-fn tunnels_count() {
+fn tunnels_count_as_connections() {
     const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                        Connection: Upgrade\r\n\r\n";
     let scene = Scene::new(|config| {
@@ -165,7 +165,7 @@ fn tunnels_count() {
 
 /// One client cannot keep the others out: what is refused takes no place, though it is read on.
 #[test]
-fn refused_connections_take_no_place() {
+fn refused_connections_do_not_count_as_connections() {
     let scene = Scene::new(|config| {
         config.limits.connections = Some(10);
         config.limits.connections_per_client = Some(2);
@@ -202,7 +202,7 @@ fn refused_connections_take_no_place() {
 }
 
 #[test]
-fn refused_connections_are_bounded_themselves() {
+fn refused_connections_are_limited() {
     let scene = Scene::new(|config| config.limits.connections_per_client = Some(2));
     let clients: Vec<_> = (0..400).map(|_| scene.client()).collect();
     scene.mesh.eventually("all have been seen", |s| s.gateway.connections_refused == 398);
@@ -214,7 +214,7 @@ fn refused_connections_are_bounded_themselves() {
 }
 
 #[test]
-fn requests_per_connection() {
+fn requests_per_connection_are_limited() {
     let scene = Scene::new(|config| config.limits.requests_per_connection = Some(3));
     let mut client = scene.client();
     for i in 1..=3 {
@@ -229,7 +229,7 @@ fn requests_per_connection() {
 
 /// Requests that go nowhere count as well.
 #[test]
-fn refused_requests_per_connection() {
+fn refused_requests_count_as_requests_of_a_connection() {
     let scene = Scene::new(|config| config.limits.requests_per_connection = Some(3));
     let mut client = scene.client();
     for _ in 0..3 {
@@ -241,7 +241,7 @@ fn refused_requests_per_connection() {
 }
 
 #[test]
-fn held_requests() {
+fn held_requests_are_limited() {
     let mut scene = Scene::new(|config| {
         config.timeouts.hold = crate::support::scene::ms(10_000);
         config.limits.held_requests = 2;
@@ -266,7 +266,7 @@ fn held_requests() {
 
 /// Answers of a size that fits no buffer come through whole, and leave nothing behind.
 #[test]
-fn many_large_answers_at_once() {
+fn many_large_responses_arrive_whole() {
     let scene = Scene::new(|_| {});
     let body = "z".repeat(2_000_000);
     let threads: Vec<_> = (0..8)

@@ -24,7 +24,7 @@ fn ends_well(mut client: Client, flood: JoinHandle<io::Result<()>>) {
 }
 
 #[test]
-fn requests_behind_the_last_one_do_not_cost_its_answer() {
+fn requests_after_the_last_one_do_not_lose_its_response() {
     let scene = Scene::new(|_| {});
     for last in [
         get("Connection: close\r\n"),
@@ -42,7 +42,7 @@ fn requests_behind_the_last_one_do_not_cost_its_answer() {
 }
 
 #[test]
-fn requests_beyond_the_limit_do_not_cost_the_last_answer() {
+fn requests_beyond_the_limit_do_not_lose_the_last_response() {
     let scene = Scene::new(|config| config.limits.requests_per_connection = Some(3));
     let mut client = scene.client();
     let flood = flood(&client, "");
@@ -55,7 +55,7 @@ fn requests_beyond_the_limit_do_not_cost_the_last_answer() {
 
 /// The client learns only from the answer that it was the last, and may have sent more by then.
 #[test]
-fn a_request_that_crosses_the_last_answer_is_taken() {
+fn a_request_sent_before_the_last_response_was_read_causes_no_reset() {
     let scene = Scene::new(|config| config.limits.requests_per_connection = Some(1));
     let mut client = scene.client();
     client.send(get(""));
@@ -72,7 +72,7 @@ fn a_request_that_crosses_the_last_answer_is_taken() {
 
 /// So does one whose connection is closed because the gateway stops.
 #[test]
-fn requests_in_the_way_of_a_stop_do_not_cost_the_last_answer() {
+fn requests_during_a_stop_do_not_lose_the_last_response() {
     let mut scene = Scene::new(|_| {});
     scene.endpoint.script(vec![Do::Gate("go"), send("HTTP/1.1 204 No\r\n\r\n")]);
     let mut client = scene.client();

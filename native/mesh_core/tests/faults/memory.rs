@@ -153,17 +153,17 @@ fn with_descriptors(test: &str) {
 }
 
 #[test]
-fn unread_downloads_stay_small() {
+fn unread_downloads_use_bounded_memory() {
     with_descriptors("memory::downloads");
 }
 
 #[test]
-fn unread_streams_stay_small() {
+fn unread_streams_use_bounded_memory() {
     with_descriptors("memory::streams");
 }
 
 #[test]
-#[ignore = "run by unread_downloads_stay_small in a process of its own"]
+#[ignore = "run by unread_downloads_use_bounded_memory in a process of its own"]
 fn downloads() {
     unread(DOWNLOADS, |address| {
         let ask = |_| {
@@ -177,7 +177,7 @@ fn downloads() {
 
 /// Many to a connection, each with as much room as HTTP/2 can give it.
 #[test]
-#[ignore = "run by unread_streams_stay_small in a process of its own"]
+#[ignore = "run by unread_streams_use_bounded_memory in a process of its own"]
 fn streams() {
     const CONNECTIONS: usize = 16;
     const STREAMS: usize = 100;

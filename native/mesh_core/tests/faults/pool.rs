@@ -15,7 +15,7 @@ fn hangs_up_on_the_second(scene: &Scene, request: &str) -> u16 {
 }
 
 #[test]
-fn a_get_is_not_lost() {
+fn a_get_on_a_closed_pooled_connection_is_sent_again() {
     let scene = Scene::new(|config| config.workers = 1);
     for _ in 0..20 {
         assert_eq!(hangs_up_on_the_second(&scene, &get("")), 200);
@@ -44,7 +44,7 @@ fn a_post_is_never_sent_twice() {
 }
 
 #[test]
-fn a_get_that_was_answered_in_part_is_not_sent_twice() {
+fn a_get_with_part_of_a_response_is_never_sent_twice() {
     let scene = Scene::new(|config| config.workers = 1);
     for part in ["H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
         scene.endpoint.forget();
@@ -64,7 +64,7 @@ fn a_get_that_was_answered_in_part_is_not_sent_twice() {
 }
 
 #[test]
-fn a_get_is_tried_again_once_and_no_more() {
+fn a_get_is_sent_at_most_twice() {
     let scene = Scene::new(|config| config.workers = 1);
     scene.endpoint.script(vec![Do::Answer]);
     for _ in 0..5 {
@@ -80,7 +80,7 @@ fn a_get_is_tried_again_once_and_no_more() {
 
 /// The end has arrived before the connection is taken up again: then even a POST is safe.
 #[test]
-fn connections_that_were_closed_while_idle_are_not_used() {
+fn connections_closed_while_idle_are_not_used() {
     let scene = Scene::new(|config| config.workers = 1);
     let mut client = scene.client();
     for _ in 0..50 {
@@ -98,7 +98,7 @@ fn connections_that_were_closed_while_idle_are_not_used() {
 
 /// Endpoints that close after each answer without saying so.
 #[test]
-fn an_endpoint_that_closes_without_a_word_loses_nothing() {
+fn an_endpoint_that_closes_unannounced_loses_no_request() {
     let scene = Scene::new(|config| config.workers = 1);
     let mut client = scene.client();
     for i in 0..200 {
@@ -113,7 +113,7 @@ fn an_endpoint_that_closes_without_a_word_loses_nothing() {
 }
 
 #[test]
-fn unasked_bytes_on_a_kept_connection_answer_nobody() {
+fn unexpected_bytes_on_a_pooled_connection_are_no_response() {
     let scene = Scene::new(|config| config.workers = 1);
     for request in [get(""), post("Content-Length: 2\r\n", "hi")] {
         scene.endpoint.forget();
@@ -142,7 +142,7 @@ fn unasked_bytes_on_a_kept_connection_answer_nobody() {
 /// the same segment is nobody's answer, and what follows on that connection is not to be trusted:
 /// it is closed, and nobody else's request goes there.
 #[test]
-fn bytes_behind_a_response_end_its_connection() {
+fn bytes_after_a_response_close_its_connection() {
     let scene = Scene::new(|config| config.workers = 1);
     let evil = ok("evil");
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n0\r\n\r\n";
@@ -175,7 +175,7 @@ fn bytes_behind_a_response_end_its_connection() {
 }
 
 #[test]
-fn idle_connections_are_closed_in_time() {
+fn pooled_connections_are_closed_after_upstream_idle() {
     let scene = Scene::new(|config| config.timeouts.upstream_idle = crate::support::scene::ms(100));
     let mut client = scene.client();
     assert_eq!(client.ask(get("")).status, 200);

@@ -78,7 +78,7 @@ fn are_counted(scene: &Scene, bad: u64, late: u64) {
 }
 
 #[test]
-fn the_announced_client_is_the_client() {
+fn the_header_names_the_client() {
     let v4 = v2(PROXY, TCP4, &[&IPV4]);
     let v6 = v2(PROXY, TCP6, &[&IPV6]);
     let with_more = v2(PROXY, TCP4, &[&IPV4, &AUTHORITY]);
@@ -132,7 +132,7 @@ fn the_header_may_come_in_pieces() {
 /// Health checks, and families that have no address: the load balancer is the client, and is
 /// believed what it says of others.
 #[test]
-fn a_load_balancer_may_speak_for_itself() {
+fn a_header_without_an_address_means_the_load_balancer() {
     let scene = scene(Any, |_| {});
     let unix = [b'/'; 216];
     for header in [
@@ -152,7 +152,7 @@ fn a_load_balancer_may_speak_for_itself() {
 }
 
 #[test]
-fn a_header_that_is_malformed_is_a_400() {
+fn a_malformed_header_gives_400() {
     let broken = |at: usize, byte: u8| {
         let mut header = v2(PROXY, TCP4, &[&IPV4]);
         header[at] = byte;
@@ -204,7 +204,7 @@ fn a_header_that_is_malformed_is_a_400() {
 
 /// Whoever may announce must, or a client could pass for the load balancer through it.
 #[test]
-fn a_load_balancer_that_announces_nobody_is_refused() {
+fn a_load_balancer_without_a_header_is_refused() {
     for version in [V1, V2, Any] {
         let scene = scene(version, |_| {});
         let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_string();
@@ -220,7 +220,7 @@ fn a_load_balancer_that_announces_nobody_is_refused() {
 
 /// It is no header there, but the beginning of a request, and a wrong one.
 #[test]
-fn nobody_else_may_announce() {
+fn a_header_from_another_client_is_refused() {
     for version in [V1, V2, Any] {
         let scene = scene(version, |_| {});
         for header in [LINE, UNKNOWN, &v2(PROXY, TCP4, &[&IPV4]), &v2(LOCAL, UNSPEC, &[])] {
@@ -237,7 +237,7 @@ fn nobody_else_may_announce() {
 
 /// Once per connection: further on it is a request, and a wrong one.
 #[test]
-fn a_client_cannot_be_announced_twice() {
+fn a_second_header_is_refused() {
     let scene = scene(Any, |_| {});
     for second in [LINE, &v2(PROXY, TCP4, &[&IPV4])] {
         for between in ["", &get("")] {
@@ -255,7 +255,7 @@ fn a_client_cannot_be_announced_twice() {
 }
 
 #[test]
-fn a_header_that_does_not_come_is_not_waited_for() {
+fn a_late_header_gives_408() {
     let scene = scene(Any, |config| config.timeouts.head = ms(200));
     let binary = v2(PROXY, TCP4, &[&IPV4]);
     for begun in [b"".as_slice(), b"P", &LINE[..20], &LINE[..LINE.len() - 1], &binary[..13]] {
@@ -284,7 +284,7 @@ fn a_header_that_does_not_come_is_not_waited_for() {
 
 /// With the header the wait for a request begins, which is another one.
 #[test]
-fn a_connection_without_a_request_behind_the_header() {
+fn a_connection_idle_after_its_header_is_closed() {
     let scene = scene(Any, |config| {
         config.timeouts.head = ms(500);
         config.timeouts.idle = ms(800);
@@ -299,7 +299,7 @@ fn a_connection_without_a_request_behind_the_header() {
 }
 
 #[test]
-fn a_load_balancer_that_leaves_within_the_header() {
+fn a_load_balancer_may_leave_within_the_header() {
     let scene = scene(Any, |_| {});
     let binary = v2(PROXY, TCP4, &[&IPV4]);
     for begun in [b"".as_slice(), b"P", LINE, &LINE[..20], &binary[..13], &binary] {
@@ -315,7 +315,7 @@ fn a_load_balancer_that_leaves_within_the_header() {
 
 /// Limits for each client are for those announced: all come from one load balancer.
 #[test]
-fn announced_clients_have_a_limit_each() {
+fn connections_per_client_counts_the_address_in_the_header() {
     let scene = scene(Any, |config| config.limits.connections_per_client = Some(1));
     let mut first = load_balancer(&scene);
     assert_eq!(first.ask([LINE, get("").as_bytes()].concat()).status, 200);
@@ -331,7 +331,7 @@ fn announced_clients_have_a_limit_each() {
 
 /// PP2_TYPE_SSL (section 2.2.7) is the only word of TLS there is where TCP is forwarded.
 #[test]
-fn a_client_that_is_announced_with_tls_uses_https() {
+fn a_header_with_tls_means_https() {
     let scene = scene(Any, |_| {});
     let told = |header: &[u8], request: &str| {
         let mut balancer = load_balancer(&scene);
@@ -366,7 +366,7 @@ fn a_client_that_is_announced_with_tls_uses_https() {
 
 /// `::ffff:203.0.113.7` is 203.0.113.7, for whatever is counted or compared.
 #[test]
-fn a_client_has_one_address_whatever_its_family() {
+fn an_ipv4_address_mapped_to_ipv6_is_the_same_client() {
     let scene = scene(Any, |config| {
         config.limits.connections_per_client = Some(1);
         config.trusted_proxies.push("198.51.100.0/24".parse().expect("a network"));

@@ -16,7 +16,7 @@ const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
 const ASK: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
 
 #[test]
-fn a_gateway_with_nothing_to_do_stops_at_once() {
+fn an_idle_gateway_stops_at_once() {
     let mut scene = Scene::new(|_| {});
     let began = Instant::now();
     scene.mesh.stop(None);
@@ -59,7 +59,7 @@ fn idle_connections_are_closed_after_a_full_buffer() {
 }
 
 #[test]
-fn nobody_new_is_let_in() {
+fn new_connections_are_refused() {
     let mut scene = Scene::new(|_| {});
     scene.endpoint.script(vec![Do::Body, Do::Gate("go"), send(ok("done"))]);
     let mut client = scene.client();
@@ -76,7 +76,7 @@ fn nobody_new_is_let_in() {
 }
 
 #[test]
-fn requests_under_way_are_finished_and_told_that_it_was_the_last() {
+fn requests_in_flight_finish_with_connection_close() {
     let mut scene = Scene::new(|_| {});
     let mut clients: Vec<_> = (0..10).map(|_| scene.client()).collect();
     for (i, client) in clients.iter_mut().enumerate() {
@@ -99,7 +99,7 @@ fn requests_under_way_are_finished_and_told_that_it_was_the_last() {
 }
 
 #[test]
-fn an_upload_under_way_is_finished() {
+fn an_upload_in_flight_finishes() {
     let mut scene = Scene::new(|_| {});
     let mut client = scene.client();
     client.send(post("Content-Length: 10\r\n", "first"));
@@ -138,7 +138,7 @@ fn tunnels_are_closed_last() {
 }
 
 #[test]
-fn events_without_end_are_cut_at_the_limit() {
+fn an_endless_response_is_cut_off_after_the_drain_timeout() {
     let mut scene = Scene::new(|_| {});
     scene.endpoint.script(vec![
         Do::Body,
@@ -159,7 +159,7 @@ fn events_without_end_are_cut_at_the_limit() {
 }
 
 #[test]
-fn a_request_that_is_cut_at_the_limit_is_no_longer_in_flight() {
+fn a_request_that_is_cut_off_is_no_longer_in_flight() {
     let mut scene = Scene::new(|_| {});
     scene.endpoint.script(vec![Do::UntilClosed]);
     let mut client = scene.client();
@@ -173,7 +173,7 @@ fn a_request_that_is_cut_at_the_limit_is_no_longer_in_flight() {
 }
 
 #[test]
-fn a_second_word_shortens_the_wait() {
+fn a_second_stop_shortens_the_drain() {
     let mut scene = Scene::new(|_| {});
     scene.endpoint.script(vec![Do::UntilClosed]);
     let mut client = scene.client();
@@ -190,14 +190,14 @@ fn a_second_word_shortens_the_wait() {
 
 /// A worker that was not yet running when the gateway was stopped does not hang.
 #[test]
-fn a_worker_that_comes_too_late() {
+fn a_worker_that_starts_after_the_stop_ends() {
     let gateway = Gateway::open(Config::default()).unwrap();
     gateway.stop(None);
     gateway.run_worker(0).unwrap();
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error() {
+fn a_port_in_use_is_an_error() {
     let scene = Scene::new(|_| {});
     let port = scene.mesh.address().port();
     let error = Gateway::open(Config { port, ..Config::default() }).err().expect("an error");
@@ -222,7 +222,7 @@ fn the_port_is_free_again_at_once() {
 /// told to stop. What twenty stops lose:
 /// `STOPS=20 cargo test -p mesh_core --test faults connecting_clients -- --nocapture`
 #[test]
-fn connecting_clients_are_answered_when_it_stops() {
+fn clients_that_connect_during_a_stop_are_answered() {
     let stops = std::env::var("STOPS").map_or(3, |n| n.parse().expect("a number"));
     let (mut served, mut lost) = (0, 0);
     for _ in 0..stops {
@@ -269,7 +269,7 @@ fn ask_until_refused(address: std::net::SocketAddr) -> (u64, u64) {
 }
 
 #[test]
-fn a_new_connection_is_given_time_for_its_request() {
+fn a_new_connection_gets_time_for_its_request() {
     let mut scene = Scene::new(|_| {});
     let mut client = scene.client();
     scene.mesh.eventually("it is accepted", |s| s.gateway.connections_open == 1);
@@ -285,7 +285,7 @@ fn a_new_connection_is_given_time_for_its_request() {
 }
 
 #[test]
-fn a_lame_duck_serves_everybody_once() {
+fn a_lame_duck_answers_each_connection_once() {
     let mut scene = Scene::new(|_| {});
     let says_close = |answer: &crate::support::wire::Response| {
         assert_eq!(answer.status, 200);
@@ -353,7 +353,7 @@ fn tunnels_are_closed_one_after_another() {
 }
 
 #[test]
-fn tunnels_are_closed_faster_where_there_is_less_time() {
+fn tunnels_are_closed_faster_with_less_drain_time() {
     let closed = closed_tunnels(20, ms(1_000));
     assert!(closed[19] - closed[0] > Duration::from_millis(500), "{closed:?}");
     assert!(closed_tunnels(20, ms(0))[19] < Duration::from_secs(5));
@@ -361,7 +361,7 @@ fn tunnels_are_closed_faster_where_there_is_less_time() {
 
 /// A stream of events that never ends does not leave the tunnels to the last moment.
 #[test]
-fn tunnels_do_not_wait_for_ever_for_requests() {
+fn tunnels_are_closed_at_half_of_the_drain_time() {
     let mut scene = Scene::new(|config| config.workers = 1);
     scene.endpoint.script(vec![send(YES), Do::Echo]);
     let mut tunnel = scene.client();

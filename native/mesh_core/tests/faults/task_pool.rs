@@ -6,7 +6,7 @@ use crate::support::client::{Client, End, get, get_target};
 use crate::support::scene::{Scene, ms};
 
 #[test]
-fn hundreds_at_once_again_and_again() {
+fn waves_of_connections_are_all_answered() {
     let scene = Scene::new(|_| {});
     for wave in 0..3 {
         let mut clients: Vec<Client> = (0..200).map(|_| scene.client()).collect();
@@ -25,7 +25,7 @@ fn hundreds_at_once_again_and_again() {
 
 /// Whether the one before was closed for being idle, or left before that.
 #[test]
-fn each_has_an_idle_time_of_its_own() {
+fn each_connection_has_its_own_idle_timeout() {
     const IDLE: Duration = Duration::from_millis(300);
     let scene = Scene::new(|config| config.timeouts.idle = ms(300));
     let idles = |mut client: Client| {

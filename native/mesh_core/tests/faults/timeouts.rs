@@ -22,7 +22,7 @@ fn trickle(client: &Client, byte: u8) -> std::thread::JoinHandle<()> {
 }
 
 #[test]
-fn a_head_that_trickles_in() {
+fn a_trickling_head_gives_408() {
     let scene = Scene::new(|config| config.timeouts.head = ms(300));
     let mut client = scene.client();
     client.send("GET / HTTP/1.1\r\nHost: a.test\r\nX: ");
@@ -35,7 +35,7 @@ fn a_head_that_trickles_in() {
 }
 
 #[test]
-fn a_head_of_short_lines_that_trickles_in() {
+fn a_head_that_trickles_line_by_line_gives_408() {
     let scene = Scene::new(|config| config.timeouts.head = ms(300));
     let mut client = scene.client();
     client.send("GET / HTTP/1.1\r\nHost: a.test\r\n");
@@ -55,7 +55,7 @@ fn a_head_of_short_lines_that_trickles_in() {
 }
 
 #[test]
-fn a_head_that_stops() {
+fn a_head_that_stops_gives_408() {
     let scene = Scene::new(|config| config.timeouts.head = ms(200));
     for start in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n", "\r\nG"] {
         let mut client = scene.client();
@@ -68,7 +68,7 @@ fn a_head_that_stops() {
 
 /// Some clients keep a connection open with empty lines; they have asked for nothing yet.
 #[test]
-fn empty_lines_are_no_head_that_has_begun() {
+fn empty_lines_do_not_begin_a_head() {
     let scene = Scene::new(|config| {
         config.timeouts.head = ms(100);
         config.timeouts.idle = ms(2000);
@@ -98,7 +98,7 @@ fn empty_lines_are_no_head_that_has_begun() {
 }
 
 #[test]
-fn a_body_that_stops() {
+fn an_upload_that_stops_gives_408() {
     let scene = Scene::new(|config| config.timeouts.idle = ms(200));
     for start in [
         post("Content-Length: 10\r\n", ""),
@@ -118,7 +118,7 @@ fn a_body_that_stops() {
 }
 
 #[test]
-fn a_body_that_trickles_in() {
+fn an_upload_below_the_minimum_rate_gives_408() {
     let scene = Scene::new(|config| {
         config.timeouts.idle = ms(400);
         config.limits.body_rate = Some(1000);
@@ -133,7 +133,7 @@ fn a_body_that_trickles_in() {
 }
 
 #[test]
-fn a_body_that_is_slow_but_moves() {
+fn an_upload_above_the_minimum_rate_may_be_slow() {
     let scene = Scene::new(|config| {
         config.timeouts.idle = ms(1000);
         config.limits.body_rate = Some(100);
@@ -151,7 +151,7 @@ fn a_body_that_is_slow_but_moves() {
 }
 
 #[test]
-fn a_reader_that_stands_still() {
+fn a_client_that_stops_reading_is_given_up() {
     let scene = Scene::new(|config| config.timeouts.idle = ms(300));
     let mut script = vec![Do::Body, send("HTTP/1.1 200 OK\r\n\r\n")];
     script.extend((0..100).map(|_| send(vec![b'x'; 1_000_000])));
@@ -168,7 +168,7 @@ fn a_reader_that_stands_still() {
 }
 
 #[test]
-fn a_reader_that_trickles() {
+fn a_client_that_reads_below_the_minimum_rate_is_given_up() {
     let scene = Scene::new(|config| {
         config.timeouts.idle = ms(300);
         config.limits.body_rate = Some(1_000_000_000);
@@ -190,7 +190,7 @@ fn a_reader_that_trickles() {
 }
 
 #[test]
-fn a_connection_without_a_request() {
+fn an_idle_connection_is_closed() {
     let scene = Scene::new(|config| config.timeouts.idle = ms(200));
     let mut fresh = scene.client();
     let mut used = scene.client();
@@ -204,7 +204,7 @@ fn a_connection_without_a_request() {
 
 /// A read that filled the buffer to its last byte says nothing about whether there is more.
 #[test]
-fn a_connection_without_a_request_after_a_full_buffer() {
+fn an_idle_connection_is_closed_after_a_full_buffer() {
     for size in [8 * 1024, 16 * 1024, 32 * 1024, 64 * 1024, 256 * 1024] {
         let scene = Scene::new(|config| config.timeouts.idle = ms(200));
         let head = post(&format!("Content-Length: {size}\r\n"), "");
@@ -221,7 +221,7 @@ fn a_connection_without_a_request_after_a_full_buffer() {
 }
 
 #[test]
-fn a_tunnel_on_which_nothing_moves() {
+fn an_idle_tunnel_is_closed() {
     const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                        Connection: Upgrade\r\n\r\n";
     let scene = Scene::new(|config| config.timeouts.tunnel_idle = ms(300));
@@ -244,7 +244,7 @@ fn a_tunnel_on_which_nothing_moves() {
 /// The answer has begun before the upload was over; the patience for its beginning is spent by then
 /// and must not be counted anew against the rest of it.
 #[test]
-fn an_early_answer_that_goes_on_after_the_upload() {
+fn the_response_timeout_ends_with_an_early_response() {
     let scene = Scene::new(|config| config.timeouts.response = ms(200));
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst";
     scene.endpoint.script(vec![send(head), Do::Body, Do::Gate("go"), send("other")]);
@@ -259,7 +259,7 @@ fn an_early_answer_that_goes_on_after_the_upload() {
 }
 
 #[test]
-fn an_answer_that_takes_its_time_is_waited_for() {
+fn idle_timeouts_do_not_end_a_slow_response() {
     // Shorter than the pause by far: neither ends a request that is under way.
     let scene = Scene::new(|config| {
         config.timeouts.idle = ms(100);
@@ -278,7 +278,7 @@ fn an_answer_that_takes_its_time_is_waited_for() {
 
 /// Durations beyond all calendars are no durations.
 #[test]
-fn endless_and_absurd_timeouts() {
+fn timeouts_may_be_absent_or_beyond_all_clocks() {
     let all: [fn(&mut Config); 2] = [
         |config| {
             let t = &mut config.timeouts;

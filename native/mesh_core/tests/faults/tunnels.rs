@@ -56,7 +56,7 @@ fn last_words_reach_a_client_that_is_sending_over_a_unix_socket() {
 /// A client that stays although its endpoint has gone holds nothing for long, whether it is silent
 /// or still sends.
 #[test]
-fn a_tunnel_that_its_endpoint_has_ended() {
+fn a_client_that_stays_after_its_endpoint_is_disconnected() {
     let scene = Scene::new(|config| config.timeouts.tunnel_close = ms(300));
     let mut clients = Vec::new();
     for end in [Do::Close, Do::Reset, Do::Fin] {
@@ -87,7 +87,7 @@ fn a_tunnel_that_its_endpoint_has_ended() {
 
 /// An endpoint that only says that it will send no more is still sent what the client has to say.
 #[test]
-fn the_half_that_is_left_is_still_open() {
+fn the_client_may_send_after_the_endpoints_half_is_closed() {
     let scene = Scene::new(|_| {});
     scene.endpoint.script(vec![send(YES), send("bye"), Do::Fin, Do::UntilClosed]);
     let mut client = open(&scene);
@@ -100,7 +100,7 @@ fn the_half_that_is_left_is_still_open() {
 
 /// The endpoint is not heard of any more after the client's end.
 #[test]
-fn a_tunnel_that_its_client_has_ended() {
+fn a_silent_endpoint_is_disconnected_after_its_client_left() {
     let scene = Scene::new(|config| config.timeouts.tunnel_close = ms(300));
     scene.endpoint.script(vec![send(YES), Do::UntilClosed, Do::Gate("never")]);
     let mut client = open(&scene);
@@ -114,7 +114,7 @@ fn a_tunnel_that_its_client_has_ended() {
 
 /// But one that has much to say may say all of it.
 #[test]
-fn an_endpoint_that_goes_on_after_the_client_has_ended() {
+fn the_endpoint_may_send_after_the_clients_half_is_closed() {
     let scene = Scene::new(|config| config.timeouts.tunnel_close = ms(1000));
     let mut script = vec![send(YES), Do::UntilClosed];
     for gate in ["0", "1", "2", "3", "4", "5", "6", "7"] {
@@ -138,7 +138,7 @@ fn an_endpoint_that_goes_on_after_the_client_has_ended() {
 /// A machine that is gone says nothing. The system asks now and then on both sides of a tunnel, and
 /// on connections of HTTP/2.
 #[test]
-fn the_system_looks_after_silent_connections() {
+fn tunnels_and_http2_connections_have_tcp_keepalive() {
     let scene = Scene::new(|_| {});
     scene.endpoint.script(vec![send(YES), Do::Echo]);
     let mut client = open(&scene);

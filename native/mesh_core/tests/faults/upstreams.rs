@@ -33,7 +33,7 @@ impl Silent {
 
 /// Requests do not wait for an upstream that is known to be silent.
 #[test]
-fn a_silent_one_of_two_is_waited_for_once() {
+fn a_silent_upstream_is_waited_for_once() {
     let connect = Duration::from_millis(1000);
     let scene = Scene::new(|config| {
         config.workers = 1;
@@ -57,7 +57,7 @@ fn a_silent_one_of_two_is_waited_for_once() {
 
 /// Both failed a moment ago, and there are no others: the gateway tries them again at once.
 #[test]
-fn the_last_ones_left_are_tried_though_they_failed() {
+fn upstreams_are_tried_again_if_all_have_failed() {
     let mut scene = Scene::new(|config| config.workers = 1);
     let mut spare = Endpoint::start();
     let UpstreamAddr::Tcp(address) = spare.address.clone() else { unreachable!() };
@@ -79,7 +79,7 @@ fn the_last_ones_left_are_tried_though_they_failed() {
 /// Connections belong to their address: services share them, and a changed list of upstreams does
 /// not close them.
 #[test]
-fn connections_are_kept_for_an_address() {
+fn services_share_the_connections_of_an_address() {
     let scene = Scene::new(|config| {
         config.workers = 1;
         config.timeouts.upstream_idle = None;
@@ -128,7 +128,7 @@ fn connections_are_kept_for_an_address() {
 
 /// A new table does not make the gateway forget that an address was silent.
 #[test]
-fn a_silent_address_is_remembered_over_a_change_of_the_table() {
+fn a_silent_address_is_remembered_over_a_table_change() {
     let connect = Duration::from_millis(1000);
     let scene = Scene::new(|config| {
         config.workers = 1;
@@ -186,7 +186,7 @@ fn an_endpoint_on_either_loopback_address_is_reached() {
 
 /// TCP leads to no multicast group: the kernel says ENETUNREACH at once, and sends nothing.
 #[test]
-fn no_way_to_an_endpoint_is_told_as_what_it_is() {
+fn an_unreachable_network_gives_502_at_once() {
     // Waiting does not help, so the request is not held.
     let scene = Scene::new(|config| config.timeouts.hold = ms(60_000));
     scene.route_to(&[UpstreamAddr::Tcp(SocketAddr::from(([224, 0, 0, 1], 80)))]);

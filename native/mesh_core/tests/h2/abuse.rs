@@ -81,7 +81,7 @@ fn rapid_resets_end_the_connection() {
 
 /// The same, slowly enough that every request reaches the endpoint before it is given up.
 #[test]
-fn giving_up_whatever_was_asked_ends_the_connection() {
+fn resets_of_requests_in_flight_end_the_connection() {
     let (endpoint, mesh) = bench();
     let mut raw = Raw::open(mesh.address());
     for n in 0..1000 {
@@ -118,7 +118,7 @@ fn a_flood_of_continuation_is_stopped() {
 
 /// RFC 7541 section 7.3: a few bytes that stand for many.
 #[test]
-fn an_hpack_bomb_does_not_go_off() {
+fn an_hpack_bomb_is_refused() {
     let (endpoint, mesh) = bench();
     let mut raw = Raw::open(mesh.address());
     // One long field put into the dynamic table (literal with incremental indexing), and then

@@ -171,7 +171,7 @@ fn a_slow_endpoint_holds_its_client_back() {
 
 /// RFC 9113 section 10.5: a stream that does not move ends, and costs nobody else anything.
 #[test]
-fn streams_that_stand_still_are_given_up() {
+fn streams_without_progress_are_reset() {
     let endpoint = Endpoint::start();
     endpoint.script(vec![Do::Body, send(ok(&"x".repeat(1 << 20)))]);
     let mut config = Config::default();
@@ -232,7 +232,7 @@ fn a_truncated_response_is_reset() {
 
 /// RFC 9110 section 15.6.3: as long as nothing has been said of the response, the client is told.
 #[test]
-fn a_body_that_is_wrong_from_its_first_byte_is_a_502() {
+fn a_body_malformed_from_its_first_byte_gives_502() {
     let endpoint = Endpoint::start();
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     endpoint.script(reply(format!("{head}xyz\r\n")));
@@ -308,7 +308,7 @@ fn an_early_response_ends_the_upload() {
 
 /// RFC 9110 section 9.2.2: a kept connection that died is not the client's concern.
 #[test]
-fn a_request_is_repeated_where_nothing_can_have_happened() {
+fn a_get_on_a_closed_pooled_connection_is_sent_again() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     run(async {

@@ -44,7 +44,7 @@ fn the_preface_may_come_in_pieces() {
 
 /// A client that stops within the preface is timed out like one that stops within a head.
 #[test]
-fn half_a_preface_is_not_waited_for() {
+fn half_a_preface_times_out() {
     let endpoint = Endpoint::start();
     let mut config = Config::default();
     config.timeouts.head = Some(Duration::from_millis(100));
@@ -57,7 +57,7 @@ fn half_a_preface_is_not_waited_for() {
 
 /// RFC 9113 section 3.1: the upgrade from HTTP/1.1 is no more.
 #[test]
-fn an_upgrade_to_h2c_is_not_made() {
+fn an_upgrade_to_h2c_is_ignored() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     let upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
@@ -97,7 +97,7 @@ fn a_proxy_header_comes_before_the_preface() {
 
 /// RFC 9113 section 6.8: when the gateway stops, what is under way is finished.
 #[test]
-fn streams_in_flight_outlive_the_end_of_serving() {
+fn streams_in_flight_finish_during_a_stop() {
     let endpoint = Endpoint::start();
     endpoint.script(vec![Do::Gate("go"), send(ok("late"))]);
     let mut mesh = Mesh::to(Config::default(), &endpoint.address);
@@ -119,7 +119,7 @@ fn streams_in_flight_outlive_the_end_of_serving() {
 
 /// Before it stops: clients are told by GOAWAY, and those that still come are served.
 #[test]
-fn a_lame_duck_tells_clients_to_leave_and_serves_those_that_come() {
+fn a_lame_duck_sends_goaway_and_serves_new_connections() {
     let endpoint = Endpoint::start();
     endpoint.script(vec![Do::Gate("go"), send(ok("late"))]);
     let mut mesh = Mesh::to(Config::default(), &endpoint.address);
@@ -196,7 +196,7 @@ fn a_lost_connection_cancels_its_streams() {
 
 /// Requests wait for an endpoint that is coming back.
 #[test]
-fn a_request_is_held() {
+fn a_request_is_held_until_its_endpoint_is_back() {
     let endpoint = Endpoint::start();
     let mut config = Config::default();
     config.timeouts.hold = Some(Duration::from_secs(10));

@@ -97,7 +97,7 @@ fn pseudo_fields_in_trailers_do_not_reach_the_endpoint() {
 
 /// The gateway's own answers are those of HTTP/1.1, in the form that is asked for.
 #[test]
-fn the_gateway_answers_in_its_own_name() {
+fn the_gateways_own_responses_are_those_of_http_1_1() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     run(async {
@@ -184,7 +184,7 @@ fn heads_are_limited() {
 
 /// RFC 9110 section 15.6.3 and 15.6.5: what the endpoint does wrong is not the client's fault.
 #[test]
-fn failing_endpoints_are_told_of() {
+fn failing_endpoints_give_502_and_504() {
     let endpoint = Endpoint::start();
     endpoint
         .script(vec![Do::Body, Do::Reset])

@@ -67,7 +67,7 @@ fn a_trace_that_begins_here_is_named_in_the_log() {
 
 /// RFC 9113 section 8.2.3: cookie crumbs are put together again.
 #[test]
-fn cookie_crumbs_become_one_line() {
+fn cookie_fields_are_joined() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     run(async {
@@ -94,7 +94,7 @@ fn te_trailers_is_passed_on() {
 
 /// RFC 9110 section 8.6: that a POST has no content is said; a GET's goes without saying.
 #[test]
-fn absent_content_is_said_where_it_matters() {
+fn a_post_without_content_has_length_zero() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     run(async {
@@ -109,7 +109,7 @@ fn absent_content_is_said_where_it_matters() {
 
 /// RFC 9113 section 8.2.2: fields about the endpoint's connection stay behind.
 #[test]
-fn a_response_arrives_without_what_http_1_1_needs() {
+fn a_response_arrives_without_connection_fields() {
     let endpoint = Endpoint::start();
     endpoint.script(reply(
         "HTTP/1.1 200 Fine\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\n\
@@ -178,7 +178,7 @@ fn interim_responses_are_passed_on() {
 
 /// RFC 9113 section 5: streams are independent, and `:authority` alone says where each goes.
 #[test]
-fn streams_go_side_by_side_to_two_services() {
+fn streams_to_two_services_run_concurrently() {
     let (a, b) = (Endpoint::start(), Endpoint::start());
     for _ in 0..8 {
         a.script(vec![Do::Gate("a"), send(ok("from a"))]);

@@ -155,7 +155,7 @@ fn last_words_reach_a_client_that_is_sending() {
 /// A client that leaves its stream open although its endpoint has gone holds nothing for long, and
 /// its connection goes on.
 #[test]
-fn a_tunnel_that_its_endpoint_has_ended() {
+fn a_tunnel_is_closed_after_its_endpoint_left() {
     let (address, _seen) = endpoint("bye", drop);
     let mut config = Config::default();
     config.timeouts.tunnel_close = Some(Duration::from_millis(300));
@@ -221,7 +221,7 @@ fn refused(response: &str) -> Answer {
 /// RFC 8441 section 5 and RFC 6455 section 4.1: only a whole handshake is a tunnel. An endpoint's
 /// refusal is passed on; what would look like success is not.
 #[test]
-fn a_handshake_that_fails_is_no_tunnel() {
+fn a_failed_handshake_opens_no_tunnel() {
     let forbidden = refused("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
     assert_eq!((forbidden.status.as_u16(), &forbidden.body[..]), (403, &b"no"[..]));
     assert_eq!(refused("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").status, 502);

@@ -120,7 +120,7 @@ fn limits_that_are_reached_count() {
 }
 
 #[test]
-fn what_a_service_counted_stays_in_the_sum_when_it_goes() {
+fn totals_include_removed_services() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     endpoint.script(vec![Do::Body, Do::Gate("go"), send(ok("late"))]);
@@ -147,7 +147,7 @@ fn what_a_service_counted_stays_in_the_sum_when_it_goes() {
 }
 
 #[test]
-fn a_gateway_without_traffic_has_nothing_but_zeros() {
+fn a_gateway_without_traffic_counts_zero() {
     let stats = Gateway::open(Config::default()).unwrap().stats();
     assert_eq!(stats.total.requests, 0);
     assert_eq!(stats.total.latency.total.summary().p99, 0);

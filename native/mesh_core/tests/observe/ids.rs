@@ -34,7 +34,7 @@ fn a_valid_id_stays_as_it_came() {
 }
 
 #[test]
-fn an_id_that_is_none_is_replaced() {
+fn an_invalid_id_is_replaced() {
     let long = format!("X-Request-Id: {}\r\n", "a".repeat(201));
     for fields in [
         "X-Request-Id: short\r\n",
@@ -66,7 +66,7 @@ fn an_id_and_a_trace_cannot_be_removed_by_naming_them() {
 }
 
 #[test]
-fn without_ids_what_the_client_says_passes() {
+fn without_request_id_the_clients_id_is_forwarded() {
     let config = Config { request_id: false, ..Config::default() };
     let (request, _) = pass(config.clone(), "X-Request-Id: short\r\nX-Request-Id: other\r\n");
     assert_eq!(request.fields.all("x-request-id"), ["short", "other"]);
@@ -92,7 +92,7 @@ const TRACE: &str = "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0b
                      Tracestate: a=1,b=2\r\n";
 
 #[test]
-fn a_trace_passes_untouched() {
+fn a_trace_is_forwarded_unchanged() {
     for start_trace in [false, true] {
         let config = Config { start_trace, ..Config::default() };
         let (request, _) = pass(config, TRACE);
@@ -104,7 +104,7 @@ fn a_trace_passes_untouched() {
 }
 
 #[test]
-fn a_trace_begins_where_none_has_and_it_is_asked_for() {
+fn start_trace_begins_a_missing_trace() {
     let config = Config { start_trace: true, ..Config::default() };
     let twice = format!("{TRACE}{TRACE}");
     for fields in ["", "Traceparent: nonsense\r\nTracestate: a=1\r\n", &twice] {
@@ -116,7 +116,7 @@ fn a_trace_begins_where_none_has_and_it_is_asked_for() {
 }
 
 #[test]
-fn server_timing_says_where_the_time_went() {
+fn server_timing_names_the_phases() {
     let config = Config { server_timing: true, ..Config::default() };
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(config, &endpoint.address);

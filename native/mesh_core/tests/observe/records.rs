@@ -68,7 +68,7 @@ fn flush(mesh: &Mesh) {
 }
 
 #[test]
-fn every_request_has_one_record_whatever_becomes_of_it() {
+fn every_request_has_one_record() {
     let endpoint = Endpoint::start();
     let services =
         vec![service("a.test", std::slice::from_ref(&endpoint.address)), service("none.test", &[])];
@@ -163,7 +163,7 @@ const REQUEST: &str = "GET /p\"ath?key=secret HTTP/1.1\r\nHost: a.test\r\nCookie
     Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n";
 
 #[test]
-fn lines_have_the_form_that_tools_know() {
+fn log_lines_have_the_common_and_the_combined_format() {
     let common = log_of(Format::Common, false, REQUEST);
     let (start, rest) = common.split_once(" - - [").unwrap();
     let (time, rest) = rest.split_once("] ").unwrap();
@@ -178,7 +178,7 @@ fn lines_have_the_form_that_tools_know() {
 }
 
 #[test]
-fn json_and_logfmt_say_the_same() {
+fn json_and_logfmt_have_the_same_values() {
     let json = log_of(Format::Json, false, REQUEST);
     let value: serde_json::Value = serde_json::from_str(&json).expect(&json);
     let text = |name: &str| value[name].as_str().unwrap_or_default();
@@ -256,7 +256,7 @@ fn log_file(name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_file_that_was_moved_away_is_opened_anew() {
+fn a_rotated_log_file_is_opened_anew() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     let path = log_file("access");
@@ -293,7 +293,7 @@ fn a_file_that_cannot_be_opened_is_an_error_at_once() {
 }
 
 #[test]
-fn a_disk_that_is_full_loses_lines_and_says_so() {
+fn a_full_disk_loses_lines_and_is_reported() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     let kept = Kept::default();
@@ -310,7 +310,7 @@ fn a_disk_that_is_full_loses_lines_and_says_so() {
 }
 
 #[test]
-fn what_an_operator_should_know_is_said_once() {
+fn notices_are_reported_once() {
     let endpoint = Endpoint::start();
     let dead = Endpoint::start().address.clone();
     // TCP leads to no multicast group, which the kernel says without sending anything.

@@ -1,6 +1,6 @@
 //! What the endpoint is told about the client: exactly one line of each field, and nothing that a
 //! stranger said. RFC 7239; the X-Forwarded fields have no RFC. The trusted side of it is in
-//! `trusted.rs` beside the tables, since it needs another configuration.
+//! `trusted_proxies.rs` beside the tables, since it needs another configuration.
 
 use super::prelude::*;
 

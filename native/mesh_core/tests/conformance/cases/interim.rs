@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
         case("Expect from HTTP/1.0 goes no further", "RFC 9110 10.1.1", Should,
             "POST / HTTP/1.0\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
             one_of(vec![passed(vec![Lacks("expect"), Body(b"hello")]), refused(&[])])),
-        case("a 100 that nobody expected", "RFC 9110 15.2.1", Must, get(""),
+        case("a 100 without Expect", "RFC 9110 15.2.1", Must, get(""),
             gets(200, vec![Body(b"yes")])).script(both(CONTINUE)),
         case("103 is passed on", "RFC 8297 2", Should, get(""),
             all_of(vec![interims(&[103]), gets(200, vec![Body(b"yes")])])).script(both(HINTS)),
@@ -40,18 +40,18 @@ pub fn cases() -> Vec<Case> {
                 }
                 _ => Err(t.describe()),
             })).script(both(HINTS)),
-        case("several, in order", "RFC 9110 15.2", Should, get(""),
+        case("several interim responses arrive in order", "RFC 9110 15.2", Should, get(""),
             all_of(vec![interims(&[103, 102, 103]), gets(200, vec![])]))
             .script(both(&format!("{HINTS}HTTP/1.1 102 Processing\r\n\r\n{HINTS}"))),
-        case("one that nobody knows", "RFC 9110 15.2", Should, get(""),
+        case("an unknown 1xx is passed on", "RFC 9110 15.2", Should, get(""),
             all_of(vec![interims(&[150]), gets(200, vec![])]))
             .script(both("HTTP/1.1 150 Odd\r\n\r\n")),
-        case("they arrive before the final one is there", "RFC 8297 2", Should, get(""),
+        case("an interim response arrives before the final one", "RFC 8297 2", Should, get(""),
             all_of(vec![interims(&[103]), gets(200, vec![Body(b"yes")])]))
             .script(vec![send(HINTS), Do::Gate("final"), send(&yes)])
             .then(Act::Got(b"103 Early Hints".to_vec()))
             .then(Act::Open("final")),
-        case("none for HTTP/1.0", "RFC 9110 15.2", Must, old,
+        case("no 103 for HTTP/1.0", "RFC 9110 15.2", Must, old,
             all_of(vec![interims(&[]), gets(200, vec![Body(b"yes")])])).script(both(HINTS)),
         case("no 100 for HTTP/1.0", "RFC 9110 15.2", Must, old,
             all_of(vec![interims(&[]), gets(200, vec![Body(b"yes")])])).script(both(CONTINUE)),
@@ -70,14 +70,14 @@ pub fn cases() -> Vec<Case> {
                 interim.clone().try_for_each(|r| on_response(r, &clean))?;
                 gets(200, vec![Body(b"yes")])(t)
             })).script(both("HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\n")),
-        case("a flood of them ends", "RFC 9110 15.2", Strict, get(""),
+        case("a flood of interim responses is cut off", "RFC 9110 15.2", Strict, get(""),
             that(|t| {
                 let few = t.responses.iter().filter(|r| r.status < 200).count() < 1_000;
                 if few { not_believed()(t) } else { Err("thousands of them".into()) }
             })).script(both(&flood)),
-        case("one and then nothing", "RFC 9112 8", Must, get(""), not_believed())
+        case("an interim response and then the end", "RFC 9112 8", Must, get(""), not_believed())
             .script(vec![Do::Body, send(HINTS), Do::Close]),
-        case("pipelined requests keep theirs", "RFC 9112 9.3.2", Must,
+        case("interim responses of pipelined requests stay in order", "RFC 9112 9.3.2", Must,
             get_target("/1") + &get_target("/2"),
             all_of(vec![in_step(&[(200, "yes"), (200, "/2")]), interims(&[103])]))
             .script(both(HINTS)).answers(2),

@@ -21,9 +21,9 @@ fn lasting() -> Vec<Case> {
     };
     vec![
         of("HTTP/1.1 stays open", "RFC 9112 9.3", Should, &get(""), stays_open()),
-        of("and says nothing about it", "RFC 9112 9.3", Should, &get(""), says("")).ours(),
+        of("HTTP/1.1 keeps open without a Connection field", "RFC 9112 9.3", Should, &get(""), says("")).ours(),
         of("close closes", "RFC 9112 9.6", Must, &get("Connection: close\r\n"), closes()),
-        of("and is announced", "RFC 9112 9.6", Should, &get("Connection: close\r\n"), says("close")),
+        of("close is announced", "RFC 9112 9.6", Should, &get("Connection: close\r\n"), says("close")),
         of("close among others", "RFC 9112 9.6", Must, &get("Connection: x, CLOSE\r\n"), closes()),
         of("close in a second line", "RFC 9112 9.6", Must,
             &get("Connection: x\r\nConnection: close\r\n"), closes()),
@@ -32,7 +32,7 @@ fn lasting() -> Vec<Case> {
         of("HTTP/1.0 closes", "RFC 9112 9.3", Must, &old(""), closes()),
         of("HTTP/1.0 with keep-alive stays", "RFC 9112 9.3", Should,
             &old("Connection: keep-alive\r\n"), stays_open()).ours(),
-        of("and is told so", "RFC 9112 9.3", Must, &old("Connection: keep-alive\r\n"),
+        of("HTTP/1.0 with keep-alive is told that it stays", "RFC 9112 9.3", Must, &old("Connection: keep-alive\r\n"),
             one_of(vec![says("keep-alive"), closes()])),
         of("HTTP/1.0 with both closes", "RFC 9112 9.3", Must,
             &old("Connection: keep-alive, close\r\n"), closes()),
@@ -90,24 +90,24 @@ fn pipelines() -> Vec<Case> {
         if bodies == want { Ok(()) } else { Err(t.describe()) }
     });
     vec![
-        case("fifty at once are answered in order", "RFC 9112 9.3.2", Must, many, in_order)
+        case("fifty pipelined requests are answered in order", "RFC 9112 9.3.2", Must, many, in_order)
             .answers(50),
-        case("bodies between them", "RFC 9112 9.3.2", Must, mixed,
+        case("pipelined requests with bodies", "RFC 9112 9.3.2", Must, mixed,
             all_of(vec![
                 in_step(&[(200, "/1"), (200, "/2"), (200, "/3"), (200, "/4")]),
                 targets(&["/1", "/2", "/3", "/4"]),
             ])).answers(4),
-        case("the second waits for the first", "RFC 9112 9.3.2", Must,
+        case("the second of two pipelined requests waits for the first", "RFC 9112 9.3.2", Must,
             get_target("/1") + &get_target("/2"),
             all_of(vec![in_step(&[(200, "one"), (200, "/2")]), targets(&["/1", "/2"])]))
             .script(vec![Do::Gate("go"), send(ok("one"))])
             .then(Act::Seen(b"GET /1".to_vec()))
             .then(Act::Open("go"))
             .answers(2),
-        case("an empty line between two", "RFC 9112 2.2", Should,
+        case("an empty line between two requests", "RFC 9112 2.2", Should,
             get_target("/1") + "\r\n" + &get_target("/2"),
             all_of(vec![in_step(&[(200, "/1"), (200, "/2")]), targets(&["/1", "/2"])])).answers(2),
-        case("empty lines between two, apart from both", "RFC 9112 2.2", Should,
+        case("empty lines between two requests, apart from both", "RFC 9112 2.2", Should,
             get_target("/1") + "\r\n",
             all_of(vec![in_step(&[(200, "/1"), (200, "/2")]), targets(&["/1", "/2"])]))
             .answers(1)
@@ -115,14 +115,14 @@ fn pipelines() -> Vec<Case> {
             .then(Act::Send(b"\n".to_vec()))
             .then(Act::Send(get_target("/2").into_bytes()))
             .answers(2).ours(),
-        case("a bad one after a good one", "RFC 9112 9.3.2", Must,
+        case("a malformed request after a good one", "RFC 9112 9.3.2", Must,
             get_target("/1") + "nonsense\r\n\r\n" + &get_target("/2"),
             all_of(vec![in_step(&[(200, "/1"), (400, "")]), targets(&["/1"]), closes()])).answers(2),
-        case("HTTP/1.0 in the middle ends it", "RFC 9112 9.3", Must,
+        case("an HTTP/1.0 request in a pipeline ends it", "RFC 9112 9.3", Must,
             get_target("/1") + "GET /2 HTTP/1.0\r\nHost: a.test\r\n\r\n" + &get_target("/3"),
             all_of(vec![in_step(&[(200, "/1"), (200, "/2")]), targets(&["/1", "/2"]), closes()]))
             .answers(2),
-        case("all that come with the client's end", "RFC 9112 9.6", Should,
+        case("pipelined requests that come with the client's end", "RFC 9112 9.6", Should,
             get_target("/1") + &get_target("/2") + &get_target("/3"),
             in_step(&[(200, "/1"), (200, "/2"), (200, "/3")])).then(Act::Fin).answers(3),
     ]
