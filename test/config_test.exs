@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
   use ExUnit.Case, async: true
 
   alias ExServiceMeshRouter.{Config, ConfigError}
-  alias ExServiceMeshRouter.Config.{Options, Type}
+  alias ExServiceMeshRouter.Config.{Options, Type, Upstream}
 
   defp mistakes(options) do
     {:error, %ConfigError{} = error} = Config.new(options)
@@ -170,11 +170,11 @@ defmodule ExServiceMeshRouter.ConfigTest do
     assert {:ok, config} = Config.new(services: services)
 
     assert config.services == %{
-             "v4.local" => [{:tcp, {127, 0, 0, 1}, 9001}],
-             "v6.local" => [{:tcp, {0, 0, 0, 0, 0, 0, 0, 1}, 9001}],
-             "name.local" => [{:name, "somehost", 9001}],
-             "sock.local" => [{:unix, "/run/app.sock"}],
-             "two.local" => [{:tcp, {127, 0, 0, 1}, 9001}, {:unix, "/run/app.sock"}]
+             "v4.local" => [Upstream.tcp({127, 0, 0, 1}, 9001)],
+             "v6.local" => [Upstream.tcp({0, 0, 0, 0, 0, 0, 0, 1}, 9001)],
+             "name.local" => [%{kind: :name, host: "somehost", port: 9001}],
+             "sock.local" => [Upstream.unix("/run/app.sock")],
+             "two.local" => [Upstream.tcp({127, 0, 0, 1}, 9001), Upstream.unix("/run/app.sock")]
            }
   end
 

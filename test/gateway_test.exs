@@ -256,6 +256,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
           {put_in(settings.timeouts[:idle], :ever),
            "timeouts.idle: got ever, expected Option<u64>"},
           {put_in(settings.limits[:more], 1), "limits: unknown key more"},
+          {%{settings | port: 65_536}, "port: got 65536, expected a port"},
           {%{settings | limits: []}, "limits: got [], expected a map"},
           {%{settings | ips: ["::1", "x"]}, ~s(ips[1]: got <<"x">>, expected IpAddr)},
           {%{settings | proxy_protocol: :v3},
@@ -265,15 +266,40 @@ defmodule ExServiceMeshRouter.GatewayTest do
     end
   end
 
-  test "an argument that the library does not understand is an error, not a crash" do
+  test "a route that the library does not understand is an error that names its service and key" do
     {:ok, gateway} = open()
+    tcp = %{kind: :tcp, ip: "127.0.0.1", port: 1}
+    service = %{name: "a", hosts: ["a"], upstreams: [tcp]}
 
-    assert_raise ArgumentError, fn ->
-      Native.put_routes(gateway, [{"a", ["a"], [:wrong]}], nil)
+    for {service, text} <- [
+          {:wrong, "services[0]: got wrong, expected a map"},
+          {Map.delete(service, :name), "services[0].name: missing"},
+          {Map.delete(service, :hosts), ~s(services["a"].hosts: missing)},
+          {%{service | hosts: "a"}, ~s(services["a"].hosts: got <<"a">>, expected Vec<)},
+          {Map.put(service, :weight, 1), ~s(services["a"]: unknown key weight)},
+          {%{service | upstreams: [tcp, Map.delete(tcp, :port)]},
+           ~s(services["a"].upstreams[1].port: missing)},
+          {%{service | upstreams: [%{tcp | port: 65_536}]},
+           ~s(services["a"].upstreams[0].port: got 65536, expected a port)},
+          {%{service | upstreams: [%{tcp | ip: "localhost"}]},
+           ~s(services["a"].upstreams[0].ip: got <<"localhost">>, expected IpAddr)},
+          {%{service | upstreams: [%{tcp | kind: :udp}]},
+           ~s(services["a"].upstreams[0].kind: got udp, expected :tcp or :loopback or :unix)},
+          {%{service | upstreams: [Map.put(tcp, :node, :b@h)]},
+           ~s(services["a"].upstreams[0]: unknown key node)},
+          {%{service | hosts: ["a b"]}, "a b"}
+        ] do
+      assert {:error, error} = Native.put_routes(gateway, [service], nil)
+      assert error =~ text
     end
 
-    assert {:error, text} = Native.put_routes(gateway, [{"a", ["a b"], []}], nil)
-    assert text =~ "a b"
+    # None of them was put.
+    assert Native.resolve(gateway, "a") == nil
+    assert :ok = Native.put_routes(gateway, [service], nil)
+    assert Native.resolve(gateway, "a") == {:exact, "a", "a"}
+  end
+
+  test "a reference that is none is an error, not a crash" do
     assert_raise ArgumentError, fn -> Native.stats(make_ref()) end
   end
 

@@ -14,7 +14,7 @@ defmodule ExServiceMeshRouter.Registry do
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Endpoint.DevNames
   alias ExServiceMeshRouter.Gateway.{Reporter, Store}
-  alias ExServiceMeshRouter.Registry.{Changes, Events, IndexRow, Service, Table}
+  alias ExServiceMeshRouter.Registry.{Changes, IndexRow, Service, Table}
 
   # Changes that are remembered, for those who look later.
   @history 50
@@ -45,8 +45,8 @@ defmodule ExServiceMeshRouter.Registry do
   @doc "All services, sorted by name, with the hosts that they have got of those that they claim."
   def all(name) do
     {services, table, _default} = claims(name)
-    rows = Map.new(table.rows, fn {service, hosts, _upstreams} -> {service, hosts} end)
-    for service <- services, do: %{service | hosts: Map.get(rows, service.name, []), derived: []}
+    hosts = Map.new(table.rows, &{&1.name, &1.hosts})
+    for service <- services, do: %{service | hosts: Map.get(hosts, service.name, []), derived: []}
   end
 
   @doc "All services as they were put, the table made of them, and the configured default."
@@ -128,7 +128,7 @@ defmodule ExServiceMeshRouter.Registry do
   end
 
   def handle_call({:put_index, upstream}, _from, state) do
-    state = flush(%{state | index: upstream && Upstream.to_native(upstream)})
+    state = flush(%{state | index: upstream})
     Store.put(state.name, :index, state.index)
     {:reply, push(state.table, state), state}
   end
@@ -212,7 +212,7 @@ defmodule ExServiceMeshRouter.Registry do
 
   # Returns what is to be remembered of it.
   defp tell(state, table) do
-    Reporter.routes(state.name, Events.between(state.table, table))
+    Reporter.routes(state.name, Changes.events(state.table, table))
     Changes.log(state.table, table)
   end
 
@@ -225,6 +225,8 @@ defmodule ExServiceMeshRouter.Registry do
         state.index -> IndexRow.anchor()
         true -> nil
       end
+
+    rows = for row <- rows, do: %{row | upstreams: Enum.map(row.upstreams, &Upstream.to_native/1)}
 
     with {:error, text} <- Native.put_routes(state.gateway, rows, default) do
       Logger.error("gateway keeps its old routes, the new ones are refused: #{text}")

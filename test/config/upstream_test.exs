@@ -8,21 +8,21 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
 
   test "upstreams are read as users write them, and shown in the same form" do
     for {text, upstream} <- [
-          {"http://127.0.0.1:9001", {:tcp, {127, 0, 0, 1}, 9001}},
-          {"http://[::1]:9001", {:tcp, @loopback6, 9001}},
-          {"http://some-host.local:9001", {:name, "some-host.local", 9001}},
-          {"unix:/run/app.sock", {:unix, "/run/app.sock"}}
+          {"http://127.0.0.1:9001", Upstream.tcp({127, 0, 0, 1}, 9001)},
+          {"http://[::1]:9001", Upstream.tcp(@loopback6, 9001)},
+          {"http://some-host.local:9001", %{kind: :name, host: "some-host.local", port: 9001}},
+          {"unix:/run/app.sock", Upstream.unix("/run/app.sock")}
         ] do
       assert Upstream.parse(text) == {:ok, [upstream]}
       assert Upstream.to_string(upstream) == text
     end
 
-    assert Upstream.parse("http://a:1/") == {:ok, [{:name, "a", 1}]}
-    assert Upstream.parse("http://a") == {:ok, [{:name, "a", 80}]}
-    assert Upstream.parse("unix:///run/app.sock") == {:ok, [{:unix, "/run/app.sock"}]}
+    assert Upstream.parse("http://a:1/") == {:ok, [%{kind: :name, host: "a", port: 1}]}
+    assert Upstream.parse("http://a") == {:ok, [%{kind: :name, host: "a", port: 80}]}
+    assert Upstream.parse("unix:///run/app.sock") == {:ok, [Upstream.unix("/run/app.sock")]}
 
     assert Upstream.parse(["http://127.0.0.1:1", "unix:/a"]) ==
-             {:ok, [{:tcp, {127, 0, 0, 1}, 1}, {:unix, "/a"}]}
+             {:ok, [Upstream.tcp({127, 0, 0, 1}, 1), Upstream.unix("/a")]}
   end
 
   test "an upstream that cannot be read is an error that names the wrong part" do
@@ -40,17 +40,17 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
 
   test "the address that an endpoint is bound to becomes one where it can be reached" do
     for {bound, upstream} <- [
-          {{{127, 0, 0, 1}, 4001}, {:tcp, {127, 0, 0, 1}, 4001}},
-          {{{10, 0, 0, 1}, 4001}, {:tcp, {10, 0, 0, 1}, 4001}},
-          {{{0, 0, 0, 0}, 4001}, {:tcp, {127, 0, 0, 1}, 4001}},
-          {{@loopback6, 4001}, {:tcp, @loopback6, 4001}},
+          {{{127, 0, 0, 1}, 4001}, Upstream.tcp({127, 0, 0, 1}, 4001)},
+          {{{10, 0, 0, 1}, 4001}, Upstream.tcp({10, 0, 0, 1}, 4001)},
+          {{{0, 0, 0, 0}, 4001}, Upstream.tcp({127, 0, 0, 1}, 4001)},
+          {{@loopback6, 4001}, Upstream.tcp(@loopback6, 4001)},
           # Phoenix's generated runtime.exs: both families, or one of them.
-          {{@any6, 4001}, {:loopback, 4001}},
-          {{{0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1}, 4001}, {:tcp, {127, 0, 0, 1}, 4001}},
-          {{{0, 0, 0, 0, 0, 0xFFFF, 0, 0}, 4001}, {:tcp, {127, 0, 0, 1}, 4001}},
-          {%{address: @any6, port: 4001}, {:loopback, 4001}},
-          {{:local, ~c"/run/a"}, {:unix, "/run/a"}},
-          {{:local, "/run/a"}, {:unix, "/run/a"}}
+          {{@any6, 4001}, %{kind: :loopback, port: 4001}},
+          {{{0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1}, 4001}, Upstream.tcp({127, 0, 0, 1}, 4001)},
+          {{{0, 0, 0, 0, 0, 0xFFFF, 0, 0}, 4001}, Upstream.tcp({127, 0, 0, 1}, 4001)},
+          {%{address: @any6, port: 4001}, %{kind: :loopback, port: 4001}},
+          {{:local, ~c"/run/a"}, Upstream.unix("/run/a")},
+          {{:local, "/run/a"}, Upstream.unix("/run/a")}
         ] do
       assert Upstream.from_bound(bound) == {:ok, upstream}
     end
@@ -68,9 +68,12 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
   end
 
   test "each kind has its term for the data plane" do
-    assert Upstream.to_native({:tcp, @loopback6, 1}) == {:tcp, "::1", 1}
-    assert Upstream.to_native({:loopback, 1}) == {:loopback, 1}
-    assert Upstream.to_native({:unix, "/a"}) == {:unix, "/a"}
-    assert Upstream.to_string({:loopback, 1}) == "http://localhost:1"
+    assert Upstream.to_native(Upstream.tcp(@loopback6, 1)) == %{kind: :tcp, ip: "::1", port: 1}
+    assert Upstream.to_native(%{kind: :loopback, port: 1}) == %{kind: :loopback, port: 1}
+    assert Upstream.to_native(Upstream.unix("/a")) == Upstream.unix("/a")
+    assert Upstream.to_string(%{kind: :loopback, port: 1}) == "http://localhost:1"
+    # What else an upstream has is the data plane's, too.
+    weighted = Map.put(Upstream.tcp(@loopback6, 1), :weight, 2)
+    assert Upstream.to_native(weighted) == %{kind: :tcp, ip: "::1", port: 1, weight: 2}
   end
 end

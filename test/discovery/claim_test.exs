@@ -1,6 +1,7 @@
 defmodule ExServiceMeshRouter.Discovery.ClaimTest do
   use ExUnit.Case, async: true
 
+  alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Discovery.Claim
 
   @development %{dev_domain: "localhost", own_port: 4000}
@@ -23,17 +24,17 @@ defmodule ExServiceMeshRouter.Discovery.ClaimTest do
 
   test "becomes a service, of which the gateway itself is no upstream" do
     claim = Claim.new(AuthWeb.Endpoint, :auth_web, "auth.local", @development)
-    other = {:tcp, {127, 0, 0, 1}, 4001}
+    other = Upstream.tcp({127, 0, 0, 1}, 4001)
 
     gateway =
       for ip <- [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}, {0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1}],
-          do: {:tcp, ip, 4000}
+          do: Upstream.tcp(ip, 4000)
 
-    service = Claim.service(claim, [other, {:unix, "/s"} | gateway], @development)
-    assert service.upstreams == [other, {:unix, "/s"}]
+    service = Claim.service(claim, [other, Upstream.unix("/s") | gateway], @development)
+    assert service.upstreams == [other, Upstream.unix("/s")]
     assert service.key == {:endpoint, AuthWeb.Endpoint}
     # Another machine's port of that number is its own.
-    far = {:tcp, {192, 0, 2, 1}, 4000}
+    far = Upstream.tcp({192, 0, 2, 1}, 4000)
     assert Claim.service(claim, [far], @development).upstreams == [far]
   end
 end

@@ -4,14 +4,19 @@ defmodule ExServiceMeshRouter.Registry.ResolverTest do
   import ExUnit.CaptureLog
 
   alias ExServiceMeshRouter.Tree
+  alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Registry.{Resolver, Service}
 
   test "the names among upstreams, each once" do
     services = [
-      Service.static("a", [{:name, "db", 1}, {:unix, "/s"}], :config),
+      Service.static("a", [%{kind: :name, host: "db", port: 1}, Upstream.unix("/s")], :config),
       Service.static(
         "b",
-        [{:name, "db", 2}, {:name, "web", 1}, {:tcp, {127, 0, 0, 1}, 1}],
+        [
+          %{kind: :name, host: "db", port: 2},
+          %{kind: :name, host: "web", port: 1},
+          Upstream.tcp({127, 0, 0, 1}, 1)
+        ],
         :config
       )
     ]

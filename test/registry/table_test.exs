@@ -1,10 +1,10 @@
 defmodule ExServiceMeshRouter.Registry.TableTest do
   use ExUnit.Case, async: true
 
+  alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Registry.{Service, Table}
 
-  @up [{:tcp, {127, 0, 0, 1}, 1}]
-  @native [{:tcp, "127.0.0.1", 1}]
+  @up [%{kind: :tcp, ip: {127, 0, 0, 1}, port: 1}]
 
   defp build(services, addresses \\ %{}, meaningless \\ []),
     do: services |> Map.new(&{&1.key, &1}) |> Table.build(addresses, meaningless)
@@ -18,12 +18,12 @@ defmodule ExServiceMeshRouter.Registry.TableTest do
     table =
       build([Service.static("a.local", @up, :config), endpoint(B, ["b.local"], [], ["b.x"])])
 
-    assert Enum.sort(table.rows) == [
-             {"B", ["b.local", "b.x"], []},
-             {"a.local", ["a.local"], @native}
+    assert Enum.sort_by(table.rows, & &1.name) == [
+             %{name: "B", hosts: ["b.local", "b.x"], upstreams: []},
+             %{name: "a.local", hosts: ["a.local"], upstreams: @up}
            ]
 
-    assert table.hosts["a.local"] == {"a.local", @native}
+    assert table.hosts["a.local"] == {"a.local", @up}
   end
 
   test "what was written down comes before what was found, and what listens before what does not" do
@@ -41,7 +41,7 @@ defmodule ExServiceMeshRouter.Registry.TableTest do
     table = build([endpoint(A, ["x.local"]), endpoint(B, ["x.local"], [])])
     assert MapSet.size(table.conflicts) == 0
     # It has no host left, and so no row.
-    assert [{"A", _, _}] = table.rows
+    assert [%{name: "A"}] = table.rows
   end
 
   test "a derived host takes nothing from one that was written down, by whomever" do
@@ -66,12 +66,19 @@ defmodule ExServiceMeshRouter.Registry.TableTest do
   end
 
   test "names of upstreams are addresses, once these are known" do
-    service = Service.static("a", [{:name, "db", 80}, {:unix, "/s"}], :config)
-    assert [{"a", _, [{:unix, "/s"}]}] = build([service]).rows
+    service =
+      Service.static("a", [%{kind: :name, host: "db", port: 80}, Upstream.unix("/s")], :config)
+
+    assert [%{name: "a", upstreams: [%{path: "/s"}]}] = build([service]).rows
     known = %{"db" => [{10, 0, 0, 1}, {10, 0, 0, 2}]}
 
-    assert [{"a", _, [{:tcp, "10.0.0.1", 80}, {:tcp, "10.0.0.2", 80}, {:unix, "/s"}]}] =
-             build([service], known).rows
+    [%{upstreams: upstreams}] = build([service], known).rows
+
+    assert upstreams == [
+             Upstream.tcp({10, 0, 0, 1}, 80),
+             Upstream.tcp({10, 0, 0, 2}, 80),
+             Upstream.unix("/s")
+           ]
   end
 
   test "a default has to have an answer, a suffix of it will do" do

@@ -3,9 +3,13 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   # Where a service listens. Written by users as "http://127.0.0.1:9001", "http://[::1]:9001",
   # "http://somehost:9001" or "unix:/run/app.sock"; kept as one of
   #
-  #     {:tcp, ip, port} | {:name, "somehost", port} | {:unix, path} | {:loopback, port}
+  #     %{kind: :tcp, ip: ip, port: port}
+  #     %{kind: :name, host: "somehost", port: port}
+  #     %{kind: :unix, path: path}
+  #     %{kind: :loopback, port: port}
   #
-  # The last one is an endpoint that is bound to `::`: it is at 127.0.0.1 and at ::1, or only at one
+  # Other modules match on as few keys as they need, so that an upstream may have more (a weight, a node).
+  # `:loopback` is an endpoint that is bound to `::`: it is at 127.0.0.1 and at ::1, or only at one
   # of them where IPv6 is switched off (containers) or its socket takes no IPv4.
 
   @accepted ~s|"http://HOST:PORT", "unix:/PATH", or a list of these|
@@ -14,6 +18,9 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   @max_path 107
 
   @loopback {127, 0, 0, 1}
+
+  def tcp(ip, port), do: %{kind: :tcp, ip: ip, port: port}
+  def unix(path), do: %{kind: :unix, path: path}
 
   @doc "What parse/1 accepts, in words."
   def accepted, do: @accepted
@@ -37,7 +44,7 @@ defmodule ExServiceMeshRouter.Config.Upstream do
 
     if String.starts_with?(path, "/") and byte_size(path) <= @max_path and
          not String.contains?(path, "\0"),
-       do: {:ok, {:unix, path}},
+       do: {:ok, unix(path)},
        else: :error
   end
 
@@ -57,10 +64,12 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   defp host(host, port) when is_binary(host) and host != "" and port in 1..65_535 do
     case :inet.parse_strict_address(to_charlist(host)) do
       {:ok, ip} ->
-        {:ok, {:tcp, ip, port}}
+        {:ok, tcp(ip, port)}
 
       {:error, _} ->
-        if host =~ ~r/\A[A-Za-z0-9_.-]+\z/, do: {:ok, {:name, host, port}}, else: :error
+        if host =~ ~r/\A[A-Za-z0-9_.-]+\z/,
+          do: {:ok, %{kind: :name, host: host, port: port}},
+          else: :error
     end
   end
 
@@ -71,7 +80,7 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   of older versions of Thousand Island. `:error` for everything else.
   """
   def from_bound({:local, path}) when is_binary(path) or is_list(path),
-    do: {:ok, {:unix, IO.chardata_to_string(path)}}
+    do: {:ok, path |> IO.chardata_to_string() |> unix()}
 
   def from_bound({ip, port}) when is_tuple(ip) and port in 1..65_535 do
     if :inet.is_ip_address(ip), do: {:ok, reachable(ip, port)}, else: :error
@@ -81,27 +90,35 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   def from_bound(_other), do: :error
 
   # What listens on all addresses is reached on this machine's own.
-  defp reachable({0, 0, 0, 0}, port), do: {:tcp, @loopback, port}
-  defp reachable({0, 0, 0, 0, 0, 0, 0, 0}, port), do: {:loopback, port}
+  defp reachable({0, 0, 0, 0}, port), do: tcp(@loopback, port)
+  defp reachable({0, 0, 0, 0, 0, 0, 0, 0}, port), do: %{kind: :loopback, port: port}
 
   defp reachable({0, 0, 0, 0, 0, 0xFFFF, high, low}, port) do
     reachable({div(high, 256), rem(high, 256), div(low, 256), rem(low, 256)}, port)
   end
 
-  defp reachable(ip, port), do: {:tcp, ip, port}
+  defp reachable(ip, port), do: tcp(ip, port)
 
-  @doc "The terms of the data plane. Names have been resolved before."
-  def to_native({:tcp, ip, port}), do: {:tcp, ip |> :inet.ntoa() |> List.to_string(), port}
-  def to_native({:loopback, port}), do: {:loopback, port}
-  def to_native({:unix, path}), do: {:unix, path}
+  @doc "The addresses of an upstream that is given by name, of which `addresses` has all that are known."
+  def resolve(%{kind: :name} = upstream, addresses) do
+    {host, upstream} = Map.pop(upstream, :host)
+    for ip <- Map.get(addresses, host, []), do: Map.merge(upstream, %{kind: :tcp, ip: ip})
+  end
+
+  def resolve(upstream, _addresses), do: [upstream]
+
+  @doc "The term of the data plane. Names have been resolved before."
+  def to_native(%{ip: ip} = upstream),
+    do: %{upstream | ip: ip |> :inet.ntoa() |> List.to_string()}
+
+  def to_native(upstream), do: upstream
 
   @doc "As a user writes it."
-  def to_string({:unix, path}), do: "unix:" <> path
-  def to_string({:loopback, port}), do: "http://localhost:#{port}"
-  def to_string({:name, host, port}), do: "http://#{host}:#{port}"
+  def to_string(%{kind: :unix, path: path}), do: "unix:" <> path
+  def to_string(%{port: port} = upstream), do: "http://#{host(upstream)}:#{port}"
 
-  def to_string({:tcp, ip, port}) when tuple_size(ip) == 8,
-    do: "http://[#{:inet.ntoa(ip)}]:#{port}"
-
-  def to_string({:tcp, ip, port}), do: "http://#{:inet.ntoa(ip)}:#{port}"
+  defp host(%{ip: ip}) when tuple_size(ip) == 8, do: "[#{:inet.ntoa(ip)}]"
+  defp host(%{ip: ip}), do: :inet.ntoa(ip)
+  defp host(%{host: host}), do: host
+  defp host(%{kind: :loopback}), do: "localhost"
 end

@@ -10,6 +10,7 @@ defmodule ExServiceMeshRouter.Console.Index do
   require Logger
 
   alias ExServiceMeshRouter.Http
+  alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Console.Index.{Handler, Registration, Sampler}
   alias ExServiceMeshRouter.Listeners.SocketDir
 
@@ -37,7 +38,7 @@ defmodule ExServiceMeshRouter.Console.Index do
     [
       {Sampler, config},
       {Http.Server, listen: {:local, path}, handler: handler},
-      {Registration, {config.name, {:unix, path}}}
+      {Registration, {config.name, Upstream.unix(path)}}
     ]
   end
 end

@@ -63,7 +63,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
     derived = derived(snapshot)
 
     routes =
-      for {name, hosts, _} <- table.rows,
+      for %{name: name, hosts: hosts} <- table.rows,
           service = Enum.find(snapshot.services, &(&1.name == name)),
           host <- hosts do
         %{

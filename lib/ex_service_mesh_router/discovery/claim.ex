@@ -37,9 +37,9 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
   end
 
   # An endpoint that only says `url: [port: 4000]` means the gateway, not itself.
-  defp own?({:tcp, ip, port}, port),
+  defp own?(%{kind: :tcp, ip: ip, port: port}, port),
     do: Network.unmap(ip) in [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]
 
-  defp own?({:loopback, port}, port), do: true
+  defp own?(%{kind: :loopback, port: port}, port), do: true
   defp own?(_upstream, _own_port), do: false
 end

@@ -89,7 +89,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
       do: Listeners.ensure(name, endpoint, application)
   end
 
-  defp known({:ok, _pid, {:unix, _path} = upstream}), do: {:ok, upstream}
+  defp known({:ok, _pid, {:unix, path}}), do: {:ok, Upstream.unix(path)}
   defp known({:error, _reason}), do: :none
   defp known(_other), do: nil
 

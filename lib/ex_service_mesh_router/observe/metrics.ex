@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Metrics do
   # that no stranger can have: a web page whose name points here (DNS rebinding) is refused.
 
   alias ExServiceMeshRouter.{Http, ListenError, Prometheus, Registry}
-  alias ExServiceMeshRouter.Config.Host
+  alias ExServiceMeshRouter.Config.{Host, Upstream}
   alias ExServiceMeshRouter.Http.Request
   alias ExServiceMeshRouter.Listeners.SocketDir
   alias ExServiceMeshRouter.Registry.Service
@@ -59,7 +59,7 @@ defmodule ExServiceMeshRouter.Metrics do
   end
 
   defp route(name, host, path),
-    do: :ok = Registry.put(name, Service.static(host, [{:unix, path}], :config))
+    do: :ok = Registry.put(name, Service.static(host, [Upstream.unix(path)], :config))
 
   defp checked(request, metrics, name) do
     if metrics.host != nil or request |> Request.all("host") |> ours?(),

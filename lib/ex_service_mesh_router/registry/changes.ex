@@ -1,8 +1,11 @@
 defmodule ExServiceMeshRouter.Registry.Changes do
   @moduledoc false
-  # What became of the routes, said once, in one line for each service and what happened to it.
+  # What became of the routes between two tables: lines for the log, one for each service and what
+  # happened to it, and telemetry events, one for each host.
 
   require Logger
+
+  alias ExServiceMeshRouter.Config.Upstream
 
   # A table of tenants may come with thousands of hosts at once; nobody reads that.
   @most 20
@@ -38,7 +41,7 @@ defmodule ExServiceMeshRouter.Registry.Changes do
   end
 
   defp shared(host, names, table) do
-    others = for {name, [other | _], _} <- table.rows, name in names, do: other
+    others = for %{name: name, hosts: [other | _]} <- table.rows, name in names, do: other
 
     "route #{host} is the host of #{Enum.join(names, " and ")}, and goes to none of them" <>
       if(others == [],
@@ -61,11 +64,11 @@ defmodule ExServiceMeshRouter.Registry.Changes do
   defp at([]), do: "no address"
 
   defp at(upstreams) do
-    Enum.map_join(upstreams, ", ", fn
-      {:tcp, ip, port} -> if(ip =~ ":", do: "[#{ip}]:#{port}", else: "#{ip}:#{port}")
-      {:loopback, port} -> "localhost:#{port}"
-      {:unix, path} -> "unix:" <> path
-    end)
+    Enum.map_join(
+      upstreams,
+      ", ",
+      &(&1 |> Upstream.to_string() |> String.replace_prefix("http://", ""))
+    )
   end
 
   defp warn({host, winner, loser}) do
@@ -74,4 +77,28 @@ defmodule ExServiceMeshRouter.Registry.Changes do
         "Give each its own host: `url: [host: ...]` of the endpoint, or the key in `services`"
     )
   end
+
+  @doc "The events, as `{event, metadata}`. The Reporter executes them: handlers may take their time."
+  def events(old, new) do
+    routes =
+      for host <- hosts(old, new),
+          event = event(host, old.hosts[host], new.hosts[host]),
+          do: event
+
+    conflicts =
+      for {host, winner, loser} <- MapSet.difference(new.conflicts, old.conflicts),
+          do: {[:route, :conflict], %{host: host, service: winner, loser: loser}}
+
+    routes ++ conflicts
+  end
+
+  defp event(_host, same, same), do: nil
+
+  defp event(host, _old, {name, [_ | _] = upstreams}) do
+    upstreams = Enum.map(upstreams, &Upstream.to_string/1)
+    {[:route, :added], %{host: host, service: name, upstreams: upstreams}}
+  end
+
+  defp event(host, {name, [_ | _]}, _new), do: {[:route, :removed], %{host: host, service: name}}
+  defp event(_host, _old, _new), do: nil
 end

@@ -62,8 +62,8 @@ defmodule ExServiceMeshRouter.Explanation do
   end
 
   defp public(service, table) do
-    {_name, hosts, _upstreams} = List.keyfind(table.rows, service.name, 0, {nil, [], []})
-    Service.public(%{service | hosts: hosts})
+    row = Enum.find(table.rows, %{hosts: []}, &(&1.name == service.name))
+    Service.public(%{service | hosts: row.hosts})
   end
 
   defp status(nil), do: 404
@@ -121,7 +121,7 @@ defmodule ExServiceMeshRouter.Explanation do
   defp default(host, _matched, _table), do: [{"default", "#{host} is for hosts that nobody has"}]
 
   defp nearest(host, table),
-    do: Host.nearest(host, for({_name, hosts, _upstreams} <- table.rows, host <- hosts, do: host))
+    do: Host.nearest(host, Enum.flat_map(table.rows, & &1.hosts))
 
   defimpl Inspect do
     import Inspect.Algebra

@@ -22,7 +22,13 @@ defmodule ExServiceMeshRouter.Registry.IndexRow do
   def row(nil, _taken), do: []
 
   def row(upstream, taken),
-    do: [{@service, [@anchor | Enum.reject(@hosts -- [@anchor], &taken.(&1))], [upstream]}]
+    do: [
+      %{
+        name: @service,
+        hosts: [@anchor | Enum.reject(@hosts -- [@anchor], taken)],
+        upstreams: [upstream]
+      }
+    ]
 
   @doc "What the data plane resolved, unless that is the index: then nothing."
   def hide({_rule, _matched, @service}), do: nil

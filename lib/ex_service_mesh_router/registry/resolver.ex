@@ -25,7 +25,8 @@ defmodule ExServiceMeshRouter.Registry.Resolver do
 
   @doc "The names among the upstreams of some services."
   def used(services) do
-    for(service <- services, {:name, name, _port} <- service.upstreams, do: name) |> Enum.uniq()
+    for(service <- services, %{kind: :name, host: name} <- service.upstreams, do: name)
+    |> Enum.uniq()
   end
 
   @impl true

@@ -9,7 +9,7 @@ defmodule ExServiceMeshRouter.Registry.Table do
   alias ExServiceMeshRouter.Config.{Host, Upstream}
   alias ExServiceMeshRouter.Registry.Service
 
-  # rows: the terms for the data plane. hosts: `%{host => {service name, upstreams}}`, for people.
+  # rows: each service with its hosts and its upstreams, names resolved. hosts: `%{host => {service name, upstreams}}`, for people.
   # conflicts: `{host, winner, loser}`. shared: `%{host => [name]}` of the endpoints that have it.
   defstruct rows: [], hosts: %{}, conflicts: MapSet.new(), shared: %{}
 
@@ -36,7 +36,11 @@ defmodule ExServiceMeshRouter.Registry.Table do
       for service <- sorted,
           hosts = Enum.filter(service.hosts ++ service.derived, &owner?(owners, &1, service)),
           hosts != [],
-          do: {service.name, hosts, Enum.flat_map(service.upstreams, &native(&1, addresses))}
+          do: %{
+            name: service.name,
+            hosts: hosts,
+            upstreams: Enum.flat_map(service.upstreams, &Upstream.resolve(&1, addresses))
+          }
 
     %__MODULE__{rows: rows, hosts: hosts(rows), conflicts: conflicts, shared: shared}
   end
@@ -70,14 +74,8 @@ defmodule ExServiceMeshRouter.Registry.Table do
   defp add_conflict(conflicts, host, owner, service),
     do: MapSet.put(conflicts, {host, owner.name, service.name})
 
-  defp native({:name, name, port}, addresses) do
-    for ip <- Map.get(addresses, name, []), do: Upstream.to_native({:tcp, ip, port})
-  end
-
-  defp native(upstream, _addresses), do: [Upstream.to_native(upstream)]
-
   defp hosts(rows) do
-    for {name, hosts, upstreams} <- rows, host <- hosts, into: %{}, do: {host, {name, upstreams}}
+    for row <- rows, host <- row.hosts, into: %{}, do: {host, {row.name, row.upstreams}}
   end
 
   @doc "Whether the table has an answer for this host, so that it can be the default."

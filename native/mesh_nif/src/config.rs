@@ -12,7 +12,7 @@ pub fn read(term: Term<'_>) -> Read<(Config, usize)> {
     Map::read(term, |map| {
         let config = Config {
             ips: map.with("ips", |ips| list(ips, parsed))?,
-            port: map.get("port")?,
+            port: map.port("port")?,
             workers: map.get("workers")?,
             trusted_proxies: map.with("trusted_proxies", |networks| list(networks, parsed))?,
             proxy_protocol: map.with("proxy_protocol", |it| optional(it, proxy_protocol))?,

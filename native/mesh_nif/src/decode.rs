@@ -84,6 +84,14 @@ impl<'a> Map<'a> {
         self.with(key, decoded)
     }
 
+    /// Not `get::<u16>`: rustler cuts what is larger.
+    pub fn port(&mut self, key: &str) -> Read<u16> {
+        self.with(key, |term| {
+            let port = term.decode::<u64>().ok().and_then(|port| port.try_into().ok());
+            port.ok_or_else(|| Wrong::got(term, "a port"))
+        })
+    }
+
     /// Milliseconds; `nil` is no limit.
     pub fn millis(&mut self, key: &str) -> Read<Option<Duration>> {
         Ok(self.get::<Option<u64>>(key)?.map(Duration::from_millis))

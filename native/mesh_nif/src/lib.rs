@@ -20,7 +20,7 @@ use rustler::{Atom, Encoder, Env, LocalPid, NifResult, ResourceArc, SerdeTerm, T
 
 use handle::{Handle, contain};
 use slots::{NoneLeft, Slots};
-use terms::{Services, atoms};
+use terms::atoms;
 
 /// Binds the sockets. What can fail for a reason outside of this program fails here, as a value.
 /// When the owner ends, the gateway stops.
@@ -87,10 +87,14 @@ fn lame_duck(handle: ResourceArc<Handle>) -> Atom {
 fn put_routes<'a>(
     env: Env<'a>,
     handle: ResourceArc<Handle>,
-    services: Services,
+    services: Term<'a>,
     default: Option<String>,
 ) -> Term<'a> {
-    match contain(|| handle.gateway.set_routes(services.0, default.as_deref())) {
+    let services = match terms::services(services) {
+        Ok(services) => services,
+        Err(why) => return (atoms::error(), why.to_string()).encode(env),
+    };
+    match contain(|| handle.gateway.set_routes(services, default.as_deref())) {
         Ok(Ok(())) => atoms::ok().encode(env),
         Ok(Err(error)) => (atoms::error(), error.to_string()).encode(env),
         Err(panic) => (atoms::error(), panic).encode(env),

@@ -1,11 +1,12 @@
 //! How the values of [`mesh_core`] look as terms.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 
 use mesh_core::{OpenError, Resolved, Rule, ServiceSpec, UpstreamAddr};
-use rustler::{Atom, Decoder, Encoder, Env, Error, MapIterator, NifResult, Term};
+use rustler::{Atom, Encoder, Env, MapIterator, NifResult, Term};
+
+use crate::decode::{Map, Read, Wrong, choice, list, parsed};
 
 pub mod atoms {
     rustler::atoms! {
@@ -63,36 +64,40 @@ pub mod atoms {
     }
 }
 
-/// `[{name, [host], [{:tcp, "127.0.0.1", 4001} | {:loopback, 4001} | {:unix, "/path"}]}]`
-pub struct Services(pub Vec<ServiceSpec>);
-
-impl<'a> Decoder<'a> for Services {
-    fn decode(term: Term<'a>) -> NifResult<Self> {
-        let rows: Vec<(String, Vec<String>, Vec<Term<'a>>)> = term.decode()?;
-        let specs = rows.into_iter().map(|(name, hosts, upstreams)| {
-            let upstreams = upstreams.into_iter().map(upstream).collect::<NifResult<_>>()?;
-            Ok(ServiceSpec { name, hosts, upstreams })
-        });
-        specs.collect::<NifResult<_>>().map(Services)
-    }
+/// `[%{name: "AuthWeb.Endpoint", hosts: ["auth.local"], upstreams: [...]}]`, see [`upstream`].
+pub fn services(term: Term<'_>) -> Read<Vec<ServiceSpec>> {
+    let rows: Vec<Term<'_>> = term.decode().map_err(|_| Wrong::got(term, "a list of services"))?;
+    let rows = rows.into_iter().enumerate();
+    rows.map(|(index, row)| service(row, index).map_err(|wrong| wrong.below("services"))).collect()
 }
 
-fn upstream(term: Term) -> NifResult<UpstreamAddr> {
-    if let Ok((kind, ip, port)) = term.decode::<(Atom, &str, u16)>()
-        && kind == atoms::tcp()
-    {
-        let ip: IpAddr = ip.parse().map_err(|_| Error::BadArg)?;
-        return Ok(UpstreamAddr::Tcp(SocketAddr::new(ip, port)));
-    }
-    if let Ok((kind, port)) = term.decode::<(Atom, u16)>()
-        && kind == atoms::loopback()
-    {
-        return Ok(UpstreamAddr::Loopback(port));
-    }
-    match term.decode::<(Atom, String)>()? {
-        (kind, path) if kind == atoms::unix() => Ok(UpstreamAddr::Unix(PathBuf::from(path))),
-        _ => Err(Error::BadArg),
-    }
+/// An error names the service, where it has a name.
+fn service(row: Term<'_>, index: usize) -> Read<ServiceSpec> {
+    let mut place = format!("[{index}]");
+    let spec = Map::read(row, |map| {
+        let name: String = map.get("name")?;
+        place = format!("[{name:?}]");
+        let hosts = map.get("hosts")?;
+        Ok(ServiceSpec { name, hosts, upstreams: map.with("upstreams", |it| list(it, upstream))? })
+    });
+    spec.map_err(|wrong| wrong.below(&place))
+}
+
+/// `%{kind: :tcp, ip: "127.0.0.1", port: 4001}`, `%{kind: :loopback, port: 4001}` or
+/// `%{kind: :unix, path: "/path"}`.
+fn upstream(term: Term<'_>) -> Read<UpstreamAddr> {
+    let kinds = [("tcp", atoms::tcp()), ("loopback", atoms::loopback()), ("unix", atoms::unix())];
+    Map::read(term, |map| {
+        let kind = map.with("kind", |kind| choice(kind, &kinds))?;
+        if kind == atoms::unix() {
+            return Ok(UpstreamAddr::Unix(map.with("path", parsed)?));
+        }
+        let port = map.port("port")?;
+        if kind == atoms::loopback() {
+            return Ok(UpstreamAddr::Loopback(port));
+        }
+        Ok(UpstreamAddr::Tcp(SocketAddr::new(map.with("ip", parsed)?, port)))
+    })
 }
 
 /// Why the sockets could not be bound: `{:error, {kind, address, words of the system}}`.

@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
   # configured and does not.
 
   alias ExServiceMeshRouter.{Config, Gateway, Registry}
-  alias ExServiceMeshRouter.Config.{Environment, Host}
+  alias ExServiceMeshRouter.Config.{Environment, Host, Upstream}
   alias ExServiceMeshRouter.Doctor.Endpoint
   alias ExServiceMeshRouter.Endpoint.{Candidates, DevNames, Settings}
   alias ExServiceMeshRouter.Registry.{Service, Table}
@@ -94,7 +94,7 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
                else: (_ -> [])
 
         derived = DevNames.hosts(application, endpoint, config.dev_domain)
-        Service.endpoint(endpoint, application, hosts, [{:tcp, {127, 0, 0, 1}, 1}], derived)
+        Service.endpoint(endpoint, application, hosts, [Upstream.tcp({127, 0, 0, 1}, 1)], derived)
       end
 
     static ++ found
