@@ -19,8 +19,9 @@ defmodule ExServiceMeshRouter.Console.Index.Plain do
   defp body(:text, why, url), do: [why, "\nwhat there is: ", url, "\n"]
 
   defp body(:json, why, url) do
-    more = if url, do: [index: url], else: []
-    [Json.encode([status: 404, error: "Not Found", reason: why] ++ more), "\n"]
+    # The members in the order of the data plane.
+    index = if url, do: [~s(,"index":), Json.encode(url)], else: []
+    [~s({"status":404,"error":"Not Found","reason":), Json.encode(why), index, "}\n"]
   end
 
   defp body(:html, why, url) do
