@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
 
   import ExUnit.CaptureLog
 
-  alias Demo.HTTP.Server
+  alias ExServiceMeshRouter.Http.Server
 
   describe "configured services" do
     test "are found by exact host, by the longest suffix, by default; else 404" do

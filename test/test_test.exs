@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.TestTest do
   import ExServiceMeshRouter.EndpointStandIn, only: [define: 3]
   import ExServiceMeshRouter.Test
 
-  alias Demo.HTTP.{Request, Server}
+  alias ExServiceMeshRouter.Http.{Request, Server}
 
   defp endpoint(settings) do
     number = System.unique_integer([:positive])
@@ -36,8 +36,7 @@ defmodule ExServiceMeshRouter.TestTest do
     handler = fn request ->
       {body, request} = Request.reduce_body(request, "", &(&2 <> &1))
 
-      {{201, [{"x-method", request.method}], [body, " ", Request.header(request, "x-a")]},
-       request}
+      {{201, [{"x-method", request.method}], [body, " ", Request.one(request, "x-a")]}, request}
     end
 
     {:ok, server} = start_supervised({Server, handler: handler})

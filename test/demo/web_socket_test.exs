@@ -3,7 +3,7 @@ defmodule Demo.WebSocketTest do
 
   import Bitwise
 
-  alias Demo.HTTP.Server
+  alias ExServiceMeshRouter.Http.Server
   alias Demo.WebSocket
   alias ExServiceMeshRouter.RawClient
 

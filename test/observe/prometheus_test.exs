@@ -133,7 +133,7 @@ defmodule ExServiceMeshRouter.PrometheusTest do
         assert body =~ "Ask for them by an address"
       end
 
-      assert {403, _} = answer(ask.("Host: localhost\r\nHost: evil.com\r\n"))
+      assert {400, _} = answer(ask.("Host: localhost\r\nHost: evil.com\r\n"))
       # Whatever has no such field is no browser.
       assert {200, _} = url |> RawClient.exchange("GET /metrics HTTP/1.0\r\n\r\n") |> answer()
     end

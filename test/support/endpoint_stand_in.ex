@@ -10,7 +10,7 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
   unless something else is said, and its server is made by its `adapter:`.
   """
 
-  alias Demo.HTTP.Server
+  alias ExServiceMeshRouter.Http.Server
   alias ExServiceMeshRouter.Listeners.Listener
 
   defmodule Adapter do
@@ -25,7 +25,8 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
         ip = Keyword.get(options, :ip, {127, 0, 0, 1})
         handler = &{{200, [], text <> suffix}, &1}
         server = {Server, handler: handler, ip: ip, port: Keyword.get(options, :port, 0)}
-        Supervisor.child_spec(server, id: {endpoint, scheme})
+        # Killed, so that it leaves the file of its socket, as Bandit and Cowboy do.
+        Supervisor.child_spec(server, id: {endpoint, scheme}, shutdown: :brutal_kill)
       end
     end
   end

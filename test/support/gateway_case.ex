@@ -5,7 +5,7 @@ defmodule ExServiceMeshRouter.GatewayCase do
 
   use ExUnit.CaseTemplate
 
-  alias Demo.HTTP.Server
+  alias ExServiceMeshRouter.Http.Server
   alias ExServiceMeshRouter.{Discovery, RawClient}
 
   using do

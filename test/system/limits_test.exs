@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.System.LimitsTest do
 
   import ExUnit.CaptureLog
 
-  alias Demo.HTTP.Request
+  alias ExServiceMeshRouter.Http.Request
 
   # Into all buffers on the way.
   @more_than_fits 50_000_000

@@ -33,12 +33,18 @@ defmodule ExServiceMeshRouter.Console.Index do
   def socket(name), do: SocketDir.socket("index-#{inspect(name)}")
 
   defp children(config, path) do
-    handler = &Handler.answer(&1, config)
-
     [
       {Sampler, config},
-      {Http.Server, listen: {:local, path}, handler: handler},
+      %{id: Http.Server, start: {__MODULE__, :start_server, [path, config]}},
       {Registration, {config.name, Upstream.unix(path)}}
     ]
+  end
+
+  # One request on each connection: strangers' requests never follow each other on one.
+  @doc false
+  def start_server(path, config) do
+    handler = &{Handler.answer(&1, config), &1}
+    options = [ip: {:local, path}, handler: handler, keep_alive: false]
+    SocketDir.listen(path, fn -> Http.Server.start_link(options) end)
   end
 end

@@ -1,77 +1,75 @@
 defmodule ExServiceMeshRouter.Http.Connection do
   @moduledoc false
-  # One connection: a request, its answer, the end.
+  # Serves one client connection until either side closes it.
 
   require Logger
 
-  alias ExServiceMeshRouter.Http.{Request, Response}
+  alias ExServiceMeshRouter.Http.{Request, Response, Wire}
 
-  # For how long, and how much, what a client still sends is read after it was answered.
-  @linger 1_000
-  @most_unread 1_048_576
+  # How long, and how much, is read from a client after its last response.
+  @linger 2_000
+  @max_unread 1_048_576
 
-  @doc "The process of a connection; it is given its socket in a message."
-  def start(handler) do
-    receive do
-      {:socket, socket} -> serve(socket, handler)
-    after
-      5_000 -> :ok
+  @doc "`options` are those of Http.Server, as a map."
+  def serve(socket, options) do
+    case exchange(socket, options) do
+      :keep_alive -> serve(socket, options)
+      :close -> linger(socket)
+      :closed -> :gen_tcp.close(socket)
     end
   end
 
-  defp serve(socket, handler) do
-    case Request.read(socket) do
-      {:ok, request} ->
-        Response.write(socket, answer(request, handler), request.method)
-        linger(socket)
-
-      {:error, status} ->
-        refuse(socket, status)
-
-      :closed ->
-        :gen_tcp.close(socket)
-    end
+  defp exchange(socket, options) do
+    {response, request} = answer(socket, options)
+    keep_alive? = Map.get(options, :keep_alive, true) and keep_alive?(response, request)
+    Response.write(response, request, keep_alive?)
+    if keep_alive? and skip_body(request), do: :keep_alive, else: :close
+  catch
+    :closed -> :closed
   end
 
-  @doc "Answers with a status, whatever was asked, and closes."
-  def refuse(socket, status) do
-    Response.write(socket, error(status), "GET")
-    :gen_tcp.close(socket)
-  end
-
-  defp answer(request, handler) do
-    handler.(request)
+  defp answer(socket, options) do
+    socket |> Request.read(Map.get(options, :timeout, 60_000)) |> options.handler.()
   rescue
     exception ->
-      Logger.error(
-        "the gateway's own page failed: " <>
-          Exception.format(:error, exception, __STACKTRACE__)
-      )
-
-      error(500)
+      error = Exception.format(:error, exception, __STACKTRACE__)
+      Logger.error("the gateway's HTTP server answers 500, its handler failed: " <> error)
+      refuse(socket, 500)
   catch
-    # What it asks is being started again, or ends.
-    :exit, _reason -> error(503)
+    {:refuse, status} -> refuse(socket, status)
+    # A process that the handler asks is being restarted, or ends.
+    :exit, _reason -> refuse(socket, 503)
   end
 
-  defp error(status),
-    do: {status, [{"content-type", "text/plain; charset=utf-8"}], [Response.reason(status), "\n"]}
+  # Without keep_alive?: the next request could begin anywhere.
+  defp refuse(socket, status), do: {Response.of_status(status), %Request{socket: socket}}
 
-  # Closing a socket with unread bytes in it resets the connection, and the answer may be lost.
+  defp keep_alive?({:upgrade, _headers, _fun}, _request), do: false
+  # A client that waits for "100 Continue" may send its body now, or not.
+  defp keep_alive?(_response, %{expect?: true, body: body}) when body != 0, do: false
+  defp keep_alive?(_response, request), do: request.keep_alive?
+
+  # Reads what the handler has left of the body; from so many bytes on a new connection costs less.
+  defp skip_body(request) do
+    Request.reduce_body(request, 0, fn data, size ->
+      if size > @max_unread, do: throw({:refuse, 413}), else: size + byte_size(data)
+    end)
+  catch
+    {:refuse, _status} -> false
+  end
+
+  # Closing a socket with unread bytes in it resets the connection, and the response may be lost.
   defp linger(socket) do
-    with :ok <- :gen_tcp.shutdown(socket, :write),
-         :ok <- :inet.setopts(socket, packet: :raw),
-         do: linger(socket, @most_unread, System.monotonic_time(:millisecond) + @linger)
-
-    :gen_tcp.close(socket)
+    _ = :gen_tcp.shutdown(socket, :write)
+    linger(socket, @max_unread, System.monotonic_time(:millisecond) + @linger)
+  catch
+    :closed -> :gen_tcp.close(socket)
   end
 
-  defp linger(socket, left, deadline) when left > 0 do
+  defp linger(_socket, left, _deadline) when left < 0, do: throw(:closed)
+
+  defp linger(socket, left, deadline) do
     pause = max(deadline - System.monotonic_time(:millisecond), 0)
-
-    with {:ok, data} <- :gen_tcp.recv(socket, 0, pause),
-         do: linger(socket, left - byte_size(data), deadline)
+    linger(socket, left - byte_size(Wire.recv!(socket, :raw, 0, pause)), deadline)
   end
-
-  defp linger(_socket, _left, _deadline), do: :ok
 end

@@ -1,62 +1,70 @@
 defmodule ExServiceMeshRouter.Http.Response do
   @moduledoc false
-  # An answer is `{status, headers, body}`. The body is iodata, or `{:stream, fun}`: the function is
-  # given another one that sends a piece and returns `:ok`, or `:closed` once nobody is left to read,
-  # and streams until it returns.
+  # Writes a response, which is one of
+  #
+  #     {status, headers, body}               # iodata, sent with its length
+  #     {status, headers, {:stream, pieces}}  # an enumerable; each piece is sent when it is there
+  #     {:upgrade, headers, fun}              # 101; then fun.(socket) has the connection
+
+  alias ExServiceMeshRouter.Http.Wire
 
   @reasons %{
+    101 => "Switching Protocols",
     200 => "OK",
     400 => "Bad Request",
     403 => "Forbidden",
     404 => "Not Found",
     405 => "Method Not Allowed",
+    426 => "Upgrade Required",
     431 => "Request Header Fields Too Large",
     500 => "Internal Server Error",
-    503 => "Service Unavailable"
+    501 => "Not Implemented",
+    503 => "Service Unavailable",
+    505 => "HTTP Version Not Supported"
   }
 
-  @doc "The reason phrase of a status."
-  def reason(status), do: Map.get(@reasons, status, "Unknown")
+  @doc "A response that says nothing but its status."
+  def of_status(status),
+    do: {status, [{"content-type", "text/plain; charset=utf-8"}], [reason(status), "\n"]}
 
-  @doc "Writes the answer to a request of this method."
-  def write(socket, {status, headers, {:stream, stream}}, method) do
-    _ = send_or_close(socket, [head(status, headers), "transfer-encoding: chunked\r\n\r\n"])
-
-    unless method == "HEAD" do
-      stream.(&chunk(socket, &1))
-      _ = :gen_tcp.send(socket, "0\r\n\r\n")
-    end
-
-    :ok
+  @doc "Writes the response to a request; `keep_alive?` says whether another may follow."
+  def write({:upgrade, headers, fun}, request, _keep_alive?) do
+    Wire.send!(request.socket, head(101, headers))
+    fun.(request.socket)
   end
 
-  def write(socket, {status, headers, body}, method) do
-    length = ["content-length: ", body |> IO.iodata_length() |> Integer.to_string(), "\r\n\r\n"]
+  # Without chunks, in HTTP/1.0, the body ends with the connection.
+  def write({status, headers, {:stream, pieces}}, request, keep_alive?) do
+    chunked? = request.version == {1, 1}
+    coding = if chunked?, do: [{"transfer-encoding", "chunked"}], else: []
+    Wire.send!(request.socket, head(status, headers ++ coding ++ connection(keep_alive?)))
 
-    send_or_close(socket, [
-      head(status, headers),
-      length,
-      if(method == "HEAD", do: [], else: body)
-    ])
+    unless request.method == "HEAD" do
+      Enum.each(pieces, &Wire.send!(request.socket, if(chunked?, do: chunk(&1), else: &1)))
+      if chunked?, do: Wire.send!(request.socket, "0\r\n\r\n")
+    end
+  end
+
+  def write({status, headers, body}, request, keep_alive?) do
+    length = [{"content-length", body |> IO.iodata_length() |> Integer.to_string()}]
+    head = head(status, headers ++ length ++ connection(keep_alive?))
+    Wire.send!(request.socket, if(request.method == "HEAD", do: head, else: [head, body]))
   end
 
   defp head(status, headers) do
-    fields = for {name, value} <- headers, do: [name, ": ", value, "\r\n"]
-    ["HTTP/1.1 #{status} #{reason(status)}\r\n", fields, "connection: close\r\n"]
+    date = Calendar.strftime(DateTime.utc_now(), "%a, %d %b %Y %H:%M:%S GMT")
+    Wire.format("HTTP/1.1 #{status} #{reason(status)}", [{"date", date} | headers])
   end
+
+  defp reason(status), do: Map.get(@reasons, status, "")
+
+  defp connection(keep_alive?), do: if(keep_alive?, do: [], else: [{"connection", "close"}])
 
   # An empty chunk would be the last one.
-  defp chunk(socket, data) do
-    case IO.iodata_length(data) do
-      0 -> :ok
-      size -> send_or_close(socket, [Integer.to_string(size, 16), "\r\n", data, "\r\n"])
-    end
-  end
-
-  defp send_or_close(socket, data) do
-    case :gen_tcp.send(socket, data) do
-      :ok -> :ok
-      {:error, _gone} -> :closed
+  defp chunk(piece) do
+    case IO.iodata_length(piece) do
+      0 -> []
+      length -> [Integer.to_string(length, 16), "\r\n", piece, "\r\n"]
     end
   end
 end

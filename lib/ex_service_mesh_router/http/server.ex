@@ -1,104 +1,93 @@
 defmodule ExServiceMeshRouter.Http.Server do
   @moduledoc false
-  # A small HTTP/1.1 server for the gateway's own pages: one request on each connection, no body
-  # read, answers whole or streamed. It stands behind the gateway, which has checked what arrives,
-  # and holds its own against those who find their way around it.
+  # A small HTTP/1.1 server for the gateway's own pages, the demo and the tests. It must not know
+  # what it serves. A head, the time for it, and the number of connections are bounded; a body is
+  # read only by a handler that asks for it.
   #
-  #     {Http.Server, listen: {:local, path} | {ip, port}, handler: handler}
+  #     {Http.Server, handler: &{{200, [], "hello"}, &1}}
   #
-  # The handler is called with a request (Http.Request), in a process of the connection's own, and
-  # returns an answer (Http.Response).
+  #   * `:handler` - takes an Http.Request and returns `{response, request}` (see Http.Response), in
+  #     the process of the connection
+  #   * `:ip`, `:port` - where to listen: a free port of 127.0.0.1 without them; `ip: {:local, path}`
+  #     for a Unix socket
+  #   * `:keep_alive` - `false` for one request on each connection
+  #   * `:timeout` - milliseconds until a head is whole, idle time included: 60,000 without it
+  #   * `:name` - as in `GenServer.start_link/3`
 
   use GenServer
 
-  alias ExServiceMeshRouter.Http.Connection
-  alias ExServiceMeshRouter.Listeners.SocketDir
+  alias ExServiceMeshRouter.Http.{Connection, Wire}
+  alias ExServiceMeshRouter.Config.Upstream
 
-  @most_connections 128
+  @max_connections 1_024
 
   def start_link(options),
     do: GenServer.start_link(__MODULE__, options, Keyword.take(options, [:name]))
 
-  @doc "`{ip, port}` or `{:local, path}`."
-  def address(server), do: GenServer.call(server, :address)
+  @doc "The address, as an upstream is written: `http://127.0.0.1:4000`, `unix:/path`."
+  def url(server), do: GenServer.call(server, :url)
 
   @impl true
   def init(options) do
+    # For terminate/2.
     Process.flag(:trap_exit, true)
+    options = Map.merge(%{ip: {127, 0, 0, 1}, port: 0}, Map.new(options))
+    listen = [ip: options.ip, reuseaddr: true, nodelay: true, backlog: 1_024]
 
-    case listen(options[:listen]) do
-      {:ok, socket} ->
-        most = Keyword.get(options, :connections, @most_connections)
-        {:ok, connections} = Task.Supervisor.start_link(max_children: most)
-        handler = Keyword.fetch!(options, :handler)
-        acceptor = spawn_link(fn -> accept(socket, connections, handler) end)
-        {:ok, %{socket: socket, acceptor: acceptor, listen: options[:listen]}}
+    case :gen_tcp.listen(options.port, listen ++ Wire.socket_options()) do
+      {:ok, listener} ->
+        {:ok, connections} = Task.Supervisor.start_link(max_children: @max_connections)
+        spawn_link(fn -> accept(listener, connections, options) end)
+        {:ok, listener}
 
       {:error, reason} ->
-        {:stop, {:shutdown, {:listen, reason}}}
+        {:stop, {:shutdown, reason}}
     end
   end
 
-  # What a predecessor that was killed has left behind is in the way.
-  defp listen({:local, path}) do
-    SocketDir.listen(path, fn -> :gen_tcp.listen(0, [{:ifaddr, {:local, path}} | options()]) end)
-  end
-
-  defp listen({ip, port}),
-    do: :gen_tcp.listen(port, [{:ip, ip}, {:reuseaddr, true}, {:nodelay, true} | options()])
-
-  # The buffer is the longest line that is read.
-  defp options do
-    [:binary, active: false, packet: :http_bin, buffer: 65_536, backlog: 128] ++
-      [send_timeout: 10_000, send_timeout_close: true]
-  end
-
-  defp accept(socket, connections, handler) do
-    case :gen_tcp.accept(socket) do
-      {:ok, client} ->
-        serve(client, connections, handler)
-        accept(socket, connections, handler)
-
-      {:error, :closed} ->
-        :ok
-
-      # Out of file descriptors, most likely. It passes.
-      {:error, _reason} ->
-        Process.sleep(50)
-        accept(socket, connections, handler)
+  defp accept(listener, connections, options) do
+    case :gen_tcp.accept(listener) do
+      {:ok, socket} -> serve(socket, connections, options)
+      {:error, :closed} -> exit(:normal)
+      # Most likely no file descriptor is free.
+      {:error, _reason} -> Process.sleep(50)
     end
+
+    accept(listener, connections, options)
   end
 
-  defp serve(client, connections, handler) do
-    case Task.Supervisor.start_child(connections, Connection, :start, [handler]) do
-      {:ok, pid} ->
-        _ = :gen_tcp.controlling_process(client, pid)
-        send(pid, {:socket, client})
+  defp serve(socket, connections, options) do
+    with {:ok, pid} <-
+           Task.Supervisor.start_child(connections, Connection, :serve, [socket, options]),
+         :ok <- :gen_tcp.controlling_process(socket, pid) do
+      :ok
+    else
+      {:error, reason} ->
+        # Otherwise the connection is over already.
+        if reason == :max_children,
+          do: :gen_tcp.send(socket, Wire.format("HTTP/1.1 503 Service Unavailable", []))
 
-      {:error, :max_children} ->
-        Connection.refuse(client, 503)
+        :gen_tcp.close(socket)
     end
   end
 
   @impl true
-  def handle_call(:address, _from, state) do
-    case state.listen do
-      {:local, path} ->
-        {:reply, {:local, path}, state}
+  def handle_call(:url, _from, listener) do
+    upstream =
+      case :inet.sockname(listener) do
+        {:ok, {:local, path}} -> {:unix, path}
+        {:ok, {ip, port}} -> {:tcp, ip, port}
+      end
 
-      {_ip, _port} ->
-        {:ok, address} = :inet.sockname(state.socket)
-        {:reply, address, state}
-    end
+    {:reply, Upstream.to_string(upstream), listener}
   end
 
   @impl true
-  def handle_info({:EXIT, _pid, reason}, state), do: {:stop, reason, state}
+  def handle_info({:EXIT, _pid, reason}, listener), do: {:stop, reason, listener}
 
   @impl true
-  def terminate(_reason, state) do
-    :gen_tcp.close(state.socket)
-    with {:local, path} <- state.listen, do: File.rm(path)
-    :ok
+  def terminate(_reason, listener) do
+    with {:ok, {:local, path}} <- :inet.sockname(listener), do: File.rm(path)
+    :gen_tcp.close(listener)
   end
 end

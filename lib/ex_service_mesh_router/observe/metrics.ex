@@ -19,36 +19,33 @@ defmodule ExServiceMeshRouter.Metrics do
 
   # Its route comes first, so that nothing is left to fail once the server is there.
   defp start_link(name, metrics, listen) do
-    with {:local, path} <- listen, do: route(name, metrics.host, path)
-    options = [listen: listen, handler: &checked(&1, metrics, name), name: process_name(name)]
+    handler = &{checked(&1, metrics, name), &1}
+    options = [handler: handler, keep_alive: false, name: process_name(name)] ++ listen
 
-    case Http.Server.start_link(options) do
-      {:ok, server} ->
-        {:ok, server}
+    case listen[:ip] do
+      {:local, path} ->
+        route(name, metrics.host, path)
+        SocketDir.listen(path, fn -> Http.Server.start_link(options) end)
 
-      {:error, {:shutdown, {:listen, reason}}} ->
-        {:error, {:shutdown, refused(metrics, reason)}}
-
-      other ->
-        other
+      _address ->
+        with {:error, {:shutdown, reason}} <- Http.Server.start_link(options),
+             do: {:error, {:shutdown, refused(metrics, reason)}}
     end
   end
 
   @doc "The port that is listened on, or `nil`."
   def port(name) do
     with server when is_pid(server) <- name |> process_name() |> Process.whereis(),
-         {_ip, port} when is_integer(port) <- Http.Server.address(server),
-         do: port,
-         else: (_ -> nil)
+         do: URI.parse(Http.Server.url(server)).port
   end
 
   defp process_name(name), do: Module.concat(name, Metrics)
 
-  defp listen(_name, %{host: nil, ip: ip, port: port}), do: {:ok, {ip, port}}
+  defp listen(_name, %{host: nil, ip: ip, port: port}), do: {:ok, [ip: ip, port: port]}
 
   defp listen(name, _host) do
     case SocketDir.socket("metrics-#{inspect(name)}") do
-      {:ok, path} -> {:ok, {:local, path}}
+      {:ok, path} -> {:ok, [ip: {:local, path}]}
       {:error, why} -> {:error, {:shutdown, no_socket(why)}}
     end
   end
@@ -75,8 +72,6 @@ defmodule ExServiceMeshRouter.Metrics do
          do: Host.address?(host) or Host.private?(host) or host in machine(),
          else: (:error -> false)
   end
-
-  defp ours?(_several), do: false
 
   # This machine's name, short and with its domain.
   defp machine do

@@ -3,6 +3,9 @@ defmodule Demo.Service do
   One service of the demo: what a Phoenix endpoint would be in an umbrella. It listens on a free
   port of its own and tells the gateway where.
 
+  So that the demo needs no packages it uses the HTTP server and the JSON encoder of the library,
+  which are internal: your services have Phoenix, or Plug and Bandit.
+
   | path | what it shows |
   | --- | --- |
   | `/` | a page that names the service and the tenant |
@@ -12,8 +15,9 @@ defmodule Demo.Service do
   | `/ws` | a WebSocket that echoes |
   """
 
-  alias Demo.{JSON, Page, WebSocket}
-  alias Demo.HTTP.{Request, Server}
+  alias Demo.{Page, WebSocket}
+  alias ExServiceMeshRouter.Http.{Request, Server}
+  alias ExServiceMeshRouter.Json
   alias Router.Shared.TenantResolver
 
   @doc "`name` and `host` of the service; `peers` are the hosts of all services, for the links."
@@ -35,7 +39,6 @@ defmodule Demo.Service do
   end
 
   @doc "Answers a request."
-  @spec call(Request.t(), map()) :: {Demo.HTTP.Response.t(), Request.t()}
   def call(%{path: "/upload"} = request, service), do: upload(request, service)
 
   def call(%{method: method} = request, service) when method in ["GET", "HEAD"],
@@ -44,7 +47,7 @@ defmodule Demo.Service do
   def call(request, _service), do: {not_allowed("GET, HEAD"), request}
 
   defp get("/", request, service) do
-    host = Request.header(request, "host") || service.host
+    host = Request.one(request, "host") || service.host
     page = Page.render(service, host, tenant(request, service))
     {200, [{"content-type", "text/html; charset=utf-8"}], page}
   end
@@ -52,16 +55,13 @@ defmodule Demo.Service do
   defp get("/headers", request, service) do
     headers = for {name, value} <- request.headers, do: [name, value]
 
-    json(
-      {:object,
-       [
-         {"service", service.name},
-         {"tenant", tenant(request, service)},
-         {"method", request.method},
-         {"target", request.target},
-         {"headers", headers}
-       ]}
-    )
+    json(%{
+      service: service.name,
+      tenant: tenant(request, service),
+      method: request.method,
+      target: request.target,
+      headers: headers
+    })
   end
 
   defp get("/sse", _request, service) do
@@ -93,20 +93,19 @@ defmodule Demo.Service do
       end)
 
     sha256 = hash |> :crypto.hash_final() |> Base.encode16(case: :lower)
-    answer = [{"service", service.name}, {"bytes", size}, {"sha256", sha256}]
-    {json({:object, answer}), request}
+    {json(%{service: service.name, bytes: size, sha256: sha256}), request}
   end
 
   defp upload(request, _service), do: {not_allowed("PUT, POST"), request}
 
   defp tenant(request, service) do
-    case TenantResolver.resolve(Request.header(request, "host"), base: service.host) do
+    case TenantResolver.resolve(Request.one(request, "host"), base: service.host) do
       {:ok, tenant} -> tenant
       :error -> nil
     end
   end
 
-  defp json(value), do: {200, [{"content-type", "application/json"}], [JSON.encode(value), "\n"]}
+  defp json(value), do: {200, [{"content-type", "application/json"}], [Json.encode(value), "\n"]}
 
   defp not_allowed(methods) do
     {405, [{"allow", methods}, {"content-type", "text/plain"}], "Here goes: #{methods}.\n"}

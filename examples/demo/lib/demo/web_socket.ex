@@ -1,107 +1,126 @@
 defmodule Demo.WebSocket do
   @moduledoc """
-  A WebSocket that echoes (RFC 6455): every text and binary message comes back as it was, whole.
-
-  Pings are answered in the middle of a fragmented message, too; text that is no UTF-8 and frames
-  that break a rule end the connection with the status code that says why.
+  A WebSocket that echoes (RFC 6455): every text and binary message comes back whole. A frame that
+  breaks a rule ends the connection with the status code for it.
   """
 
-  alias Demo.HTTP.{Reader, Request, Response}
-  alias Demo.WebSocket.Frame
+  alias ExServiceMeshRouter.Http.{Request, Wire}
 
   @guid "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-  @max_message 16 * 1024 * 1024
+  @max_size 16 * 1024 * 1024
 
-  @doc "The answer to a handshake (section 4.2), or to what is none."
-  @spec upgrade(Request.t()) :: Response.t()
+  @continuation 0
+  @text 1
+  @binary 2
+  @close 8
+  @ping 9
+  @pong 10
+  @opcodes [@continuation, @text, @binary, @close, @ping, @pong]
+
+  @doc "The response to a handshake (section 4.2)."
   def upgrade(request) do
-    cond do
-      not handshake?(request) ->
-        headers = [{"upgrade", "websocket"}, {"connection", "upgrade"}]
-        {426, [{"content-type", "text/plain"} | headers], "This is a WebSocket.\n"}
-
-      Request.header(request, "sec-websocket-version") != "13" ->
-        {426, [{"sec-websocket-version", "13"}], "WebSocket version 13 is spoken here.\n"}
-
-      not key?(Request.header(request, "sec-websocket-key")) ->
-        {400, [], "Sec-WebSocket-Key is missing or wrong.\n"}
-
-      true ->
-        {:upgrade,
-         [
-           {"upgrade", "websocket"},
-           {"connection", "Upgrade"},
-           {"sec-websocket-accept", accept(Request.header(request, "sec-websocket-key"))}
-         ], &echo(&1, nil)}
-    end
-  end
-
-  defp handshake?(request) do
-    request.method == "GET" and request.version == {1, 1} and
-      Request.token?(request, "upgrade", "websocket") and
-      Request.token?(request, "connection", "upgrade")
-  end
-
-  defp key?(key), do: is_binary(key) and match?({:ok, <<_::128>>}, Base.decode64(key))
-  defp accept(key), do: Base.encode64(:crypto.hash(:sha, key <> @guid))
-
-  # `message` is nil, or {opcode, size, parts} in the middle of a fragmented message.
-  defp echo(reader, message) do
-    case Frame.parse(reader.buffer) do
-      {:ok, frame, rest} -> frame(frame, message, %{reader | buffer: rest})
-      :more -> reader |> Reader.more() |> echo(message)
-      {:error, code} -> close(reader, <<code::16>>)
-    end
-  end
-
-  defp frame(%{opcode: :ping, payload: payload}, message, reader) do
-    reply(reader, :pong, payload)
-    echo(reader, message)
-  end
-
-  defp frame(%{opcode: :pong}, message, reader), do: echo(reader, message)
-  defp frame(%{opcode: :close, payload: payload}, _, reader), do: close(reader, farewell(payload))
-
-  defp frame(%{opcode: :continuation}, nil, reader), do: close(reader, <<1002::16>>)
-
-  defp frame(%{opcode: :continuation} = frame, message, reader), do: data(frame, message, reader)
-  defp frame(frame, nil, reader), do: data(frame, {frame.opcode, 0, []}, reader)
-  defp frame(_frame, _unfinished, reader), do: close(reader, <<1002::16>>)
-
-  defp data(%{payload: payload} = frame, {opcode, size, parts}, reader) do
-    size = size + byte_size(payload)
-    parts = [parts, payload]
+    key = Request.one(request, "sec-websocket-key") || ""
 
     cond do
-      size > @max_message ->
-        close(reader, <<1009::16>>)
+      not (request.method == "GET" and Request.token?(request, "upgrade", "websocket") and
+               Request.token?(request, "connection", "upgrade")) ->
+        {426, [{"upgrade", "websocket"}, {"connection", "upgrade"}], "This is a WebSocket.\n"}
 
-      not frame.fin? ->
-        echo(reader, {opcode, size, parts})
+      Request.one(request, "sec-websocket-version") != "13" ->
+        {426, [{"sec-websocket-version", "13"}], "Only WebSocket version 13 is supported.\n"}
 
-      opcode == :text and not String.valid?(IO.iodata_to_binary(parts)) ->
-        close(reader, <<1007::16>>)
+      not match?({:ok, <<_::128>>}, Base.decode64(key)) ->
+        {400, [], "Sec-WebSocket-Key is missing or malformed.\n"}
 
       true ->
-        reply(reader, opcode, parts)
-        echo(reader, nil)
+        accept = Base.encode64(:crypto.hash(:sha, key <> @guid))
+        headers = [{"upgrade", "websocket"}, {"connection", "Upgrade"}]
+        {:upgrade, [{"sec-websocket-accept", accept} | headers], &echo/1}
     end
   end
 
-  # A close is answered with its own code, if it is one that may be sent (section 7.4).
+  defp echo(socket) do
+    frames(socket, nil)
+  catch
+    {:close, payload} -> write(socket, @close, payload)
+  end
+
+  # `message` is what has arrived of a message in fragments: `{opcode, data}`.
+  defp frames(socket, message), do: frames(socket, socket |> read() |> frame(message, socket))
+
+  defp frame({@ping, _fin, payload}, message, socket) do
+    write(socket, @pong, payload)
+    message
+  end
+
+  defp frame({@pong, _fin, _payload}, message, _socket), do: message
+  defp frame({@close, _fin, payload}, _message, _socket), do: throw({:close, farewell(payload)})
+
+  defp frame({@continuation, fin, more}, {opcode, data}, socket),
+    do: data(fin, opcode, data <> more, socket)
+
+  defp frame({opcode, fin, data}, nil, socket) when opcode in [@text, @binary],
+    do: data(fin, opcode, data, socket)
+
+  defp frame(_out_of_order, _message, _socket), do: close(1002)
+
+  defp data(_fin, _opcode, data, _socket) when byte_size(data) > @max_size, do: close(1009)
+  defp data(0, opcode, data, _socket), do: {opcode, data}
+
+  defp data(1, opcode, data, socket) do
+    if opcode == @text and not String.valid?(data), do: close(1007)
+    write(socket, opcode, data)
+    nil
+  end
+
+  # Section 5.2: a client masks its frames, and uses the shortest form of the length.
+  defp read(socket) do
+    <<fin::1, reserved::3, opcode::4, masked::1, length::7>> = recv(socket, 2)
+    fragment_of_control? = opcode >= @close and (fin == 0 or length > 125)
+
+    if reserved != 0 or masked == 0 or opcode not in @opcodes or fragment_of_control?,
+      do: close(1002)
+
+    size = size(socket, length)
+    if size > @max_size, do: close(1009)
+    mask = recv(socket, 4)
+    payload = recv(socket, size)
+    pad = :binary.copy(mask, div(size + 3, 4))
+    {opcode, fin, :crypto.exor(payload, binary_part(pad, 0, size))}
+  end
+
+  defp size(_socket, length) when length < 126, do: length
+  defp size(socket, 126), do: extended(socket, 2, 126)
+  defp size(socket, 127), do: extended(socket, 8, 65_536)
+
+  defp extended(socket, bytes, least) do
+    size = socket |> recv(bytes) |> :binary.decode_unsigned()
+    if size < least, do: close(1002), else: size
+  end
+
+  # To :gen_tcp, 0 is any number of bytes.
+  defp recv(_socket, 0), do: ""
+  defp recv(socket, size), do: Wire.recv!(socket, :raw, size, :infinity)
+
+  # The client's own code, if it is one that may be sent (section 7.4).
   defp farewell(""), do: ""
 
   defp farewell(<<code::16, reason::binary>>)
-       when code in 1000..1003 or code in 1007..1014 or code in 3000..4999 do
-    if String.valid?(reason), do: <<code::16>>, else: <<1007::16>>
-  end
+       when code in 1000..1003 or code in 1007..1014 or code in 3000..4999,
+       do: if(String.valid?(reason), do: <<code::16>>, else: <<1007::16>>)
 
   defp farewell(_malformed), do: <<1002::16>>
 
-  defp close(reader, payload), do: reply(reader, :close, payload)
+  defp close(code), do: throw({:close, <<code::16>>})
 
-  defp reply(reader, opcode, payload) do
-    with {:error, _reason} <- :gen_tcp.send(reader.socket, Frame.encode(opcode, payload)),
-         do: raise(Demo.HTTP.Closed)
+  defp write(socket, opcode, payload) do
+    length =
+      case byte_size(payload) do
+        size when size < 126 -> <<size>>
+        size when size < 65_536 -> <<126, size::16>>
+        size -> <<127, size::64>>
+      end
+
+    Wire.send!(socket, [<<1::1, 0::3, opcode::4>>, length, payload])
   end
 end

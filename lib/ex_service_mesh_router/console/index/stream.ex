@@ -9,22 +9,20 @@ defmodule ExServiceMeshRouter.Console.Index.Stream do
   @headers [{"content-type", "text/event-stream"}, {"x-accel-buffering", "no"}]
 
   @doc "The answer to `GET /.mesh/live`."
-  def answer(config) do
-    {200, @headers, {:stream, &run(&1, config)}}
-  end
+  def answer(config), do: {200, @headers, {:stream, Stream.unfold(:start, &next(&1, config))}}
 
   # In the process of the connection: it is this one that watches.
-  defp run(send, config) do
+  defp next(:start, config) do
     case Sampler.watch(config.name) do
-      :ok -> loop(send, config, config |> Report.new(nil) |> parts(), send.(event("hello", "{}")))
+      :ok -> {event("hello", "{}"), config |> Report.new(nil) |> parts()}
       # The browser asks again after this many milliseconds.
-      :full -> send.("retry: 30000\n\n")
+      :full -> {"retry: 30000\n\n", :end}
     end
   end
 
-  defp loop(_send, _config, _parts, :closed), do: :ok
+  defp next(:end, _config), do: nil
 
-  defp loop(send, config, before, :ok) do
+  defp next(before, config) do
     receive do
       {:sample, now} ->
         report = Report.new(config, nil)
@@ -38,13 +36,13 @@ defmodule ExServiceMeshRouter.Console.Index.Stream do
           event("sample", now.live |> Live.numbers() |> Json.encode())
         ]
 
-        loop(send, config, parts, send.(events))
+        {events, parts}
 
       :drain ->
-        :ok
+        nil
     after
       # The sampler is gone, and will be back; so will the browser.
-      10_000 -> :ok
+      10_000 -> nil
     end
   end
 

@@ -1,11 +1,14 @@
-defmodule Demo.HTTP.ServerTest do
+defmodule ExServiceMeshRouter.Http.ServerTest do
   use ExUnit.Case, async: true
 
-  alias Demo.HTTP.{Request, Server}
+  import ExUnit.CaptureLog
+
+  alias ExServiceMeshRouter.Http.{Request, Server}
   alias ExServiceMeshRouter.RawClient
 
   defp start(handler) do
-    Server.url(start_supervised!({Server, handler: handler}))
+    server = Supervisor.child_spec({Server, handler: handler}, id: make_ref())
+    Server.url(start_supervised!(server))
   end
 
   # Answers with the body of the request, and keeps what the request was in a header.
@@ -77,11 +80,19 @@ defmodule Demo.HTTP.ServerTest do
             {"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501},
             {"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
             {"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", 400},
-            {"GET / HTTP/1.1\r\nHost: a\r\n" <> String.duplicate("A: b\r\n", 300) <> "\r\n", 431}
+            {"GET / HTTP/1.1\r\nHost: a\r\n" <> String.duplicate("A: b\r\n", 300) <> "\r\n", 431},
+            {"GET / HTTP/1.1\r\nHost: a\r\n" <>
+               String.duplicate("A: #{String.duplicate("b", 40_000)}\r\n", 4) <> "\r\n", 431}
           ] do
         assert RawClient.exchange(url, request) =~ ~r/\AHTTP\/1.1 #{status} /,
                "for #{inspect(request)}"
       end
+
+      # The VM closes the socket.
+      long = "GET / HTTP/1.1\r\nHost: a\r\nA: #{String.duplicate("b", 70_000)}\r\n\r\n"
+      socket = RawClient.connect(url)
+      RawClient.send(socket, long)
+      assert {:error, _closed} = :gen_tcp.recv(socket, 0, 5_000)
     end
   end
 
@@ -153,7 +164,7 @@ defmodule Demo.HTTP.ServerTest do
   end
 
   test "a Unix socket serves as well" do
-    path = Path.join(System.tmp_dir!(), "demo-#{System.unique_integer([:positive])}.sock")
+    path = Path.join(System.tmp_dir!(), "http-#{System.unique_integer([:positive])}.sock")
     on_exit(fn -> File.rm(path) end)
     server = start_supervised!({Server, handler: &echo/1, ip: {:local, path}})
     assert Server.url(server) == "unix:" <> path
@@ -167,7 +178,7 @@ defmodule Demo.HTTP.ServerTest do
     Process.flag(:trap_exit, true)
     %URI{port: port} = URI.parse(start(&echo/1))
 
-    assert {:error, :eaddrinuse} = Server.start_link(handler: &echo/1, port: port)
+    assert {:error, {:shutdown, :eaddrinuse}} = Server.start_link(handler: &echo/1, port: port)
   end
 
   test "a server that stops ends its connections" do
@@ -180,8 +191,47 @@ defmodule Demo.HTTP.ServerTest do
     assert RawClient.read_to_end(socket) == ""
   end
 
-  test "a silent client is not kept for ever" do
-    server = start_supervised!({Server, handler: &echo/1, idle_timeout: 1})
+  test "a client that is silent, or takes too long for a head, is not kept for ever" do
+    server = start_supervised!({Server, handler: &echo/1, timeout: 200})
     assert RawClient.read_to_end(RawClient.connect(Server.url(server))) == ""
+
+    socket = RawClient.connect(Server.url(server))
+    RawClient.send(socket, "GET / HTTP/1.1\r\nHost: a\r\n")
+    # One field after the other, each in time.
+    trickle = fn trickle ->
+      with :ok <- :gen_tcp.send(socket, "A: b\r\n"), do: trickle.(trickle)
+    end
+
+    task = Task.async(fn -> trickle.(trickle) end)
+    assert {:error, _closed} = Task.await(task)
+  end
+
+  test "a connection has one request where it is not kept" do
+    server = start_supervised!({Server, handler: &echo/1, keep_alive: false})
+    request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer = RawClient.exchange(Server.url(server), request <> request)
+    assert [_nothing, head] = String.split(answer, "HTTP/1.1 200 OK")
+    assert head =~ "connection: close\r\n"
+  end
+
+  test "a handler that fails answers 500, and 503 where a process is gone that it asks" do
+    raising = start(fn _request -> raise "on purpose" end)
+    asking = start(fn _request -> GenServer.call(:nobody, :question) end)
+    request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    log =
+      capture_log(fn -> assert RawClient.exchange(raising, request) =~ ~r/\AHTTP\/1.1 500 / end)
+
+    assert log =~ "on purpose"
+    assert RawClient.exchange(asking, request) =~ ~r/\AHTTP\/1.1 503 /
+  end
+
+  test "no name of a field becomes an atom" do
+    url = start(&{{200, [], ""}, &1})
+    ask = &RawClient.exchange(url, "GET / HTTP/1.0\r\nX-#{&1}: a\r\n#{&1}: a\r\n\r\n")
+    ask.("warm-up")
+    before = :erlang.system_info(:atom_count)
+    for n <- 1..100, do: ask.("never-seen-#{n}")
+    assert :erlang.system_info(:atom_count) - before < 100
   end
 end
