@@ -2,7 +2,7 @@
 
 from html import escape
 
-import report
+import medians
 
 BAR = 22
 GAP = 8
@@ -23,8 +23,8 @@ def of(scenario, rounds):
     else:
         key, scale, unit = "cpu_us", 1, f"CPU microseconds for each {scenario.unit}"
     bars = []
-    for label in report.labels(rounds):
-        value = report.median_of(rounds, label, key)
+    for label in medians.labels(rounds):
+        value = medians.median_of(rounds, label, key)
         if value is not None:
             bars.append((label, value * scale))
     return draw(scenario.title, unit, bars) if bars else None

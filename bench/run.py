@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import medians
 import proxies
 import report
 from scenarios import SCENARIOS
@@ -110,7 +111,7 @@ def main():
                 print("\n\n" + report.table(scenario, rounds))
                 all_rounds[scenario.name] = rounds
                 if scenario.name == "keepalive-64" and "nginx" in names:
-                    top = report.median_of(rounds, "nginx", "rate")
+                    top = medians.median_of(rounds, "nginx", "rate")
                     half_of_nginx = int(top / 2) if top else half_of_nginx
         finally:
             backend.stop()

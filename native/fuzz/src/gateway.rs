@@ -11,7 +11,7 @@ use mesh_wire::proxy_protocol::{ProxyHeader, ProxyProtocol};
 use mesh_wire::request::{self, BodyLength, Forwarding, RequestError, RequestHead};
 use mesh_wire::response::{self, BadResponse};
 
-use crate::model::Hop;
+use crate::model::{Hop, MADE_ID, MADE_TRACE};
 use crate::reader::Proxied;
 
 /// Fields a head may have. Lower than the default, so that short inputs reach it.
@@ -19,9 +19,6 @@ pub const MOST_FIELDS: usize = 40;
 pub const MOST_TRAILER: usize = 64 * 1024;
 pub const LISTENER_PORT: u16 = 4000;
 pub const DEFAULT_HOST: &str = "default.local";
-/// What a maker of ids would make.
-pub const MADE_ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-pub const MADE_TRACE: &[u8; 55] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 pub fn peer(hop: Hop<'_>) -> ClientAddr {
     let everybody = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network"));

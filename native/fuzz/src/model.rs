@@ -3,8 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::gateway::{MADE_ID, MADE_TRACE};
 use crate::reader::{self, ChunkedBody, Field, RequestHead, ResponseHead};
+
+/// What a maker of ids would make.
+pub const MADE_ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+pub const MADE_TRACE: &[u8; 55] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// Field names that are for one connection only (RFC 9110 section 7.6.1); `Close` is reserved
 /// (RFC 9112 section 9.6).
