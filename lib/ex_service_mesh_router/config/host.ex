@@ -137,63 +137,20 @@ defmodule ExServiceMeshRouter.Config.Host do
     end
   end
 
-  # RFC 4291 section 2.2; `::` stands for at least one group.
+  # `inet` accepts zones (`fe80::1%eth0`), and octal numbers in an IPv4 address at the end.
   defp ipv6(text) do
-    with [head, tail] <- String.split(text, "::"),
-         {:ok, head} <- groups(head, false),
-         {:ok, tail} <- groups(tail, true),
-         zeros when zeros > 0 <- 8 - length(head) - length(tail) do
-      {:ok, head ++ List.duplicate(0, zeros) ++ tail}
-    else
-      [whole] -> eight(groups(whole, true))
-      _ -> :error
-    end
+    last = text |> String.split(":") |> List.last()
+
+    if String.contains?(text, "%") or (String.contains?(last, ".") and ipv4(last) == :error),
+      do: :error,
+      else: text |> :binary.bin_to_list() |> :inet.parse_ipv6strict_address()
   end
 
-  defp eight({:ok, [_, _, _, _, _, _, _, _]} = groups), do: groups
-  defp eight(_other), do: :error
+  # RFC 5952, as the data plane writes it; `inet` writes `::1:1` as `::0.1.0.1`.
+  defp text({0, 0, 0, 0, 0, 0, 0, 0}), do: "::"
+  defp text({0, 0, 0, 0, 0, 0, 0, low}), do: "::" <> hex(low)
+  defp text({0, 0, 0, 0, 0, 0, high, low}), do: "::#{hex(high)}:#{hex(low)}"
+  defp text(ip), do: :inet.ntoa(ip)
 
-  defp groups("", _ipv4?), do: {:ok, []}
-
-  defp groups(text, ipv4?) do
-    text |> String.split(":") |> groups(ipv4?, [])
-  end
-
-  defp groups([], _ipv4?, read), do: {:ok, Enum.reverse(read)}
-
-  defp groups([last], true, read) do
-    case ipv4(last) do
-      {:ok, {a, b, c, d}} -> {:ok, Enum.reverse([c * 256 + d, a * 256 + b | read])}
-      :error -> groups([last], false, read)
-    end
-  end
-
-  defp groups([group | rest], ipv4?, read) do
-    if group =~ ~r/\A[0-9A-Fa-f]{1,4}\z/,
-      do: groups(rest, ipv4?, [String.to_integer(group, 16) | read]),
-      else: :error
-  end
-
-  # RFC 5952: the first of the longest runs of zeros is left out, unless it is a single one.
-  defp text([0, 0, 0, 0, 0, 0xFFFF, high, low]) do
-    "::ffff:#{div(high, 256)}.#{rem(high, 256)}.#{div(low, 256)}.#{rem(low, 256)}"
-  end
-
-  defp text(groups) do
-    runs = for start <- 0..7, length <- 2..8, run?(groups, start, length), do: {length, start}
-
-    case Enum.max_by(runs, fn {length, start} -> {length, -start} end, fn -> nil end) do
-      nil ->
-        hex(groups)
-
-      {length, start} ->
-        hex(Enum.take(groups, start)) <> "::" <> hex(Enum.drop(groups, start + length))
-    end
-  end
-
-  defp run?(groups, start, length) do
-    start + length <= 8 and groups |> Enum.slice(start, length) |> Enum.all?(&(&1 == 0))
-  end
-
-  defp hex(groups), do: Enum.map_join(groups, ":", &String.downcase(Integer.to_string(&1, 16)))
+  defp hex(group), do: group |> Integer.to_string(16) |> String.downcase()
 end
