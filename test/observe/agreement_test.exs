@@ -3,6 +3,8 @@ defmodule ExServiceMeshRouter.AgreementTest do
   # do, to the last request. MESH_REQUESTS=100000 makes it a long afternoon.
   use ExServiceMeshRouter.GatewayCase
 
+  alias ExServiceMeshRouter.Json
+
   @requests String.to_integer(System.get_env("MESH_REQUESTS", "3000"))
   @clients 8
   @moduletag timeout: :infinity
@@ -298,18 +300,9 @@ defmodule ExServiceMeshRouter.AgreementTest do
     }
   end
 
-  # No JSON library is to be had here, and four members are all that is wanted.
   defp from_json(line) do
-    number = fn name ->
-      ~r/"#{name}":(\d+)/ |> Regex.run(line) |> List.last() |> String.to_integer()
-    end
-
-    error =
-      case Regex.run(~r/"error":"(\w+)"/, line) do
-        [_, kind] -> String.to_existing_atom(kind)
-        nil -> nil
-      end
-
-    {number.("status"), error, number.("bytes_in"), number.("bytes_out")}
+    {:ok, row} = Json.decode(line)
+    error = row["error"] && String.to_existing_atom(row["error"])
+    {row["status"], error, row["bytes_in"], row["bytes_out"]}
   end
 end

@@ -2,6 +2,8 @@ defmodule ExServiceMeshRouter.NifBuild.Cargo do
   @moduledoc false
   # Finds cargo and its compiler, and builds the library with them.
 
+  alias ExServiceMeshRouter.Json
+
   @minimum "1.91.0"
 
   @doc "The version of the compiler that cargo would use; nil where there is none that will do."
@@ -35,15 +37,12 @@ defmodule ExServiceMeshRouter.NifBuild.Cargo do
     end
   end
 
-  # No JSON library is to be had here, and one member of one line is all that is wanted.
   defp artefact(output) do
     Enum.find_value(String.split(output, "\n"), fn line ->
-      if line =~ ~r/"reason":"compiler-artifact"/ and line =~ ~r/"kind":\["cdylib"\]/ do
-        case Regex.run(~r/"filenames":\["((?:[^"\\]|\\.)+\.(?:so|dylib))"/, line) do
-          [_, path] -> String.replace(path, ~r/\\(.)/, "\\1")
-          nil -> nil
-        end
-      end
+      with {:ok, %{"reason" => "compiler-artifact", "target" => %{"kind" => ["cdylib"]}} = built} <-
+             Json.decode(line),
+           do: Enum.find(built["filenames"], &(Path.extname(&1) in [".so", ".dylib"])),
+           else: (_ -> nil)
     end)
   end
 

@@ -1,6 +1,8 @@
 defmodule Demo.Page do
   @moduledoc "The page of a service. Plain HTML with a little script; light and dark."
 
+  import ExServiceMeshRouter.Index.Html, only: [escape: 1]
+
   @style """
   :root { color-scheme: light dark; --line: #8884; --soft: #8881; --mark: #2563eb; }
   @media (prefers-color-scheme: dark) { :root { --mark: #7aa7ff; } }
@@ -86,15 +88,5 @@ defmodule Demo.Page do
     for peer <- peers, name <- [peer, "tenant1." <> peer], into: "" do
       ~s(<a href="//#{escape(name <> port)}/">#{escape(name)}</a> )
     end
-  end
-
-  # What is shown of a request is the client's own text.
-  defp escape(text) do
-    text
-    |> String.replace("&", "&amp;")
-    |> String.replace("<", "&lt;")
-    |> String.replace(">", "&gt;")
-    |> String.replace("\"", "&quot;")
-    |> String.replace("'", "&#39;")
   end
 end
