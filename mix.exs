@@ -29,8 +29,8 @@ defmodule ExServiceMeshRouter.MixProject do
     ]
   end
 
-  # The demo's HTTP server is tested here, and stands where tests need an endpoint. In development its
-  # services run behind the gateway (.iex.exs). As a dependency the project is compiled for :prod.
+  # The demo is tested here, and in development its services run behind the gateway (.iex.exs). As a
+  # dependency the project is compiled for :prod.
   defp elixirc_paths(:test), do: ["lib", "test/support", "examples/demo/lib"]
   defp elixirc_paths(:dev), do: ["lib", "examples/demo/lib"]
   defp elixirc_paths(_), do: ["lib"]
