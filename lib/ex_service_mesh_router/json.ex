@@ -6,11 +6,11 @@ defmodule ExServiceMeshRouter.Json do
   # Every term can be written: structs and keyword lists as objects, atoms and dates as strings,
   # bytes that are not UTF-8 (of strangers' requests) as Latin-1, and all else as `inspect/1` has it.
 
-  alias ExServiceMeshRouter.Json.Fallback
-
   if Code.ensure_loaded?(JSON) do
     defp library, do: JSON
   else
+    alias ExServiceMeshRouter.Json.Fallback
+
     # Asked at run time: Jason is not a dependency, so it may be compiled later than this module.
     defp library, do: if(Code.ensure_loaded?(Jason), do: Jason, else: Fallback)
   end
