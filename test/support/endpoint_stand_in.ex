@@ -25,8 +25,7 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
         ip = Keyword.get(options, :ip, {127, 0, 0, 1})
         handler = &{{200, [], text <> suffix}, &1}
         server = {Server, handler: handler, ip: ip, port: Keyword.get(options, :port, 0)}
-        # Killed, so that it leaves the file of its socket, as Bandit and Cowboy do.
-        Supervisor.child_spec(server, id: {endpoint, scheme}, shutdown: :brutal_kill)
+        Supervisor.child_spec(server, id: {endpoint, scheme})
       end
     end
   end
