@@ -1,7 +1,7 @@
 defmodule Demo.Page do
   @moduledoc "The page of a service. Plain HTML with a little script; light and dark."
 
-  import ExServiceMeshRouter.Index.Html, only: [escape: 1]
+  import ExServiceMeshRouter.Console.Index.Html, only: [escape: 1]
 
   @style """
   :root { color-scheme: light dark; --line: #8884; --soft: #8881; --mark: #2563eb; }
