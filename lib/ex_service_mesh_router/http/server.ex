@@ -75,8 +75,8 @@ defmodule ExServiceMeshRouter.Http.Server do
   def handle_call(:url, _from, listener) do
     upstream =
       case :inet.sockname(listener) do
-        {:ok, {:local, path}} -> {:unix, path}
-        {:ok, {ip, port}} -> {:tcp, ip, port}
+        {:ok, {:local, path}} -> Upstream.unix(path)
+        {:ok, {ip, port}} -> Upstream.tcp(ip, port)
       end
 
     {:reply, Upstream.to_string(upstream), listener}
