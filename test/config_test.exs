@@ -12,7 +12,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
   test "defaults are those of the documentation" do
     assert {:ok, config} = Config.new([])
     assert config.port == 4000
-    assert config.ips == ["127.0.0.1", "::1"]
+    assert config.native.ips == ["127.0.0.1", "::1"]
     assert config.native.workers == max(1, div(System.schedulers_online(), 4))
 
     assert config.timeouts == %{

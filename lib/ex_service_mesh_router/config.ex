@@ -186,7 +186,10 @@ defmodule ExServiceMeshRouter.Config do
     ips = ips(values.ip)
     # The argument of Native.open/1.
     native =
-      values |> Options.native() |> Map.merge(%{ips: ips, most_workers: Type.max_workers()})
+      values
+      |> Options.native()
+      |> Map.put(:ips, for(ip <- ips, do: ip |> :inet.ntoa() |> List.to_string()))
+      |> Map.put(:most_workers, Type.max_workers())
 
     more = %{name: name, ips: ips, native: native, observe: observe(values)}
     struct(__MODULE__, Map.merge(values, more))
@@ -196,10 +199,8 @@ defmodule ExServiceMeshRouter.Config do
   defp observe(%{access_log: log, telemetry: telemetry}),
     do: %{access_log: log, sample: if(telemetry, do: telemetry.sample, else: 0.0)}
 
-  defp ips(:loopback), do: ["127.0.0.1", "::1"]
-  defp ips(:any), do: ["0.0.0.0", "::"]
-  defp ips(list) when is_list(list), do: list |> Enum.map(&text/1) |> Enum.uniq()
-  defp ips(tuple), do: [text(tuple)]
-
-  defp text(ip), do: ip |> :inet.ntoa() |> List.to_string()
+  defp ips(:loopback), do: [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]
+  defp ips(:any), do: [{0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}]
+  defp ips(list) when is_list(list), do: Enum.uniq(list)
+  defp ips(tuple), do: [tuple]
 end

@@ -202,7 +202,8 @@ defmodule ExServiceMeshRouter.Discovery do
   end
 
   defp start_probe(state, endpoint, known, retries) do
-    monitor = Probe.start(endpoint, known.application, state.private)
+    listen = &Listeners.provide(state.private, endpoint, known.application, &1)
+    monitor = Probe.start(endpoint, known.application, listen)
     known = %{known | probing: monitor, again: nil, retries: retries, retrying?: false}
     %{put_in(state.endpoints[endpoint], known) | probes: Map.put(state.probes, monitor, endpoint)}
   end

@@ -36,8 +36,11 @@ defmodule ExServiceMeshRouter.Gateway do
   @doc "Whether it has been told to stop, at once or after `timeouts.lame_duck`."
   def draining?(name), do: Store.get(name, :draining, false)
 
-  @doc "`[{ip, port}]` as bound."
+  @doc "`[{ip, port}]` as bound, the addresses as text."
   def addresses(name), do: fetch(name, :bound)
+
+  @doc "One of them as people write it."
+  def text({ip, port}), do: if(ip =~ ":", do: "[#{ip}]:#{port}", else: "#{ip}:#{port}")
 
   # Nothing is there before the sockets are bound.
   defp fetch(name, key), do: Store.get(name, key) || exit({:noproc, {__MODULE__, key, [name]}})
@@ -184,7 +187,8 @@ defmodule ExServiceMeshRouter.Gateway do
 
   # An endpoint of this system that has the port may have to hand it over.
   defp open(config, free, owner) do
-    with {:error, %ListenError{kind: :eaddrinuse} = error} <- bind(config, owner, config.ips) do
+    with {:error, %ListenError{kind: :eaddrinuse} = error} <-
+           bind(config, owner, config.native.ips) do
       case free.(config) do
         :ok -> open_again(config, owner)
         {:error, nil} -> if opened?(config), do: open_again(config, owner), else: {:error, error}
@@ -195,7 +199,7 @@ defmodule ExServiceMeshRouter.Gateway do
 
   defp open_again(config, owner, looks \\ @looks) do
     with {:error, %ListenError{kind: :eaddrinuse}} when looks > 0 <-
-           bind(config, owner, config.ips) do
+           bind(config, owner, config.native.ips) do
       Process.sleep(@look_again)
       open_again(config, owner, looks - 1)
     end
@@ -209,7 +213,7 @@ defmodule ExServiceMeshRouter.Gateway do
   defp bind(config, owner, ips) do
     case Native.open(%{config.native | ips: ips}, owner) do
       {:ok, gateway} ->
-        :persistent_term.put(opened_key(config), true)
+        if config.port != 0, do: :persistent_term.put(opened_key(config), true)
         {:ok, gateway}
 
       {:error, {kind, address, detail}} ->
@@ -230,13 +234,11 @@ defmodule ExServiceMeshRouter.Gateway do
   defp open_without_ipv6(_config, _owner, _ips, error), do: {:error, error}
 
   defp log_listening(addresses, config) do
-    urls = Enum.map_join(addresses, " and ", fn {ip, port} -> "http://#{bracket(ip)}:#{port}" end)
+    urls = Enum.map_join(addresses, " and ", &("http://" <> text(&1)))
 
     workers =
       if config.native.workers == 1, do: "1 worker", else: "#{config.native.workers} workers"
 
     Logger.info("ExServiceMeshRouter listening on #{urls} (#{workers})")
   end
-
-  defp bracket(ip), do: if(String.contains?(ip, ":"), do: "[#{ip}]", else: ip)
 end

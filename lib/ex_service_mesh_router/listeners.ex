@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.Listeners do
   @moduledoc false
   # Listeners that nobody but the gateway can reach, for endpoints that have none of their own.
   #
-  # Discovery starts them, when it sees an endpoint that wants one (ensure/3). What this process does
+  # Discovery asks for them when it sees an endpoint (provide/4). What this process does
   # is before and after: those that could not have their port are spared that (Contention), and when
   # the gateway ends, it stops the listeners and puts the settings back. The gateway's Store remembers
   # both: a crash of this process stops no listener and forgets none.
@@ -27,9 +27,17 @@ defmodule ExServiceMeshRouter.Listeners do
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
 
   @doc """
-  Whether the endpoint is to have a private listener. `http` is that of the running endpoint.
+  Gives the endpoint, whose process is `pid`, a private listener if it is to have one and has none:
+  `{:ok, pid, where}` as `Listener.ensure/2`, `{:error, reason}`, or `nil` if it is to have none.
   """
-  def wanted?(mode, endpoint, application, http) do
+  def provide({name, mode}, endpoint, application, pid) do
+    http = Settings.read(endpoint, application, [:http])[:http]
+
+    if Listener.supervisor?(pid) and wanted?(mode, endpoint, application, http),
+      do: ensure(name, endpoint, application)
+  end
+
+  defp wanted?(mode, endpoint, application, http) do
     settings = Settings.configured(application, endpoint)
     serves? = Settings.serves?(settings)
 
@@ -38,8 +46,7 @@ defmodule ExServiceMeshRouter.Listeners do
          (Takeover.taken?(settings) and serves? and Policy.instead?(mode, endpoint)))
   end
 
-  @doc "Starts the listener unless it runs; see `Listener.ensure/2`."
-  def ensure(name, endpoint, application) do
+  defp ensure(name, endpoint, application) do
     with {:ok, _pid, where} = result <- Listener.ensure(endpoint, application) do
       Store.put(name, {:private_listener, endpoint}, where)
       result

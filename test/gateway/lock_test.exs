@@ -61,4 +61,15 @@ defmodule ExServiceMeshRouter.Gateway.LockTest do
     assert Lock.run(:"for the named", fn -> Lock.run(:another, fn -> :inner end) end) == :inner
     refute_received _
   end
+
+  test "a value is kept, and may be read while another caller holds the lock" do
+    assert Lock.get(:"with a value") == nil
+
+    Lock.run(:"with a value", fn ->
+      Lock.put(:"with a value", 1)
+      assert Task.await(Task.async(fn -> Lock.get(:"with a value") end)) == 1
+    end)
+
+    assert Lock.get(:"with a value") == 1
+  end
 end

@@ -12,6 +12,8 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   # `:loopback` is an endpoint that is bound to `::`: it is at 127.0.0.1 and at ::1, or only at one
   # of them where IPv6 is switched off (containers) or its socket takes no IPv4.
 
+  alias ExServiceMeshRouter.Config.Host
+
   @accepted ~s|"http://HOST:PORT", "unix:/PATH", or a list of these|
 
   # A Unix socket's address has 108 bytes, the last of them a zero.
@@ -67,9 +69,8 @@ defmodule ExServiceMeshRouter.Config.Upstream do
         {:ok, tcp(ip, port)}
 
       {:error, _} ->
-        if host =~ ~r/\A[A-Za-z0-9_.-]+\z/,
-          do: {:ok, %{kind: :name, host: host, port: port}},
-          else: :error
+        with {:ok, host} <- Host.normalise(host),
+             do: {:ok, %{kind: :name, host: host, port: port}}
     end
   end
 

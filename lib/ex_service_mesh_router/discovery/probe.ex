@@ -1,13 +1,12 @@
 defmodule ExServiceMeshRouter.Discovery.Probe do
   @moduledoc false
-  # What one endpoint is right now: its process, its host, where it listens. Runs in a process of
-  # its own, because it asks the endpoint's supervisor, which may be busy or on its way down.
+  # Looks what one endpoint is right now: its process, its host, where it listens. Does so in a process
+  # of its own, because it asks the endpoint's supervisor, which may be busy or on its way down.
   #
   # What is really bound comes first. The configuration is believed only if the endpoint cannot be
   # asked (before Phoenix 1.7.10, or an adapter without `server_info/2`), or gives no answer for
   # good although it should serve.
 
-  alias ExServiceMeshRouter.Listeners
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Endpoint.Settings
   alias ExServiceMeshRouter.Listeners.{Listener, Takeover}
@@ -17,10 +16,11 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   @timeout 5_000
 
   @doc """
-  Probes in another process. The caller gets `{:probed, monitor, result}`, or a `:DOWN` of the
+  Probes in another process. That calls `listen` with the endpoint's process first, which returns the
+  private listener, as `Listeners.provide/4` does, or `nil`. The caller gets `{:probed, monitor, result}`, or a `:DOWN` of the
   monitor, and has to kill whoever a `{:probe_timeout, pid}` names.
   """
-  def start(endpoint, application, private) do
+  def start(endpoint, application, listen) do
     caller = self()
 
     # Linked as well: a probe that hangs must not outlive its caller, which would kill it.
@@ -29,7 +29,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
         fn ->
           receive do
             {:go, monitor} ->
-              send(caller, {:probed, monitor, run(endpoint, application, private)})
+              send(caller, {:probed, monitor, run(endpoint, application, listen)})
           end
         end,
         [:link, :monitor]
@@ -40,10 +40,10 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
     monitor
   end
 
-  defp run(endpoint, application, private) do
+  defp run(endpoint, application, listen) do
     case Process.whereis(endpoint) do
       nil -> %__MODULE__{host: host(endpoint, application, nil)}
-      pid -> endpoint |> running(application, pid, private) |> unless_ended(pid)
+      pid -> endpoint |> running(application, pid, listen.(pid)) |> unless_ended(pid)
     end
   end
 
@@ -55,13 +55,12 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   @doc "The host of an endpoint as far as it can be told without asking it."
   def configured_host(endpoint, application), do: host(endpoint, application, nil)
 
-  defp running(endpoint, application, pid, private) do
-    listener = private(endpoint, application, pid, private)
+  defp running(endpoint, application, pid, listener) do
     server = Settings.read(endpoint, application, [:server])
     expected? = listener != nil or Settings.serves?(server)
     # Before the question where it is bound: Cowboy remembers the address of a server that is gone
     # until the next one is up. If the answer is that old, so is one of these processes.
-    watch = server_processes(endpoint, pid)
+    watch = Listener.processes(endpoint, pid)
 
     {upstreams, fallback} =
       case known(listener) || bound(endpoint) do
@@ -81,14 +80,6 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
     }
   end
 
-  # Whoever is to have a private listener gets it here.
-  defp private(endpoint, application, pid, {name, mode}) do
-    http = Settings.read(endpoint, application, [:http])[:http]
-
-    if supervisor?(pid) and Listeners.wanted?(mode, endpoint, application, http),
-      do: Listeners.ensure(name, endpoint, application)
-  end
-
   defp known({:ok, _pid, {:unix, path}}), do: {:ok, Upstream.unix(path)}
   defp known({:error, _reason}), do: :none
   defp known(_other), do: nil
@@ -97,22 +88,9 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   defp problem(_listener), do: nil
 
   defp bound(endpoint) do
-    case endpoint.server_info(:http) do
-      {:ok, {:ok, address}} -> from_bound(address)
-      {:ok, address} -> from_bound(address)
-      _error -> :none
-    end
-  rescue
-    # Neither the endpoint nor its adapter has it.
-    UndefinedFunctionError -> :unknown
-    _ -> :none
-  catch
-    # The server, or the endpoint, ends while it is asked.
-    _kind, _reason -> :none
-  end
-
-  defp from_bound(address) do
-    with :error <- Upstream.from_bound(address), do: :none
+    with {:ok, address} <- Settings.bound(endpoint),
+         :error <- Upstream.from_bound(address),
+         do: :none
   end
 
   defp configured(endpoint, application) do
@@ -154,33 +132,5 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
 
     before = Takeover.url(settings)
     Settings.host(if before[:host], do: before, else: Settings.url(settings))
-  end
-
-  # The processes whose end means that the listener is gone, although the endpoint lives on: its
-  # supervisor restarts them, and no event says so.
-  defp server_processes(endpoint, pid) do
-    if supervisor?(pid) do
-      for {id, child, _, _} <- Supervisor.which_children(pid),
-          is_pid(child) and Listener.listener?(id, endpoint),
-          do: child
-    else
-      []
-    end
-  catch
-    :exit, _reason -> []
-  end
-
-  # Whatever is no supervisor must not be sent a supervisor's calls.
-  defp supervisor?(pid) do
-    case Process.info(pid, :dictionary) do
-      {:dictionary, dictionary} ->
-        match?(
-          {:"$initial_call", {:supervisor, _, _}},
-          List.keyfind(dictionary, :"$initial_call", 0)
-        )
-
-      nil ->
-        false
-    end
   end
 end

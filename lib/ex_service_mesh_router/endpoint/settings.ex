@@ -37,6 +37,24 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
     end
   end
 
+  @doc """
+  Where the server of a running endpoint says that it is bound: `{:ok, address}`, `:none`, or `:unknown`
+  if it cannot be asked (before Phoenix 1.7.10, or an adapter without `server_info/2`).
+  """
+  def bound(endpoint) do
+    case endpoint.server_info(:http) do
+      {:ok, {:ok, address}} -> {:ok, address}
+      {:ok, address} -> {:ok, address}
+      _error -> :none
+    end
+  rescue
+    UndefinedFunctionError -> :unknown
+    _ -> :none
+  catch
+    # The server, or the endpoint, ends while it is asked.
+    _kind, _reason -> :none
+  end
+
   @doc "The settings in the environment of an application."
   def configured(application, endpoint) do
     case Application.get_env(application, endpoint) do

@@ -1,10 +1,10 @@
 defmodule ExServiceMeshRouter.Gateway.Lock do
   @moduledoc false
   # Runs functions one at a time in this VM, first come, first served, whether the application has
-  # started or not. Not `:global.trans/4`: a caller that has to wait there sleeps for longer each time.
+  # started or not, and keeps a value for them, which anybody may read meanwhile. Not `:global.trans/4`: a caller that has to wait there sleeps for longer each time.
   #
-  # Each lock is a registered process, started when it is first needed. Its mailbox is the queue. A
-  # caller that takes a lock twice waits for itself for ever.
+  # Each lock is a registered process, started when it is first needed. Its mailbox is the queue, and
+  # the value is in its ETS table. A caller that takes a lock twice waits for itself for ever.
 
   use GenServer
 
@@ -21,9 +21,21 @@ defmodule ExServiceMeshRouter.Gateway.Lock do
     end
   end
 
+  @doc "The value, `nil` before the first `put/2`."
+  def get(name) do
+    if :ets.whereis(name) != :undefined,
+      do: with([value: value] <- :ets.lookup(name, :value), do: value, else: ([] -> nil))
+  end
+
+  @doc "Sets the value. For functions that hold the lock."
+  def put(name, value) do
+    :ets.insert(name, value: value)
+    :ok
+  end
+
   defp lock(name) do
     with nil <- Process.whereis(name) do
-      case GenServer.start(__MODULE__, nil, name: name) do
+      case GenServer.start(__MODULE__, name, name: name) do
         {:ok, lock} -> lock
         {:error, {:already_started, lock}} -> lock
       end
@@ -31,7 +43,8 @@ defmodule ExServiceMeshRouter.Gateway.Lock do
   end
 
   @impl true
-  def init(nil) do
+  def init(name) do
+    :ets.new(name, [:named_table, :public])
     # At the end of an application OTP kills the processes of its group; others may wait here.
     Process.group_leader(self(), Process.whereis(:init))
     {:ok, nil}

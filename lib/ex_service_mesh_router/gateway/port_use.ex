@@ -9,7 +9,6 @@ defmodule ExServiceMeshRouter.Gateway.PortUse do
   @doc "Whether the gateway could listen there."
   def free?(config, port) do
     Enum.all?(config.ips, fn ip ->
-      {:ok, ip} = :inet.parse_address(to_charlist(ip))
       family = if tuple_size(ip) == 8, do: [:inet6, {:ipv6_v6only, true}], else: [:inet]
 
       case :gen_tcp.listen(port, family ++ [{:ip, ip}, {:reuseaddr, true}]) do

@@ -16,11 +16,12 @@ defmodule ExServiceMeshRouter.Listeners.Contention do
   `{:error, holder}`, with the `{application, endpoint}` that has it, or `nil`.
   """
   def free(config) do
-    wanted = for ip <- config.ips, do: {ip(ip), config.port}
+    wanted = for ip <- config.ips, do: {ip, config.port}
 
     holders =
       for {endpoint, application} <- Candidates.all(true),
-          address = bound(endpoint),
+          Process.whereis(endpoint),
+          {:ok, {ip, _port} = address} when is_tuple(ip) <- [Settings.bound(endpoint)],
           Enum.any?(wanted, &Settings.overlap?(&1, address)),
           do: {application, endpoint}
 
@@ -29,20 +30,6 @@ defmodule ExServiceMeshRouter.Listeners.Contention do
       [] when holders == [] -> {:error, nil}
       [] -> Enum.each(holders, &take_over(&1, config.port))
     end
-  end
-
-  defp bound(endpoint) do
-    if Process.whereis(endpoint) do
-      case endpoint.server_info(:http) do
-        {:ok, {:ok, {ip, port}}} when is_tuple(ip) -> {ip, port}
-        {:ok, {ip, port}} when is_tuple(ip) -> {ip, port}
-        _ -> nil
-      end
-    end
-  rescue
-    _ -> nil
-  catch
-    _kind, _reason -> nil
   end
 
   defp take_over({application, endpoint}, port) do

@@ -52,9 +52,9 @@ defmodule ExServiceMeshRouter.Listeners.Front do
 
   @doc false
   # Where no Unix socket can be had the listener has a loopback port, which others can reach.
-  def call(%{adapter: {adapter, state}} = conn, {plug, options, remote_ip}) do
-    if RemoteIp.own?(adapter.get_peer_data(state)) do
-      conn = RemoteIp.call(conn, remote_ip)
+  def call(conn, {plug, options, remote_ip}) do
+    if RemoteIp.own?(conn) do
+      conn = RemoteIp.restore(conn, remote_ip)
       BanditTransport.with_client(conn.remote_ip, fn -> plug.call(conn, options) end)
     else
       plug.call(conn, options)

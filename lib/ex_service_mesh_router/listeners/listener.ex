@@ -70,16 +70,18 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
   # take `conn.remote_ip` for an address, which it is not on a Unix socket.
   defp with_front(spec, where, http) do
     case Front.put_before(spec) do
-      {:ok, spec} -> {:ok, spec}
-      :error when where == :ask -> {:ok, spec}
-      :error -> if tcp?(http), do: {:error, :unknown_adapter}, else: {:ok, spec}
+      {:ok, spec} ->
+        {:ok, spec}
+
+      :error when where == :ask ->
+        {:ok, spec}
+
+      :error ->
+        if tcp?(Settings.listener(http)), do: {:error, :unknown_adapter}, else: {:ok, spec}
     end
   end
 
-  defp tcp?(http) when is_list(http),
-    do: not match?({:local, _}, :proplists.get_value(:ip, http, nil))
-
-  defp tcp?(_none), do: false
+  defp tcp?(listener), do: listener != nil and not match?({:unix, _path}, listener)
 
   defp start_children(endpoint, listener, others, where) do
     listener = %{listener | start: {__MODULE__, :start_link, [where, listener.start]}}
@@ -187,6 +189,30 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
           :supervisor.get_childspec(endpoint, id)
         ],
         do: {id, pid, where}
+  end
+
+  @doc """
+  The processes whose end means that a listener of the endpoint is gone, although the endpoint lives on:
+  its supervisor, `pid`, restarts them, and no event says so.
+  """
+  def processes(endpoint, pid) do
+    if supervisor?(pid) do
+      for {id, child, _, _} <- Supervisor.which_children(pid),
+          is_pid(child) and listener?(id, endpoint),
+          do: child
+    else
+      []
+    end
+  catch
+    :exit, _reason -> []
+  end
+
+  @doc "Whether a process is a supervisor: whatever is none must not be sent a supervisor's calls."
+  def supervisor?(pid) do
+    with {:dictionary, dictionary} <- Process.info(pid, :dictionary),
+         {_, {:supervisor, _, _}} <- List.keyfind(dictionary, :"$initial_call", 0),
+         do: true,
+         else: (_ -> false)
   end
 
   @doc "Bandit's child is {endpoint, :http}; Cowboy's ends in the name of its listener."

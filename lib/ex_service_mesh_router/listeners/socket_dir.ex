@@ -37,7 +37,7 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
   defp alone(fun), do: Lock.run(__MODULE__, fun)
 
   defp known do
-    with {path, identity} <- :persistent_term.get(__MODULE__, nil),
+    with {path, identity} <- Lock.get(__MODULE__),
          ^identity <- identity(path),
          do: {:ok, path},
          else: (_ -> nil)
@@ -88,13 +88,13 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
   defp mkdir(path) do
     with :ok <- File.mkdir(path),
          :ok <- File.chmod(path, 0o700),
-         do: :persistent_term.put(__MODULE__, {path, identity(path)})
+         do: Lock.put(__MODULE__, {path, identity(path)})
   end
 
   # All gateways of the VM have left it, and now one is back. Those that still have its name from before
   # must find it under that.
   defp again do
-    with {path, _identity} <- :persistent_term.get(__MODULE__, nil),
+    with {path, _identity} <- Lock.get(__MODULE__),
          :ok <- mkdir(path),
          do: {:ok, path},
          else: (_ -> nil)
@@ -150,7 +150,7 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
     with [pid, _random] <-
            path |> Path.basename() |> String.replace_prefix(@prefix, "") |> String.split("-"),
          {_device, _inode, uid} <- identity(path),
-         {_path, {_, _, ^uid}} <- :persistent_term.get(__MODULE__, nil),
+         {_path, {_, _, ^uid}} <- Lock.get(__MODULE__),
          false <- pid == System.pid(),
          false <- File.dir?("/proc/#{pid}"),
          {:ok, files} <- File.ls(path) do

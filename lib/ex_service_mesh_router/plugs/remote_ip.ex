@@ -75,10 +75,14 @@ defmodule ExServiceMeshRouter.RemoteIp do
 
   @doc "Restores what the gateway says about the client."
   @spec call(conn, options()) :: conn when conn: struct()
-  def call(%{adapter: {adapter, state}, req_headers: headers} = conn, only) do
-    if own?(adapter.get_peer_data(state)),
-      do: Enum.reduce(only, conn, &restore(&2, &1, headers)),
-      else: conn
+  def call(conn, only), do: if(own?(conn), do: restore(conn, only), else: conn)
+
+  @doc false
+  # What is missing or is no such thing leaves the connection as it is.
+  def restore(%{req_headers: headers} = conn, only) do
+    for part <- only, value = forwarded(part, headers), reduce: conn do
+      conn -> Map.replace!(conn, part, value)
+    end
   end
 
   @doc """
@@ -97,22 +101,15 @@ defmodule ExServiceMeshRouter.RemoteIp do
   def gateway, do: {{127, 0, 0, 1}, 0}
 
   @doc false
-  # Whether the peer is the gateway. Bandit says `address: {:local, path}` of a Unix socket, Cowboy
+  # Whether the peer, of a connection of Plug or as data, is the gateway. Bandit says `address: {:local, path}` of a Unix socket, Cowboy
   # `address: :local, port: path`.
+  def own?(%{adapter: {adapter, state}}), do: own?(adapter.get_peer_data(state))
   def own?(%{address: {:local, _path}}), do: true
   def own?(%{address: :local}), do: true
   def own?(%{address: {127, 0, 0, 1}, port: 0}), do: true
 
   def own?(%{address: address, port: port}) do
     Native.loaded?() and Native.own_connection(address |> :inet.ntoa() |> to_string(), port)
-  end
-
-  # What is missing or is no such thing leaves the connection as it is.
-  defp restore(conn, part, headers) do
-    case forwarded(part, headers) do
-      nil -> conn
-      value -> Map.replace!(conn, part, value)
-    end
   end
 
   defp forwarded(:remote_ip, headers), do: ForwardedReader.client(headers)

@@ -38,8 +38,9 @@ defmodule Router.Shared.TenantResolver do
   """
   @type option :: {:base, host() | [host()]}
 
+  alias ExServiceMeshRouter.Config.Host
+
   @max_host_bytes 253
-  @max_label_bytes 63
 
   @doc """
   Returns the first of exactly three labels.
@@ -130,54 +131,21 @@ defmodule Router.Shared.TenantResolver do
     end
   end
 
-  # The labels of a host name in lower case, or :error for everything that is none.
-  defp labels(nil), do: :error
-
+  # The labels of a host name in lower case, or :error for everything that is none. A name whose last
+  # label is a number is an IPv4 address in one of its spellings ("127.0.0.1", "127.1", "0x7f.1"): no
+  # top-level domain is a number.
   defp labels(host) do
-    with {:ok, name} <- without_port(host),
-         name = String.downcase(without_trailing_dot(name), :ascii),
+    with {:ok, name, _port} <- Host.parse(host),
          true <- byte_size(name) <= @max_host_bytes,
-         labels = :binary.split(name, ".", [:global]),
+         labels = String.split(name, "."),
          true <- Enum.all?(labels, &label?/1),
-         false <- number?(List.last(labels)) do
+         false <- List.last(labels) =~ ~r/\A(?:[0-9]+|0x[0-9a-f]*)\z/ do
       {:ok, labels}
     else
       _ -> :error
     end
   end
 
-  # More than one colon is an IPv6 address, with or without its brackets. The port may be empty
-  # (RFC 3986, section 3.2.3).
-  defp without_port(host) do
-    case :binary.split(host, ":", [:global]) do
-      [name] -> {:ok, name}
-      [name, port] -> if digits?(port), do: {:ok, name}, else: :error
-      _more -> :error
-    end
-  end
-
-  # One dot only: a second one leaves an empty label, which no host has.
-  defp without_trailing_dot(name) do
-    if String.ends_with?(name, "."), do: binary_part(name, 0, byte_size(name) - 1), else: name
-  end
-
-  # RFC 1123, section 2.1: letters, digits and hyphens, no hyphen at either end.
-  defp label?(<<"-", _::binary>>), do: false
-  defp label?(label) when byte_size(label) in 1..@max_label_bytes, do: inner?(label)
-  defp label?(_label), do: false
-
-  defp inner?("-"), do: false
-  defp inner?(<<c, rest::binary>>) when c in ?a..?z or c in ?0..?9 or c == ?-, do: inner?(rest)
-  defp inner?(rest), do: rest == ""
-
-  # A name whose last label is a number is an IPv4 address in one of its spellings ("127.0.0.1",
-  # "127.1", "0x7f.1"): no top-level domain is a number.
-  defp number?(<<"0x", hex::binary>>), do: hex?(hex)
-  defp number?(label), do: digits?(label)
-
-  defp digits?(<<c, rest::binary>>) when c in ?0..?9, do: digits?(rest)
-  defp digits?(rest), do: rest == ""
-
-  defp hex?(<<c, rest::binary>>) when c in ?0..?9 or c in ?a..?f, do: hex?(rest)
-  defp hex?(rest), do: rest == ""
+  # RFC 1123, section 2.1: up to 63 letters, digits and hyphens, no hyphen at either end.
+  defp label?(label), do: label =~ ~r/\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\z/
 end

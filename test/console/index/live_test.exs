@@ -174,6 +174,10 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
   end
 
   describe "a sample" do
+    # Milliseconds.
+    @bounds for ms <- [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000],
+                do: trunc(ms * 1_000_000)
+
     defp counters(buckets, requests, failed \\ 0) do
       %{
         requests: requests,
@@ -195,7 +199,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
           10
         )
 
-      sample = Sample.new(before, now, 2.0)
+      sample = Sample.new(before, now, 2.0, @bounds)
       assert %{rate: 50.0, errors: 5.0, in_flight: 1, tunnels: 2, requests: 200} = sample
       assert sample.p50 >= 1.0 and sample.p50 <= 2.5
       assert sample.p99 >= 25.0 and sample.p99 <= 50.0
@@ -206,10 +210,10 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
 
     test "without requests has no times, and one of a service that is new has all" do
       idle = counters(List.duplicate(0, 15), 0)
-      assert %{rate: rate, p50: nil, p99: nil} = Sample.new(idle, idle, 1.0)
+      assert %{rate: rate, p50: nil, p99: nil} = Sample.new(idle, idle, 1.0, @bounds)
       assert rate == 0.0
       slow = counters(List.duplicate(0, 15), 3)
-      assert %{rate: 3.0, p50: 10_000.0} = Sample.new(nil, slow, 1.0)
+      assert %{rate: 3.0, p50: 10_000.0} = Sample.new(nil, slow, 1.0, @bounds)
     end
 
     test "every kind of error that the data plane counts has words" do

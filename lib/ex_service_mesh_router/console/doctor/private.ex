@@ -23,10 +23,7 @@ defmodule ExServiceMeshRouter.Doctor.Private do
     address = address(it)
 
     port != 0 and
-      Enum.any?(ips, fn ip ->
-        {:ok, ip} = ip |> to_charlist() |> :inet.parse_address()
-        Settings.overlap?({ip, port}, address)
-      end)
+      Enum.any?(ips, &Settings.overlap?({&1, port}, address))
   end
 
   defp another_ones?(it, snapshot) do

@@ -34,9 +34,7 @@ defmodule ExServiceMeshRouter.Doctor.Remote do
 
   @doc "The address at which a gateway of this configuration is asked."
   def address(config) do
-    {:ok, ip} = config.ips |> hd() |> to_charlist() |> :inet.parse_address()
-
-    case ip do
+    case hd(config.ips) do
       {0, 0, 0, 0} -> {127, 0, 0, 1}
       {0, 0, 0, 0, 0, 0, 0, 0} -> {0, 0, 0, 0, 0, 0, 0, 1}
       ip -> ip

@@ -37,8 +37,7 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
   end
 
   @doc "Where the gateway listens, as people write it."
-  def addresses(name),
-    do: for({ip, port} <- Gateway.addresses(name), do: "#{bracket(ip)}:#{port}")
+  def addresses(name), do: name |> Gateway.addresses() |> Enum.map(&Gateway.text/1)
 
   defp version do
     case Application.spec(:ex_service_mesh_router, :vsn) do
@@ -57,6 +56,4 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
   @doc "The address of a host on the gateway's port."
   def url(host, 80), do: "http://#{host}/"
   def url(host, port), do: "http://#{host}:#{port}/"
-
-  defp bracket(ip), do: if(String.contains?(ip, ":"), do: "[#{ip}]", else: ip)
 end

@@ -4,20 +4,17 @@ defmodule ExServiceMeshRouter.Console.Index.Sample do
 
   alias ExServiceMeshRouter.Console.Index.Words
 
-  # Upper ends of the buckets that the data plane hands out, in nanoseconds.
-  @bounds [100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000] ++
-            [25_000_000, 50_000_000, 100_000_000, 250_000_000, 500_000_000] ++
-            [1_000_000_000, 2_500_000_000, 10_000_000_000]
-
   @doc """
   Per second: `rate` of requests, `errors` (answers 5xx and requests that failed); `p50`, `p99` of
   the time from a request to the head of its response, in milliseconds, `nil` where there were none
   (not to its end, which for an event stream is when the page is closed); and
   what is now: `in_flight`, `tunnels`, and `requests` in all.
+
+  `bounds` are the `latency_buckets` of the statistics.
   """
-  def new(before, counters, seconds) do
+  def new(before, counters, seconds, bounds) do
     before = before || %{}
-    buckets = buckets(before, counters)
+    buckets = buckets(before, counters, bounds)
 
     %{
       rate: per_second(before, counters, [:requests], seconds),
@@ -36,7 +33,7 @@ defmodule ExServiceMeshRouter.Console.Index.Sample do
   end
 
   # Counts of each bucket alone, the last one being what is longer than all bounds.
-  defp buckets(before, counters) do
+  defp buckets(before, counters, bounds) do
     now = cumulative(counters)
     then = if before == %{}, do: Enum.map(now, fn _ -> 0 end), else: cumulative(before)
 
@@ -44,7 +41,7 @@ defmodule ExServiceMeshRouter.Console.Index.Sample do
       Enum.zip(now, then)
       |> Enum.map_reduce(0, fn {now, then}, passed -> {now - then - passed, now - then} end)
 
-    Enum.zip(counts, @bounds ++ [nil])
+    Enum.zip(counts, bounds ++ [nil])
   end
 
   defp cumulative(%{latency: %{first_byte: %{buckets: buckets, count: count}}}),

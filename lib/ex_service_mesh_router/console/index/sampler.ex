@@ -65,13 +65,13 @@ defmodule ExServiceMeshRouter.Console.Index.Sampler do
   defp schedule, do: Process.send_after(self(), :sample, @pause)
 
   defp sampled(state) do
-    {time, stats} = after_that = read(state.name)
-    {before_time, before} = state.before
+    {time, stats, bounds} = after_that = read(state.name)
+    {before_time, before, _bounds} = state.before
     seconds = max(time - before_time, 1) / 1_000
 
     live =
       for {service, counters} <- stats, into: %{} do
-        sample = Sample.new(before[service], counters, seconds)
+        sample = Sample.new(before[service], counters, seconds, bounds)
         {service, Enum.take([sample | Map.get(state.live, service, [])], @kept)}
       end
 
@@ -92,6 +92,8 @@ defmodule ExServiceMeshRouter.Console.Index.Sampler do
 
   defp view(state), do: Map.take(state, [:live, :errors])
 
-  defp read(name),
-    do: {System.monotonic_time(:millisecond), ExServiceMeshRouter.stats(name).services}
+  defp read(name) do
+    stats = ExServiceMeshRouter.stats(name)
+    {System.monotonic_time(:millisecond), stats.services, stats[:latency_buckets]}
+  end
 end

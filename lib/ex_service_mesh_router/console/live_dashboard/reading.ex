@@ -79,7 +79,8 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
 
     sample =
       if before && now do
-        Sample.new(counters.(before.stats), now, (facts.time - before.time) / 1_000)
+        seconds = (facts.time - before.time) / 1_000
+        Sample.new(counters.(before.stats), now, seconds, facts.stats.latency_buckets)
       else
         %{@idle | rate: nil, errors: nil}
       end
