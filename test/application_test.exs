@@ -30,7 +30,7 @@ defmodule ExServiceMeshRouter.ApplicationTest do
          do: {:error, Application.format_error(reason)}
   end
 
-  test "does nothing where no endpoint would listen" do
+  test "starts nothing when endpoints do not listen" do
     assert {:ok, _} = start(port: 0)
     assert ExServiceMeshRouter.port() == nil
     assert ExServiceMeshRouter.services() == []
@@ -43,7 +43,7 @@ defmodule ExServiceMeshRouter.ApplicationTest do
     assert get(ExServiceMeshRouter, "a.local") == {200, "a"}
   end
 
-  test "listens where `mix phx.server` makes endpoints listen, unless told not to" do
+  test "listens under `mix phx.server`, except with server: false" do
     Application.put_env(:phoenix, :serve_endpoints, true)
     assert {:ok, _} = start(port: 0)
     assert ExServiceMeshRouter.port() in 1..65_535
@@ -51,7 +51,7 @@ defmodule ExServiceMeshRouter.ApplicationTest do
     assert ExServiceMeshRouter.port() == nil
   end
 
-  test "does not start with a wrong configuration, serving or not" do
+  test "does not start with an invalid configuration, with or without server: true" do
     for server <- [true, false] do
       assert {:error, message} = start(prot: 4000, workers: "two", server: server)
       assert message =~ "invalid configuration of :ex_service_mesh_router"
@@ -62,7 +62,7 @@ defmodule ExServiceMeshRouter.ApplicationTest do
     end
   end
 
-  test "gives endpoints their settings back when it is stopped" do
+  test "restores the settings of endpoints when it stops" do
     {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
     {:ok, port} = :inet.port(socket)
     :gen_tcp.close(socket)
@@ -80,7 +80,7 @@ defmodule ExServiceMeshRouter.ApplicationTest do
     eventually([http, http], listeners)
   end
 
-  test "does not start on a port in use, and says what to do" do
+  test "does not start on a port in use, and the error says what to do" do
     port = ExServiceMeshRouter.port(start_gateway())
     assert {:error, message} = start(port: port, ip: {127, 0, 0, 1}, server: true)
     assert message =~ "port #{port} is in use"

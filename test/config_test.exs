@@ -9,7 +9,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
     Exception.message(error)
   end
 
-  test "defaults are those of the documentation" do
+  test "defaults match the documentation" do
     assert {:ok, config} = Config.new([])
     assert config.port == 4000
     assert config.native.ips == ["127.0.0.1", "::1"]
@@ -49,7 +49,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
     end
   end
 
-  test "all mistakes are told at once, each with what was seen and what would be right" do
+  test "all errors are reported at once, each with the value and what is expected" do
     message =
       mistakes(
         port: 70_000,
@@ -87,7 +87,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
     end
   end
 
-  test "a development domain is any name, and none where nothing is said outside of development" do
+  test "dev_domain accepts any name, and is nil outside of development" do
     assert {:ok, %{dev_domain: nil}} = Config.new([])
     assert {:ok, %{dev_domain: nil}} = Config.new(dev_domain: nil)
     assert {:ok, %{dev_domain: nil}} = Config.new(dev_domain: false)
@@ -96,7 +96,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
     assert mistakes(dev_domain: true) =~ "dev_domain: got true, expected"
   end
 
-  test "the index is for development, and only for those who are allowed to see it" do
+  test "the index is off outside of development, and has the allowed networks" do
     assert {:ok, %{index: nil}} = Config.new([])
     assert {:ok, %{index: nil}} = Config.new(index: :auto)
     assert {:ok, %{index: nil}} = Config.new(index: false)
@@ -109,7 +109,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
     assert mistakes(index: :yes) =~ "index: got :yes, expected :auto, true, false, or [allow:"
   end
 
-  test "an unknown key is named with the one that was probably meant" do
+  test "an unknown key is reported with the nearest known key" do
     assert mistakes(prot: 4000) =~ "prot: unknown key, did you mean port? Known keys: port, ip,"
 
     assert mistakes(timeouts: [conect: 1]) =~
@@ -119,7 +119,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
     assert mistakes(discover: [exept: []]) =~ "discover.exept: unknown key, did you mean except?"
   end
 
-  test "what is no keyword list where one belongs is a mistake, too" do
+  test "a value that must be a keyword list and is not is an error" do
     assert mistakes(timeouts: 5_000) =~ "timeouts: got 5000, expected a keyword list such as"
     assert mistakes(limits: :none) =~ "limits: got :none, expected a keyword list"
 
@@ -136,7 +136,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
     assert mistakes(ip: [{1, 2}]) =~ "ip: got {1, 2}, expected"
   end
 
-  test "a time for lame ducks has an end, and memory a bound" do
+  test "lame_duck and buffer_bytes cannot be infinite" do
     assert {:ok, config} =
              Config.new(timeouts: [lame_duck: 5_000], limits: [buffer_bytes: 1_000_000])
 
@@ -150,7 +150,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
              "limits.buffer_bytes: got :infinity, expected bytes (0 or more)"
   end
 
-  test "more workers than file IO can spare are refused, with the reason" do
+  test "too many workers are refused with the reason" do
     schedulers = :erlang.system_info(:dirty_io_schedulers)
     assert {:ok, _} = Config.new(workers: schedulers - 2)
 
@@ -158,7 +158,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
              "at most #{schedulers - 2}: each worker takes one of"
   end
 
-  test "all written forms of an upstream are understood" do
+  test "services accept all forms of an upstream" do
     services = %{
       "V4.local." => "http://127.0.0.1:9001",
       "v6.local" => "http://[::1]:9001/",
@@ -178,7 +178,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
            }
   end
 
-  test "what cannot be an upstream is refused" do
+  test "invalid upstreams are refused" do
     for wrong <- [
           "127.0.0.1:9001",
           "http://127.0.0.1:0",
@@ -196,7 +196,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
     end
   end
 
-  test "proxies may be addresses or blocks of either family" do
+  test "trusted_proxies accepts addresses and blocks of both families" do
     proxies = ["10.0.0.0/8", "192.168.1.1", "fd00::/8", "::1"]
     assert {:ok, config} = Config.new(trusted_proxies: proxies)
 
@@ -204,21 +204,21 @@ defmodule ExServiceMeshRouter.ConfigTest do
              ["10.0.0.0/8", "192.168.1.1/32", "fd00::/8", "::1/128"]
   end
 
-  test "listens by Phoenix's rule" do
+  test "server?/1 follows Phoenix's rule" do
     assert Config.server?(server: true)
     refute Config.server?(server: false)
     refute Config.server?([])
   end
 
-  describe "what the gateway tells of itself" do
-    test "is off, but for request ids" do
+  describe "observability options" do
+    test "are off by default, except for request ids" do
       assert {:ok, config} = Config.new([])
       assert %{request_id: true, trace: nil, server_timing: false} = config.native
       assert config.observe == %{access_log: nil, sample: 0.0}
       assert config.metrics == nil
     end
 
-    test "is checked like everything else" do
+    test "are checked" do
       assert {:ok, config} =
                Config.new(
                  request_id: false,

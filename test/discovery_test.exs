@@ -44,7 +44,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
     assert service.source == :endpoint
   end
 
-  test "config :app, endpoint: Endpoint names one as well", context do
+  test "an endpoint of config :app, endpoint: Endpoint is found", context do
     define(context.application, context.endpoint, settings(context, says: "mentioned"))
     mentioning = :"mentions_#{context.application}"
     load(mentioning)
@@ -57,7 +57,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
     assert application == context.application
   end
 
-  test "one that starts later appears, a stopped one is a 503, a restarted one is back",
+  test "endpoints are followed when they start later, stop (503) and restart",
        context do
     define(context.application, context.endpoint, settings(context, says: "late"))
     gateway = discovering(context)
@@ -78,7 +78,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
     assert before != later
   end
 
-  test "a crashed endpoint, and a crashed server below an endpoint, are followed", context do
+  test "an endpoint is followed when it or its server crashes", context do
     define(context.application, context.endpoint, settings(context, says: "again"))
     gateway = discovering(context)
     start_supervised!(context.endpoint)
@@ -92,7 +92,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
     eventually({200, "again"}, @promptly, fn -> get(gateway, context.host) end)
   end
 
-  test "an endpoint that does not serve is known, and a 503", context do
+  test "an endpoint that does not serve gives a 503", context do
     define(context.application, context.endpoint, settings(context, server: false))
     gateway = discovering(context)
     start_supervised!(context.endpoint)
@@ -100,7 +100,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
     assert {503, _} = get(gateway, context.host)
   end
 
-  test "a listener on all addresses is reached on this machine's own", context do
+  test "a listener on all addresses is reached on loopback", context do
     http = [ip: {0, 0, 0, 0}]
     define(context.application, context.endpoint, settings(context, says: "any", http: http))
     gateway = discovering(context)
@@ -110,7 +110,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
   end
 
   # What Phoenix generates in runtime.exs.
-  test "a listener on all addresses of IPv6 is reached on either loopback address", context do
+  test "a listener on all IPv6 addresses is reached on either loopback address", context do
     http = [ip: {0, 0, 0, 0, 0, 0, 0, 0}]
     define(context.application, context.endpoint, settings(context, says: "any6", http: http))
     gateway = discovering(context)
@@ -149,14 +149,14 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
       |> Process.register(context.endpoint)
     end
 
-    test "is believed to be at http: [port:]", context do
+    test "is routed to http: [port:]", context do
       %URI{port: port} = URI.parse(start_server("old"))
       define_mute(context, settings(context, http: [port: port]))
       gateway = discovering(context)
       eventually({200, "old"}, fn -> get(gateway, context.host) end)
     end
 
-    test "and last at url: [port:]", context do
+    test "is routed to url: [port:] without http:", context do
       %URI{port: port} = URI.parse(start_server("older"))
       define_mute(context, url: [host: context.host, port: port], server: true)
       gateway = discovering(context)
@@ -164,7 +164,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
     end
   end
 
-  test "two endpoints that claim one host are named, and the answer is the same one each time",
+  test "two endpoints with one host are logged, and the same one always gets it",
        context do
     other = Module.concat(context.endpoint, Other)
     define(context.application, context.endpoint, settings(context, says: "first"))
@@ -186,7 +186,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
                inspect(other)
   end
 
-  test "only and except choose applications and endpoints", context do
+  test ":only and :except select applications and endpoints", context do
     other = Module.concat(context.endpoint, Other)
     define(context.application, context.endpoint, settings(context, says: "yes"))
     define(context.application, other, settings(context, url: [host: "other." <> context.host]))
@@ -198,7 +198,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
     assert endpoint == context.endpoint
   end
 
-  test "a host that is none is a warning, not the end of the other routes", context do
+  test "an invalid host is a warning and does not affect other routes", context do
     other = Module.concat(context.endpoint, Other)
     define(context.application, context.endpoint, settings(context, says: "fine"))
     define(context.application, other, settings(context, url: [host: "no host"]))
@@ -216,7 +216,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
              ~s|#{inspect(other)} gets no route: its `url: [host: "no host"]` is no host name|
   end
 
-  test "the secrets in the event of a start stay in it", context do
+  test "secrets in Phoenix's event are not kept", context do
     define(context.application, context.endpoint, settings(context, says: "quiet"))
 
     log =

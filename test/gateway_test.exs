@@ -46,7 +46,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
   end
 
   describe "starting" do
-    test "on a port in use fails with words that help" do
+    test "on a port in use fails with a helpful error" do
       gateway = start_gateway()
       port = ExServiceMeshRouter.port(gateway)
       options = [name: TakenPort, port: port, ip: {127, 0, 0, 1}]
@@ -62,7 +62,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
       assert message =~ "config :ex_service_mesh_router, port: "
     end
 
-    test "on an address that this machine does not have says so" do
+    test "on an address of another machine fails with an error that says so" do
       Process.flag(:trap_exit, true)
 
       assert {:error, %ListenError{kind: :eaddrnotavail} = error} =
@@ -75,11 +75,11 @@ defmodule ExServiceMeshRouter.GatewayTest do
       assert Exception.message(error) =~ "cannot listen on 192.0.2.1:0: this machine has no such"
     end
 
-    test "with a wrong option starts nothing" do
+    test "with an invalid option starts nothing" do
       assert {:error, %ConfigError{}} = ExServiceMeshRouter.Supervisor.start_link(port: -1)
     end
 
-    test "with :loopback listens on both families, where there are both" do
+    test "with :loopback listens on IPv4, and on IPv6 if available" do
       gateway = start_gateway(ip: :loopback, services: %{"a.local" => start_server("a")})
       assert get(gateway, "a.local") == {200, "a"}
       port = ExServiceMeshRouter.port(gateway)
@@ -115,7 +115,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
       assert Task.await(stopping) == :ok
     end
 
-    test "waits no longer than the drain time" do
+    test "waits at most the drain time" do
       gateway =
         start_gateway(services: %{"slow.local" => waiting_server()}, timeouts: [drain: 100])
 
@@ -128,7 +128,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
       assert RawClient.read_to_end(socket) == ""
     end
 
-    test "frees the port for the next one" do
+    test "frees the port for the next gateway" do
       gateway = start_gateway(timeouts: [drain: 0])
       port = ExServiceMeshRouter.port(gateway)
       {:ok, idle} = :gen_tcp.connect({127, 0, 0, 1}, port, [:binary, active: false])
@@ -140,7 +140,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
   end
 
   describe "a lame duck" do
-    test "serves on, tells its clients to leave, and then drains" do
+    test "keeps serving, tells its clients to leave, and then drains" do
       gateway =
         start_gateway(
           workers: 2,
@@ -169,7 +169,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
     end
 
     @tag :capture_log
-    test "stops in time, although its process is killed meanwhile" do
+    test "stops in time even if its process is killed" do
       gateway = start_gateway(timeouts: [lame_duck: 500, drain: 2_000])
       url = url(gateway)
       drain = Task.async(fn -> ExServiceMeshRouter.Gateway.drain(gateway) end)
@@ -196,7 +196,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
       %{gateway: gateway}
     end
 
-    test "whose owner is killed comes back, and no request is lost", %{gateway: gateway} do
+    test "whose owner is killed is restarted, and no request is lost", %{gateway: gateway} do
       [first, second] = workers(gateway)
       Process.exit(first, :kill)
 
@@ -207,7 +207,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
       stop_supervised!(gateway)
     end
 
-    test "whose call's process is killed serves on, and still stops", %{gateway: gateway} do
+    test "whose runner is killed keeps serving and can be stopped", %{gateway: gateway} do
       [first, _second] = workers(gateway)
       monitor = Process.monitor(first)
       Process.exit(runner(gateway, first), :kill)
@@ -219,13 +219,13 @@ defmodule ExServiceMeshRouter.GatewayTest do
       assert refused?(url)
     end
 
-    test "whose call returns an error ends with it" do
+    test "whose call returns an error ends with that error" do
       {:ok, gateway} = open()
       assert Native.run(gateway, 7) == {:error, "there is no worker 7"}
     end
   end
 
-  test "when the process that it belongs to dies, a gateway stops" do
+  test "a gateway stops when its owner dies" do
     test = self()
 
     opener =
@@ -243,7 +243,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
     assert Task.await(running) == :ok
   end
 
-  test "an option that the library does not understand is an error that names its key" do
+  test "an option that the library cannot decode gives an error with its key" do
     settings = settings([])
     without = fn group, key -> update_in(settings[group], &Map.delete(&1, key)) end
 
@@ -266,7 +266,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
     end
   end
 
-  test "a route that the library does not understand is an error that names its service and key" do
+  test "a route that the library cannot decode gives an error with its service and key" do
     {:ok, gateway} = open()
     tcp = %{kind: :tcp, ip: "127.0.0.1", port: 1}
     service = %{name: "a", hosts: ["a"], upstreams: [tcp]}
@@ -299,7 +299,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
     assert Native.resolve(gateway, "a") == {:exact, "a", "a"}
   end
 
-  test "a reference that is none is an error, not a crash" do
+  test "a wrong reference raises ArgumentError" do
     assert_raise ArgumentError, fn -> Native.stats(make_ref()) end
   end
 
@@ -309,7 +309,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
       %{gateway: gateway}
     end
 
-    test "is not replaced by a reload, and a purge finds nothing", %{gateway: gateway} do
+    test "is not replaced by a reload, and a purge removes nothing", %{gateway: gateway} do
       for _ <- 1..3 do
         assert {:error, :on_load_failure} = :code.load_file(Native)
         refute :code.purge(Native)
@@ -317,7 +317,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
       end
     end
 
-    test "may even be deleted and purged: the gateway is opened anew", %{gateway: gateway} do
+    test "can be deleted and purged, and the gateway is opened again", %{gateway: gateway} do
       traffic = Task.async(fn -> for _ <- 1..200, do: connect_and_get(gateway) end)
       assert :code.delete(Native)
       assert :code.purge(Native)

@@ -7,7 +7,7 @@ defmodule ExServiceMeshRouter.JsonTest do
   # Elixir's own JSON, Jason, or the fallback: what there is here.
   @libraries [Fallback | for(library <- [JSON, Jason], Code.ensure_loaded?(library), do: library)]
 
-  test "terms are written as what they mean" do
+  test "encodes terms so that they decode to their meaning" do
     for library <- @libraries,
         {term, meaning} <- [
           {[nil, true, false, -12, 1.5, "a", [], %{}],
@@ -28,7 +28,7 @@ defmodule ExServiceMeshRouter.JsonTest do
     assert {:ok, _term} = Json.decode(Json.encode(%{self: self(), ref: make_ref()}))
   end
 
-  test "no HTML and no control character is in a text" do
+  test "encodes HTML and control characters as escapes" do
     for library <- @libraries,
         do:
           assert(
@@ -37,7 +37,7 @@ defmodule ExServiceMeshRouter.JsonTest do
           )
   end
 
-  test "reads what others write" do
+  test "decodes JSON of other encoders" do
     text = ~S( { "a" : [ 1e3 , 0.5E-1, -0, "\u00e9\ud83d\ude00\/\b\f\r\t" ] } )
 
     for library <- @libraries,
@@ -45,7 +45,7 @@ defmodule ExServiceMeshRouter.JsonTest do
           assert(Json.decode(text, library) == {:ok, %{"a" => [1000.0, 0.05, 0, "é😀/\b\f\r\t"]}})
   end
 
-  test "refuses what is none" do
+  test "refuses invalid JSON" do
     for library <- @libraries,
         text <-
           ["", "{", "[1,]", "01", "+1", "nul", ~S("\x"), "\"\n\"", ~S("\ud83d"), "1 2"] ++

@@ -53,7 +53,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
   end
 
   describe "an endpoint that serves and has no http:" do
-    test "is given a socket in a directory that only this user can enter", %{web: web} do
+    test "gets a socket in a directory that only this user can enter", %{web: web} do
       define_web(web, [])
       gateway = discovering(web)
       start_supervised!(web.endpoint)
@@ -65,13 +65,13 @@ defmodule ExServiceMeshRouter.ListenersTest do
       assert {:ok, {:local, ^path}} = web.endpoint.server_info(:http)
     end
 
-    test "is found with it when it has started before the gateway", %{web: web} do
+    test "gets a listener if it started before the gateway", %{web: web} do
       define_web(web, [])
       start_supervised!(web.endpoint)
       served(discovering(web), web)
     end
 
-    test "has it for as long as it runs, and again when it is restarted", %{web: web} do
+    test "has a listener while it runs and after a restart", %{web: web} do
       define_web(web, [])
       gateway = discovering(web)
       start_supervised!(web.endpoint)
@@ -87,7 +87,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       served(gateway, web)
     end
 
-    test "has it restarted on the same socket when the server crashes", %{web: web} do
+    test "gets its server restarted on the same socket after a crash", %{web: web} do
       define_web(web, [])
       gateway = discovering(web)
       start_supervised!(web.endpoint)
@@ -109,7 +109,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       served(gateway, web)
     end
 
-    test "gets all that its settings say, but for the address", %{web: web} do
+    test "passes its other settings to the listener", %{web: web} do
       http = [
         ip: {127, 0, 0, 1},
         port: free_port(),
@@ -141,7 +141,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
              ]
     end
 
-    test "gets a loopback port where its adapter knows no sockets", %{web: web} do
+    test "gets a loopback port if the adapter does not support sockets", %{web: web} do
       define_web(web, adapter: TcpAdapter)
       gateway = discovering(web)
       start_supervised!(web.endpoint)
@@ -149,7 +149,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       assert "http://127.0.0.1:" <> _ = upstream(gateway, web)
     end
 
-    test "is a 503 and one line in the log where neither can be", %{web: web} do
+    test "answers 503 and logs one line if no listener can be started", %{web: web} do
       define_web(web, adapter: NoSuchAdapter)
 
       # Endpoints that listen themselves would not even start.
@@ -184,7 +184,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
   def call(fun), do: fun.()
 
   describe "private_listeners:" do
-    test ":auto respects server: false, :all does not", %{web: web} do
+    test "server: false is respected by :auto and not by :all", %{web: web} do
       define_web(web, server: false)
       start_supervised!(web.endpoint)
       auto = discovering(web)
@@ -194,7 +194,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       served(discovering(web, private_listeners: :all), web)
     end
 
-    test ":all takes over from an endpoint that listens itself", %{web: web} do
+    test ":all replaces the listener of an endpoint", %{web: web} do
       define_web(web, http: [port: 0])
       start_supervised!(web.endpoint)
       {:ok, {_ip, own}} = web.endpoint.server_info(:http)
@@ -204,7 +204,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       assert {:error, :econnrefused} = :gen_tcp.connect({127, 0, 0, 1}, own, [])
     end
 
-    test "a list names those that it takes over, and nobody else", %{web: web, other: other} do
+    test "a list replaces the listeners of its endpoints only", %{web: web, other: other} do
       define_web(web, server: false)
       define_web(other, [])
       start_supervised!(web.endpoint)
@@ -215,7 +215,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       assert {503, _} = get(gateway, other.host)
     end
 
-    test ":never starts none", %{web: web, other: other} do
+    test ":never starts no listener", %{web: web, other: other} do
       define_web(web, [])
       define_web(other, http: [port: 0])
       start_supervised!(web.endpoint)
@@ -229,7 +229,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
   end
 
   describe "the port of the gateway" do
-    test "is not the endpoint's, which starts after it", %{web: web} do
+    test "is taken from an endpoint that starts later", %{web: web} do
       port = free_port()
       define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
 
@@ -249,7 +249,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       refute log =~ "config #{inspect(web.application)}"
     end
 
-    test "is handed over by the endpoint that has started before it", %{web: web} do
+    test "is handed over by an endpoint that started earlier", %{web: web} do
       define_web(web, http: [port: 0])
       start_supervised!(web.endpoint)
       {:ok, {_ip, port}} = web.endpoint.server_info(:http)
@@ -263,7 +263,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       served(gateway, web)
     end
 
-    test "is handed over also when it is free only a moment after its listener has ended",
+    test "is handed over even if it becomes free a moment after its listener ended",
          %{web: web} do
       define_web(web, http: [port: 0], adapter: LateAdapter)
       start_supervised!(web.endpoint)
@@ -273,7 +273,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       served(gateway, web)
     end
 
-    test "with :never, is named with who has it, and what ends it", %{web: web} do
+    test "with :never, the error names the endpoint and the fix", %{web: web} do
       define_web(web, http: [port: 0])
       start_supervised!(web.endpoint)
       {:ok, {_ip, port}} = web.endpoint.server_info(:http)
@@ -297,7 +297,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
                "`config #{inspect(web.application)}, #{inspect(web.endpoint)}, http: [port: #{port + 1}]`"
     end
 
-    test "with :never, is named before the endpoint fails to start", %{web: web} do
+    test "with :never, a conflict is logged before the endpoint fails to start", %{web: web} do
       port = free_port()
       define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
       log = capture_log(fn -> discovering(web, port: port, private_listeners: :never) end)
@@ -322,7 +322,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       %{name: String.replace_suffix("#{web.application}", "_web", "") <> ".localhost"}
     end
 
-    test "lead to the name of an endpoint that has its host not to itself",
+    test "lead to the endpoint's name if it shares its host",
          %{web: web, other: other, name: name} do
       gateway = discovering([web, other], dev_domain: "localhost", index: false)
       start_supervised!(web.endpoint)
@@ -336,7 +336,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       eventually([host: "localhost"], fn -> settings(web)[:url] end)
     end
 
-    test "change nothing about whose a host is", %{web: web, other: other, name: name} do
+    test "do not change which endpoint gets a host", %{web: web, other: other, name: name} do
       # Keeps its links, for it listens itself; and does not get what three have asked for.
       third = web("third#{System.unique_integer([:positive])}")
       define_web(third, url: [host: "localhost"], http: [port: 0])
@@ -348,7 +348,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       assert {404, _} = get(gateway, "localhost")
     end
 
-    test "of an endpoint that has started before the gateway, too", %{
+    test "are changed for an endpoint that started before the gateway", %{
       web: web,
       other: other,
       name: name
@@ -362,7 +362,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       eventually({200, web.says}, fn -> get(gateway, name) end)
     end
 
-    test "stay where the host is its own, or somebody else has the port",
+    test "are unchanged if the endpoint has its own host or a configured port",
          %{web: web, other: other} do
       discovering(web, dev_domain: "localhost")
       assert settings(web)[:url][:host] == "localhost"
@@ -380,7 +380,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
     end
   end
 
-  test "two endpoints that want one port both get another", %{web: web, other: other} do
+  test "two endpoints with the same port both get a private listener", %{web: web, other: other} do
     port = free_port()
     define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
     define_web(other, http: [ip: {127, 0, 0, 1}, port: "#{port}"])
@@ -401,7 +401,10 @@ defmodule ExServiceMeshRouter.ListenersTest do
     assert upstream(gateway, web) == "http://127.0.0.1:#{before[:http][:port]}"
   end
 
-  test "what was started and changed is gone when the gateway stops", %{web: web, other: other} do
+  test "a gateway that stops removes its listeners and restores settings", %{
+    web: web,
+    other: other
+  } do
     port = free_port()
     define_web(web, http: [ip: {127, 0, 0, 1}, port: port])
     define_web(other, [])
@@ -441,7 +444,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
     # One that cannot be: the largest number that Linux gives is 4194304.
     @dead "99999999"
 
-    test "of a VM that is gone are removed, and those that answer are not", %{base: base} do
+    test "of a dead VM are removed, and sockets that answer are kept", %{base: base} do
       gone = Path.join([base, "exmesh-#{@dead}-a", "A.sock"])
       alive = Path.join([base, "exmesh-#{@dead}-b", "B.sock"])
       running = Path.join([base, "exmesh-#{System.pid()}-c", "C.sock"])
@@ -466,7 +469,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       :gen_tcp.close(socket)
     end
 
-    test "are in a directory that is made anew when it is not what it was" do
+    test "are in a directory that is created again if it was replaced" do
       strangers = [
         &File.chmod!(&1, 0o770),
         fn directory ->
@@ -499,7 +502,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       end
     end
 
-    test "are a sentence that says what to do where there can be no directory", %{base: base} do
+    test "without a possible directory give an error that says what to do", %{base: base} do
       file = Path.join(base, "file")
       File.write!(file, "")
       long = Path.join(base, String.duplicate("long", 30))
@@ -510,14 +513,14 @@ defmodule ExServiceMeshRouter.ListenersTest do
       assert why =~ "set XDG_RUNTIME_DIR to a directory that this user may write to"
     end
 
-    test "are told of at once where the directory is known, whoever is about to listen in it" do
+    test "have a path that can be read while another listener starts" do
       {:ok, path} = SocketDir.socket("Web.Endpoint")
       told = fn -> Task.await(Task.async(fn -> SocketDir.socket("Other.Endpoint") end)) end
       SocketDir.listen(path, fn -> :ok end)
       assert {:ok, _} = SocketDir.listen(path, told)
     end
 
-    test "have names that fit into an address" do
+    test "have paths that fit into a socket address" do
       assert {:ok, path} = SocketDir.socket(String.duplicate("Long.", 30))
       assert byte_size(path) <= 107
       assert {:ok, ^path} = SocketDir.socket(String.duplicate("Long.", 30))

@@ -29,7 +29,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
       assert get(with_default, "nobody.example") == {200, "auth"}
     end
 
-    test "may listen on a Unix socket, on IPv6, or have a name" do
+    test "can be on a Unix socket, on IPv6, or at a host name" do
       path = Path.join(System.tmp_dir!(), "mesh-#{System.unique_integer([:positive])}.sock")
       on_exit(fn -> File.rm(path) end)
       handler = &{{200, [], "here"}, &1}
@@ -53,7 +53,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
   end
 
   describe "at run time" do
-    test "a service that was put is routed when the call returns, and gone when it is deleted" do
+    test "a service is routed when put_service/2 returns, and gone after delete_service/1" do
       gateway = start_gateway()
       assert :ok = ExServiceMeshRouter.put_service(gateway, "new.local", start_server("first"))
       assert get(gateway, "t1.new.local") == {200, "first"}
@@ -66,7 +66,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
                ExServiceMeshRouter.delete_service(gateway, "new.local")
     end
 
-    test "bad values are named" do
+    test "errors name the wrong value" do
       gateway = start_gateway()
       put = &ExServiceMeshRouter.put_service(gateway, &1, &2)
       assert {:error, ~s|host: got "a b", expected| <> _} = put.("a b", "http://127.0.0.1:1")
@@ -80,7 +80,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
       assert ExServiceMeshRouter.services(gateway) == []
     end
 
-    test "many services put at once are all there" do
+    test "many services that are put at the same time are all routed" do
       gateway = start_gateway()
       url = start_server("one of many")
 
@@ -97,7 +97,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
       assert get(gateway, "s200.local") == {200, "one of many"}
     end
 
-    test "services, resolve, port and stats tell what is" do
+    test "services, resolve, port and stats agree with the routes" do
       url = start_server("auth")
       gateway = start_gateway(services: %{"auth.local" => url})
 
@@ -126,7 +126,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
                ExServiceMeshRouter.stats(gateway)
     end
 
-    test "without a gateway there is nothing, and no crash" do
+    test "functions return empty results without a gateway" do
       assert ExServiceMeshRouter.services(NoGateway) == []
       assert ExServiceMeshRouter.resolve(NoGateway, "auth.local") == nil
       assert ExServiceMeshRouter.port(NoGateway) == nil
@@ -137,7 +137,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
     end
   end
 
-  test "a service that does not answer is one client's 502, and nothing else's" do
+  test "a service that does not answer gives its client a 502 and affects no other" do
     {:ok, listener} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
     {:ok, closed} = :inet.port(listener)
     :gen_tcp.close(listener)
@@ -154,7 +154,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
     assert get(gateway, "live.local") == {200, "hi"}
   end
 
-  test "changes are said once, in one line each" do
+  test "each change is logged once, in one line" do
     log =
       capture_log(fn ->
         gateway = start_gateway()

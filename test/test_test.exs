@@ -17,7 +17,7 @@ defmodule ExServiceMeshRouter.TestTest do
     %{application: application, endpoint: endpoint, host: "helped#{number}.localhost"}
   end
 
-  test "endpoints that do not serve are behind it when it is there, by name and as tenants" do
+  test "start_gateway!/1 routes endpoints that do not serve, by name and for tenants" do
     %{application: application, endpoint: endpoint, host: host} = endpoint(says: "hello")
     gateway = start_gateway!(discover: [only: [application]])
     assert %{status: 200, body: "hello"} = request(gateway, host)
@@ -32,7 +32,7 @@ defmodule ExServiceMeshRouter.TestTest do
     assert Supervisor.which_children(endpoint) == []
   end
 
-  test "a request has a method, fields and a body, and an answer has all of them" do
+  test "request/4 sends method, fields and body, and returns the whole response" do
     handler = fn request ->
       {body, request} = Request.reduce_body(request, "", &(&2 <> &1))
 

@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Config.HostTest do
   alias ExServiceMeshRouter.Config.Host
 
   describe "parse/1" do
-    test "brings a Host field into the form of the table" do
+    test "normalises a Host field" do
       for {field, expected} <- [
             {"Auth.Local", {:ok, "auth.local", nil}},
             {"auth.local.", {:ok, "auth.local", nil}},
@@ -25,7 +25,7 @@ defmodule ExServiceMeshRouter.Config.HostTest do
           do: assert(Host.parse(field) == expected, inspect(field))
     end
 
-    test "refuses what is no host" do
+    test "refuses invalid hosts" do
       for field <-
             ["", ".", ":80", "a..b", ".a", "a..", "a b", "a/b", "u@a", "a%zz", "a%4", "a:b"] ++
               ["a:65536", "a:000080", "a:80:80", "a:+80", "é.local", "a\n", "[::1", "[::1]x"] ++
@@ -35,7 +35,7 @@ defmodule ExServiceMeshRouter.Config.HostTest do
     end
 
     # What the data plane makes of a host stands in its 404; what it takes for none is a 400.
-    test "and the data plane have one notion of a host" do
+    test "agrees with the data plane" do
       url = url(start_gateway())
       seed = :rand.seed(:exsss) |> :rand.export_seed_s()
 
@@ -90,8 +90,8 @@ defmodule ExServiceMeshRouter.Config.HostTest do
   # White space around a field is none of it.
   defp trim(field), do: field |> String.trim(" ") |> String.trim("\t") |> String.trim()
 
-  describe "normalise/1, for what is configured," do
-    test "takes names and addresses, and no slips" do
+  describe "normalise/1" do
+    test "accepts names and addresses, and no ports or other characters" do
       assert Host.normalise("Auth.Local.") == {:ok, "auth.local"}
       assert Host.normalise("my_app.local") == {:ok, "my_app.local"}
       assert Host.normalise("[::0:1]") == {:ok, "[::1]"}
@@ -103,7 +103,7 @@ defmodule ExServiceMeshRouter.Config.HostTest do
     end
   end
 
-  test "an address is only itself, and a name is below others" do
+  test "suffixes/1 lists the names above a name, and only the address for an address" do
     assert Host.suffixes("a.b.c") == ["a.b.c", "b.c", "c"]
     assert Host.suffixes("127.0.0.1") == ["127.0.0.1"]
     assert Host.suffixes("[::1]") == ["[::1]"]

@@ -5,7 +5,7 @@ defmodule ExServiceMeshRouter.Config.NetworkTest do
 
   defp member?(block, ip), do: Network.member?([Network.parse!(block)], ip)
 
-  test "a block has the addresses that begin as it does" do
+  test "a block contains the addresses with its prefix" do
     assert member?("10.0.0.0/8", {10, 255, 255, 255})
     refute member?("10.0.0.0/8", {11, 0, 0, 0})
     assert member?("192.0.2.7", {192, 0, 2, 7})
@@ -17,12 +17,12 @@ defmodule ExServiceMeshRouter.Config.NetworkTest do
     refute member?("2001:db8::/32", {0x2001, 0xDB9, 0, 0, 0, 0, 0, 0})
   end
 
-  test "of two families neither has the other's" do
+  test "a block never contains addresses of the other family" do
     refute member?("0.0.0.0/0", {0, 0, 0, 0, 0, 0, 0, 1})
     refute member?("::/0", {127, 0, 0, 1})
   end
 
-  test "an IPv4 address is the same in the form of IPv6, as address and as block" do
+  test "IPv4-mapped IPv6 addresses and blocks equal their IPv4 form" do
     mapped = {0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1}
     assert member?("127.0.0.0/8", mapped)
     refute member?("::1", mapped)
@@ -34,7 +34,7 @@ defmodule ExServiceMeshRouter.Config.NetworkTest do
     assert Network.unmap({0, 0, 0, 0, 0, 0, 0, 1}) == {0, 0, 0, 0, 0, 0, 0, 1}
   end
 
-  test "what is no block is an error" do
+  test "text that is not a block is an error" do
     for text <-
           ["", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/x", "10.0.0.0/", "10.0.0/8"] ++
             ["010.0.0.1", "0x7f.0.0.1", "::1/129", "fe80::1%eth0", "localhost", nil, {1, 2}],

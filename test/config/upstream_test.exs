@@ -6,7 +6,7 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
   @any6 {0, 0, 0, 0, 0, 0, 0, 0}
   @loopback6 {0, 0, 0, 0, 0, 0, 0, 1}
 
-  test "upstreams are read as users write them, and shown in the same form" do
+  test "to_string/1 returns the text that parse/1 reads" do
     for {text, upstream} <- [
           {"http://127.0.0.1:9001", Upstream.tcp({127, 0, 0, 1}, 9001)},
           {"http://[::1]:9001", Upstream.tcp(@loopback6, 9001)},
@@ -25,7 +25,7 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
              {:ok, [Upstream.tcp({127, 0, 0, 1}, 1), Upstream.unix("/a")]}
   end
 
-  test "an upstream that cannot be read is an error that names the wrong part" do
+  test "parse/1 returns the part that it cannot read" do
     long = "unix:/" <> String.duplicate("a", 107)
 
     for wrong <-
@@ -38,7 +38,7 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
     assert Upstream.parse([]) == {:error, []}
   end
 
-  test "the address that an endpoint is bound to becomes one where it can be reached" do
+  test "from_bound/1 returns an address at which the endpoint can be reached" do
     for {bound, upstream} <- [
           {{{127, 0, 0, 1}, 4001}, Upstream.tcp({127, 0, 0, 1}, 4001)},
           {{{10, 0, 0, 1}, 4001}, Upstream.tcp({10, 0, 0, 1}, 4001)},
@@ -67,7 +67,7 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
     end
   end
 
-  test "each kind has its term for the data plane" do
+  test "to_native/1 returns the data plane's term for each kind" do
     assert Upstream.to_native(Upstream.tcp(@loopback6, 1)) == %{kind: :tcp, ip: "::1", port: 1}
     assert Upstream.to_native(%{kind: :loopback, port: 1}) == %{kind: :loopback, port: 1}
     assert Upstream.to_native(Upstream.unix("/a")) == Upstream.unix("/a")

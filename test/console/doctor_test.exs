@@ -66,7 +66,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     finding
   end
 
-  test "says nothing where nothing is wrong", context do
+  test "has no finding if nothing is wrong", context do
     endpoint(context, sound(context))
     assert configured(options(context)) == []
     assert configured(options(context), release?: true, development?: false) == []
@@ -74,7 +74,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
   end
 
   describe "url_port" do
-    test "an endpoint that writes its own port into links", context do
+    test "finds an endpoint with its own port in links", context do
       endpoint(context, sound(context, url: [port: 4001]))
       finding = assert_cured(options(context))
       assert finding.check == :url_port
@@ -88,7 +88,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
                "config #{inspect(context.application)}, #{inspect(context.endpoint)}, url: [port: 4000]"
     end
 
-    test "without a port in url: it is that of http:, or in development 80", context do
+    test "takes the port of http:, or 80 in development, without a port in url:", context do
       endpoint(context, sound(context, url: [host: "doc.localhost", port: nil]))
       assert assert_cured(options(context)).check == :url_port
       endpoint = %{context | application: :"#{context.application}x"}
@@ -97,14 +97,14 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert assert_cured(options(endpoint, private_listeners: :never)).why =~ ".localhost:80,"
     end
 
-    test "who gets a private listener in development is given the gateway's port", context do
+    test "has no finding for a private listener in development", context do
       url = [host: context.label <> ".localhost"]
       define(context.application, context.endpoint, url: url, http: false)
       assert configured(options(context)) == []
     end
 
     # What `phx.new.web` leaves in development; the server is at 4000 and links say 80.
-    test "an http: without a port is the gateway's port, and so are its links", context do
+    test "has no finding for an http: without a port", context do
       http = [ip: {127, 0, 0, 1}]
       url = [host: context.label <> ".localhost"]
       endpoint(context, url: url, http: http, server: true)
@@ -119,7 +119,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert configured(options(context, private_listeners: :never)) == []
     end
 
-    test "who shares a port with another is given the gateway's, too", context do
+    test "has no finding for two endpoints with one port", context do
       for label <- ["", "b"] do
         application = :"#{label}#{context.application}"
         url = [host: label <> context.label <> ".localhost"]
@@ -136,7 +136,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert [%{check: :url_port}, _] = configured(options ++ [private_listeners: :never])
     end
 
-    test "another port is somebody's in front", context do
+    test "has no finding for a port of a proxy in front", context do
       endpoint(context, sound(context, url: [port: 8080]))
       assert configured(options(context)) == []
     end
@@ -156,7 +156,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       %{context | application: [context.application, other.application]}
     end
 
-    test "links to the host that several endpoints have", context do
+    test "finds links to a shared host", context do
       both = two(context, [])
 
       for application <- both.application do
@@ -180,7 +180,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert configured(options) == []
     end
 
-    test "is mended together with the port", context do
+    test "is fixed together with the port", context do
       both = two(context, [])
       options = options(both, dev_domain: "localhost", doctor: [except: [:check_origin]])
       assert [other, %{check: :url_port} = one] = configured(options)
@@ -190,7 +190,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert configured(options) == []
     end
 
-    test "says nothing where the gateway gives links a host that answers", context do
+    test "has no finding if the gateway changes the host of links", context do
       both = two(context, url: [host: "localhost", port: 4000], http: false)
       options = options(both, dev_domain: "localhost")
       assert configured(options) == []
@@ -200,7 +200,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
   end
 
   describe "check_origin" do
-    test "names in development that an endpoint does not let in", context do
+    test "finds development names that an endpoint refuses", context do
       endpoint(context, sound(context, url: [host: "doc.test"]))
       options = options(context, dev_domain: "localhost")
       finding = assert_cured(options)
@@ -209,7 +209,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert finding.fix =~ ~s|check_origin: ["//doc.test", "//#{context.label}.localhost"]|
     end
 
-    test "tenants, where the application resolves some", context do
+    test "finds tenants if the application resolves tenants", context do
       endpoint(context, sound(context))
       assert configured(options(context)) == []
       uses_tenants(context.application)
@@ -217,7 +217,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert finding.problem =~ "pages at tenant.#{context.label}.localhost"
     end
 
-    test "a list that is there is added to; what lets everybody in is let be", context do
+    test "adds to an existing list, and accepts settings that allow every origin", context do
       uses_tenants(context.application)
       origins = ["https://elsewhere.test"]
       endpoint(context, sound(context, check_origin: origins))
@@ -257,7 +257,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     end
   end
 
-  test "force_ssl without rewrite_on", context do
+  test "force_ssl without rewrite_on is a finding", context do
     endpoint(context, sound(context, force_ssl: [hsts: true, rewrite_on: [:x_forwarded_host]]))
     finding = assert_cured(options(context, trusted_proxies: ["127.0.0.1"]))
     assert finding.check == :force_ssl
@@ -265,12 +265,12 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     assert finding.fix =~ "force_ssl: [rewrite_on: [:x_forwarded_host, :x_forwarded_proto]]"
   end
 
-  test "force_ssl on a private listener, which needs no rewrite_on, is no finding", context do
+  test "force_ssl on a private listener is not a finding", context do
     endpoint(context, sound(context, force_ssl: [hsts: true], http: false))
     assert configured(options(context, trusted_proxies: ["127.0.0.1"])) == []
   end
 
-  test "a TLS proxy that nobody trusts", context do
+  test "a TLS proxy that is not trusted is a finding", context do
     endpoint(context, sound(context, url: [scheme: "https", port: 443]))
     finding = assert_cured(options(context))
     assert finding.check == :trusted_proxies
@@ -282,7 +282,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     assert fix =~ ~s|"10.0.0.0/8"|
   end
 
-  test "names below .local on macOS, and nowhere else", context do
+  test "names below .local are a finding on macOS only", context do
     endpoint(context, sound(context, url: [host: "doc.local"]))
     assert configured(options(context), os: :linux) == []
     finding = assert_cured(options(context), os: :darwin)
@@ -290,7 +290,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     assert finding.fix =~ ~s|url: [host: "#{context.label}.localhost"]|
   end
 
-  test "two endpoints with one host", context do
+  test "two endpoints with one host are a finding", context do
     endpoint(context, sound(context))
     other = %{context | application: :"b#{context.application}", label: "b" <> context.label}
     other = %{other | endpoint: Module.concat(["B" <> inspect(context.endpoint)])}
@@ -303,7 +303,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
   end
 
   describe "server_missing" do
-    test "a release whose gateway nobody told to listen", context do
+    test "finds a release whose gateway does not listen", context do
       Application.delete_env(:phoenix, :serve_endpoints)
       endpoint(context, sound(context))
       release = [release?: true, development?: false]
@@ -318,7 +318,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert capture_log(fn -> Startup.unserved(options(context), release?: false) end) == ""
     end
 
-    test "a release with an endpoint that nobody told to listen; a `false` is respected",
+    test "finds a release with an endpoint that does not listen, except with server: false",
          context do
       Application.delete_env(:phoenix, :serve_endpoints)
       endpoint(context, Keyword.delete(sound(context), :server))
@@ -328,15 +328,15 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert configured(options, release?: true) == []
     end
 
-    test "a release that is only evaluated has nothing to say", context do
+    test "has no finding for a release that is only evaluated", context do
       Application.delete_env(:phoenix, :serve_endpoints)
       endpoint(context, Keyword.delete(sound(context), :server))
       assert configured(options(context), release?: true) == []
     end
   end
 
-  describe "ports" do
-    test "an endpoint that is told to listen on the gateway's", context do
+  describe "endpoint_port and port_taken" do
+    test "find an endpoint on the gateway's port", context do
       endpoint(context, sound(context, http: [port: 4000]))
       assert configured(options(context)) == []
       finding = assert_cured(options(context, private_listeners: :never))
@@ -344,7 +344,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert finding.fix =~ "http: [port: 4001]"
     end
 
-    test "one that somebody else has, and who", context do
+    test "find the process that has the gateway's port", context do
       {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
       {:ok, port} = :inet.port(socket)
       {:ok, config} = ExServiceMeshRouter.Config.new(port: port)
@@ -382,7 +382,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       options(context, ip: :any, trusted_proxies: ["127.0.0.1"])
     end
 
-    test "an endpoint that other machines reach past the gateway", context do
+    test "finds an endpoint that other machines can reach", context do
       every = "listens on every address of this machine, port 4001"
 
       for {http, where} <- [
@@ -405,12 +405,12 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       end
     end
 
-    test "the port of an application that says none is 4000", context do
+    test "takes 4000 for an application without a port", context do
       options = context |> public(ip: :any) |> Keyword.put(:port, 4080)
       assert assert_cured(options, @production).problem =~ "of this machine, port 4000"
     end
 
-    test "one whose port is the gateway's is listened for; with :never it is not", context do
+    test "has no finding for the gateway's port, except with :never", context do
       options = public(context, ip: :any)
       assert configured(options, @production) == []
 
@@ -426,7 +426,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert configured(options, @production) == []
     end
 
-    test "loopback, a Unix socket, and development are nothing to say a word about", context do
+    test "has no finding for loopback, a Unix socket, or development", context do
       for http <- [
             [ip: {127, 0, 0, 1}, port: 4001],
             [ip: {127, 8, 0, 1}, port: 4001],
@@ -449,7 +449,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
   end
 
   describe "in a running system" do
-    test "an endpoint that listens for other machines", context do
+    test "an endpoint that listens for other machines is found", context do
       url = [host: context.label <> ".test"]
       endpoint(context, url: url, http: [ip: {0, 0, 0, 0}, port: 0], server: true)
       gateway = start_gateway(discover: [only: [context.application]])
@@ -464,7 +464,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert running(gateway, %{started: []}) == []
     end
 
-    test "an endpoint whose port the gateway takes does not", context do
+    test "an endpoint whose port the gateway takes is not found", context do
       {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
       {:ok, port} = :inet.port(socket)
       :gen_tcp.close(socket)
@@ -476,7 +476,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert running(gateway, %{started: []}) == []
     end
 
-    test "an endpoint that is not running, and is", context do
+    test "an endpoint that is down is found until it runs", context do
       endpoint(context, sound(context))
       gateway = start_gateway(discover: [only: [context.application]])
       started = %{started: [context.application]}
@@ -492,7 +492,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       eventually([], fn -> running(gateway, started) end)
     end
 
-    test "an endpoint that runs, and has no listener", context do
+    test "an endpoint that runs without a listener is found", context do
       # Told to serve only after its start: as an endpoint whose only listener speaks TLS.
       endpoint(context, sound(context) |> Keyword.delete(:http) |> Keyword.put(:server, false))
       options = [discover: [only: [context.application]], private_listeners: :never]
@@ -529,7 +529,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       |> Enum.reject(&(&1.check == :url_port))
     end
 
-    test "is looked at once, when it has come to rest", context do
+    test "findings are logged once, after all applications have started", context do
       endpoint(context, sound(context, force_ssl: [hsts: true]))
       gateway = start_gateway(discover: [only: [context.application]])
 

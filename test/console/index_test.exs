@@ -27,7 +27,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
     |> start_gateway()
   end
 
-  describe "without it" do
+  describe "without the index" do
     test "an unknown host gets the data plane's 404" do
       gateway = start_gateway()
       assert ask(gateway, "localhost") =~ "unknown service: localhost\n"
@@ -35,8 +35,8 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
     end
   end
 
-  describe "who may not see it" do
-    test "gets, in every form, what there would be without it" do
+  describe "a client that is not allowed to see the index" do
+    test "gets in every form the data plane's 404" do
       # Behind a trusted proxy, so that a test can be somebody else.
       options = [trusted_proxies: ["127.0.0.1"], services: %{"a.local" => "http://127.0.0.1:9"}]
       without = start_gateway([index: false] ++ options)
@@ -79,7 +79,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       {status, Enum.sort(fields), body}
     end
 
-    test "cannot claim an address" do
+    test "cannot claim an allowed address" do
       gateway = start_gateway(index: true, ip: {127, 0, 0, 1})
       assert ask(gateway, "localhost", [{"X-Forwarded-For", "203.0.113.9"}]) |> status() == 200
       proxied = start_gateway(index: true, trusted_proxies: ["127.0.0.1"])
@@ -89,7 +89,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
   end
 
   describe "the page" do
-    test "is there for the gateway's own names and addresses, and a 404 for others" do
+    test "has status 200 for the gateway's names and addresses, and 404 for others" do
       gateway = indexed()
 
       for host <- ["localhost", "localhost:4000", "127.0.0.1", "[::1]:4000", "mesh.localhost"] do
@@ -104,7 +104,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       assert RawClient.exchange(url(gateway), "GET / HTTP/1.0\r\n\r\n") |> status() == 200
     end
 
-    test "has the form that was asked for" do
+    test "has the form of the Accept field" do
       gateway = indexed()
       html = ask(gateway, "localhost", [{"Accept", "text/html,application/xhtml+xml,*/*"}])
       assert html =~ "content-type: text/html; charset=utf-8"
@@ -128,7 +128,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
                service
     end
 
-    test "loads what it needs from under its own host, wherever it is shown" do
+    test "loads its assets from its own host" do
       gateway = indexed()
 
       for host <- ["localhost", "nobody.localhost"],
@@ -139,14 +139,14 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       assert ask(gateway, "localhost", [], "GET /.mesh/../mix.exs HTTP/1.1") |> status() == 404
     end
 
-    test "hints at the nearest host, with the tenant, and only at what is near" do
+    test "suggests the nearest host with the tenant, if it is similar enough" do
       gateway = indexed()
       assert ask(gateway, "auht.localhost") =~ "did you mean auth.localhost?"
       assert ask(gateway, "t1.auht.localhost") =~ "did you mean t1.auth.localhost?"
       refute ask(gateway, "xyzzyx.test") =~ "did you mean"
     end
 
-    test "follows services, and is none" do
+    test "lists services, and is not one itself" do
       gateway = indexed()
       assert ask(gateway, "later.localhost") |> status() == 404
       ExServiceMeshRouter.put_service(gateway, "later.localhost", start_server("later"))
@@ -168,7 +168,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       assert services |> Map.keys() |> Enum.sort() == ["auth.localhost", "later.localhost"]
     end
 
-    test "gives way to a default and to a service that has its name" do
+    test "gives way to a default and to a service with its host" do
       url = start_server("mine")
       gateway = indexed(services: %{"mesh.localhost" => url}, default: "mesh.localhost")
       assert get(gateway, "mesh.localhost") == {200, "mine"}
@@ -177,7 +177,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       assert ask(gateway, "mesh.invalid") |> status() == 200
     end
 
-    test "can only be read, and survives those who send more" do
+    test "accepts only GET and HEAD, and survives request bodies" do
       gateway = indexed()
       body = String.duplicate("x", 100_000)
 
@@ -193,8 +193,8 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
     end
   end
 
-  describe "a name that a stranger may own" do
-    test "leads to the page, and does not show it" do
+  describe "a host name that somebody else may own" do
+    test "gets a link to the page and not the page" do
       gateway = indexed()
 
       for accept <- ["text/html", "application/json", "*/*"] do
@@ -206,7 +206,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       end
     end
 
-    test "may have any character that a host can have, and be as long as it can be" do
+    test "can have any valid character and length" do
       gateway = indexed(services: %{"auth.attacker.com" => "http://127.0.0.1:9"})
       long = String.duplicate("a.", 123) <> "evil.com"
       assert byte_size(long) > 253
@@ -220,7 +220,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       end
     end
 
-    test "beside one that has a domain of strangers is one, too" do
+    test "includes names beside a host on a shared domain" do
       services =
         for host <- ["shop.co.uk", "app.github.io", "app.example.com", "x-1.a.run.app"],
             into: %{"shop.example.co.uk" => "http://127.0.0.1:9"},
@@ -234,7 +234,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       assert ask(gateway, "shpo.example.co.uk") =~ "did you mean shop.example.co.uk?"
     end
 
-    test "is what cannot be read" do
+    test "includes hosts that cannot be parsed" do
       # Past the gateway, which would not route it.
       gateway = indexed()
       {:ok, path} = ExServiceMeshRouter.Console.Index.socket(gateway)
@@ -246,14 +246,14 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
       end
     end
 
-    test "beside a known host is none" do
+    test "excludes names beside a known host" do
       gateway = indexed(services: %{"auth.corp.example.com" => "http://127.0.0.1:9"})
       assert ask(gateway, "auht.corp.example.com") =~ "did you mean auth.corp.example.com?"
       refute ask(gateway, "auht.example.com") =~ "did you mean"
     end
   end
 
-  test "a client of whom the gateway says nothing is nobody" do
+  test "a client without X-Forwarded-For is not allowed" do
     {:ok, %{index: networks}} = ExServiceMeshRouter.Config.new(index: true)
     allowed? = &ExServiceMeshRouter.Console.Index.Access.allowed?(&1, networks)
     assert allowed?.([{"x-forwarded-for", "127.0.0.1"}])
@@ -265,12 +265,12 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
     refute allowed?.([{"x-forwarded-for", "127.0.0.1"}, {"x-forwarded-for", "127.0.0.1"}])
   end
 
-  test "a terminal is not told what strangers write" do
+  test "the text form has no control characters" do
     gateway = indexed(services: %{"x.local" => "unix:/tmp/\e[2J"})
     assert ask(gateway, "localhost") =~ "unix:/tmp/?[2J"
   end
 
-  test "what strangers write stays text" do
+  test "the page escapes what clients send" do
     gateway = indexed(services: %{"x.local" => "unix:/tmp/<script>alert(1)</script>&\"'"})
     html = ask(gateway, "localhost", [{"Accept", "text/html"}])
     refute html =~ "<script>alert"
@@ -280,7 +280,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
     assert %{"services" => [%{"upstreams" => ["unix:/tmp/<script>" <> _]}]} = json(json)
   end
 
-  test "its socket is in a directory that only this user can enter, and goes with it" do
+  test "its socket is in a private directory and is removed with it" do
     gateway = start_gateway(index: true)
     {:ok, path} = ExServiceMeshRouter.Console.Index.socket(gateway)
     assert File.exists?(path)
@@ -290,7 +290,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
     refute File.exists?(path)
   end
 
-  test "a server that dies is back, and takes nothing with it" do
+  test "a killed server is restarted and affects nothing else" do
     gateway = indexed()
     supervisor = Process.whereis(Module.concat(gateway, Supervisor))
 

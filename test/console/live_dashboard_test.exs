@@ -29,7 +29,7 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
   defp rows(reading, params \\ %{}), do: Reading.rows(reading, Map.merge(@params, params))
   defp names({rows, _total}), do: Enum.map(rows, & &1.name)
 
-  test "a first reading has what was counted, and no rates" do
+  test "a first reading has counts and no rates" do
     gateway = start_gateway(index: false, services: %{"a.localhost" => start_server("hello")})
     assert {200, "hello"} = get(gateway, "a.localhost")
     eventually(1, fn -> ExServiceMeshRouter.stats(gateway).services["a.localhost"].requests end)
@@ -46,7 +46,7 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
     assert Reading.addresses(reading) == ["127.0.0.1:#{ExServiceMeshRouter.port(gateway)}"]
   end
 
-  test "a second one has what came since the first, of each service and of all" do
+  test "a second reading has the rates since the first, for each service and in total" do
     services = %{
       "up.localhost" => start_server("up"),
       "failing.localhost" => start_server(&{{500, [], "no"}, &1}),
@@ -80,7 +80,7 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
     assert_in_delta total.rate, up.rate + failing.rate, 0.2
   end
 
-  test "rows are sorted, searched, and no more than asked for" do
+  test "rows are sorted, filtered and limited" do
     services = %{
       "busy.localhost" => start_server("busy"),
       "calm.localhost" => start_server("calm"),
@@ -101,7 +101,7 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
     assert {[_], 3} = rows(reading, %{limit: 1})
   end
 
-  test "what went wrong is told in words, without the clients that went away" do
+  test "errors are described in words, without clients that went away" do
     services = %{
       "gone.localhost" => "unix:/nowhere/gone.sock",
       "endless.localhost" => start_server(&{{200, [], {:stream, Stream.cycle(["more"])}}, &1})
@@ -122,7 +122,7 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
              ["gone.localhost: it refused the connection (2 times)"]
   end
 
-  test "a gateway that has started anew counts from nothing" do
+  test "a restarted gateway has no rates at first" do
     options = [index: false, services: %{"a.localhost" => start_server("a")}]
     gateway = start_gateway(options)
     first = Reading.new(node(), gateway)
@@ -139,12 +139,12 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
     assert {[%{requests: 2, rate: nil}], 1} = first |> Reading.next() |> rows()
   end
 
-  test "a node that has no gateway, or is not there, has none that runs" do
+  test "a node without a gateway and a missing node have no running gateway" do
     refute Reading.running?(Reading.new(node(), __MODULE__.Nobody))
     refute Reading.running?(Reading.new(:"nobody@127.0.0.1", ExServiceMeshRouter))
   end
 
-  test "values are written as people read them" do
+  test "values are formatted for people" do
     assert Enum.map([nil, 0.0, 9.94, 1234.5], &Format.number/1) == ["–", "0.0", "9.9", "1235"]
 
     assert Enum.map([0, 1_023, 1_024, 1_536, 5 * 1_024 ** 3], &Format.bytes/1) ==
@@ -155,7 +155,7 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
     @dashboard Code.ensure_loaded?(Phoenix.LiveDashboard.PageBuilder)
 
     if @dashboard do
-      test "is served by an application that has LiveDashboard" do
+      test "is served by an application with LiveDashboard" do
         board = Module.concat(__MODULE__, Endpoint)
 
         Application.put_env(:ex_service_mesh_router_board, board,
@@ -197,7 +197,7 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
         assert {302, _} = get(gateway, "board.localhost", "/dashboard/other")
       end
     else
-      test "of an application without LiveDashboard is an error that says what is missing" do
+      test "in an application without LiveDashboard is an error that says what is missing" do
         IO.puts("not opening the page in LiveDashboard: it is not installed")
 
         error =

@@ -54,7 +54,7 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
     listing
   end
 
-  test "what the configuration comes to, without starting anything", context do
+  test "lists the configured routes without starting anything", context do
     services = %{"legacy.local" => "http://127.0.0.1:9001"}
     configure(options = options(context, services: services))
 
@@ -78,7 +78,7 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
     assert Application.fetch_env(:phoenix, :serve_endpoints) == :error
   end
 
-  test "which listener an endpoint will have", context do
+  test "says which listener an endpoint will have", context do
     define(context.application, context.endpoint, [])
 
     upstream = fn settings, options ->
@@ -107,7 +107,7 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
     assert upstream.([http: [port: port]], port: port) == "a private listener"
   end
 
-  test "what a gateway that runs elsewhere on this machine says", context do
+  test "lists the routes of a gateway in another VM of this machine", context do
     define(context.application, context.endpoint, url: [host: "own.local"], server: true)
     start_supervised!(context.endpoint)
     gateway = start_gateway([index: true] ++ Keyword.put(options(context), :port, 0))
@@ -128,7 +128,7 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
     assert text =~ ~r/#{host} \*  .*  listening since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n/
   end
 
-  test "nothing at all, and mistakes" do
+  test "handles an empty configuration, and reports errors" do
     configure(port: free_port(), discover: false)
     assert run() =~ "the configuration names no endpoint and no service"
     configure(prot: 1)

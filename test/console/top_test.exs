@@ -25,7 +25,7 @@ defmodule ExServiceMeshRouter.Console.TopTest do
 
   defp port(gateway), do: to_string(ExServiceMeshRouter.port(gateway))
 
-  test "prints what goes through the gateway, once where there is no terminal" do
+  test "prints the report once without a terminal" do
     gateway = start_gateway(index: true, services: %{"up.localhost" => start_server("up")})
     for _ <- 1..5, do: get(gateway, "up.localhost")
     Sampler.sample(gateway)
@@ -38,7 +38,7 @@ defmodule ExServiceMeshRouter.Console.TopTest do
     end
   end
 
-  test "says that there is no gateway, or no index in it" do
+  test "reports a missing gateway or index" do
     gateway = start_gateway(index: false, services: %{})
     port = port(gateway)
     message = "on port #{port} there is no index: `config :ex_service_mesh_router, index: true`"
@@ -89,7 +89,7 @@ defmodule ExServiceMeshRouter.Console.TopTest do
       end
     end
 
-    test "has a screen of its own, and gives the terminal back with q and with Ctrl-C" do
+    test "uses its own screen, and restores the terminal on q and Ctrl-C" do
       services = %{"up.localhost" => start_server("up"), "down.localhost" => "unix:/nowhere/s"}
       gateway = start_gateway(index: true, services: services)
 
@@ -109,7 +109,7 @@ defmodule ExServiceMeshRouter.Console.TopTest do
       end
     end
 
-    test "ends with q and Enter where keys cannot be had, and says so" do
+    test "ends with q and Enter if it cannot read keys, and says so" do
       directory = Path.join(System.tmp_dir!(), "stty-#{System.unique_integer([:positive])}")
       File.mkdir_p!(directory)
       on_exit(fn -> File.rm_rf(directory) end)
@@ -128,7 +128,7 @@ defmodule ExServiceMeshRouter.Console.TopTest do
     IO.puts("not opening mix mesh.top in a terminal: #{@no_terminal}")
   end
 
-  describe "in little room" do
+  describe "on a small terminal" do
     defp report(names) do
       live = %{"rate" => 1234.0, "errors" => 0.0, "p50" => 1.25, "p99" => 2_500.0}
       counts = %{"in_flight" => 12, "tunnels" => 3, "requests" => 1_234_567}
@@ -179,20 +179,20 @@ defmodule ExServiceMeshRouter.Console.TopTest do
           do: assert(String.length(line) <= width)
     end
 
-    test "the columns stay where they are" do
+    test "the columns keep their places" do
       [_, header | rows] = lines(report(["a", "bb", "ccc"]), {80, 24})
       rows = Enum.take(rows, 3)
       assert [_] = Enum.uniq(for row <- [header | rows], do: String.length(row))
     end
 
-    test "there is the number of services for which there was none" do
+    test "the number of hidden services is shown" do
       lines = lines(report(for n <- 10..40, do: "s#{n}.localhost"), {80, 10})
       assert length(lines) <= 10
       assert List.last(lines) == "and 25 more"
     end
   end
 
-  test "a terminal is not told what strangers write" do
+  test "control characters are replaced" do
     report = put_in(report(["a\e[2J"]), ["history", Access.at(0), "line"], "route \e[2J\u009b31m")
     text = report |> Top.render({200, 50}, false) |> IO.iodata_to_binary()
     assert text =~ "route ?[2J?31"

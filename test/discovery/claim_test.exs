@@ -7,14 +7,14 @@ defmodule ExServiceMeshRouter.Discovery.ClaimTest do
   @development %{dev_domain: "localhost", own_port: 4000}
   @production %{dev_domain: nil, own_port: 4000}
 
-  test "is the host of the settings, and the one derived from the application" do
+  test "has the host of the settings and the development name" do
     claim = Claim.new(AuthWeb.Endpoint, :auth_web, "Auth.Local", @development)
     assert %{hosts: ["auth.local"], derived: ["auth.localhost"], mistake: nil} = claim
     claim = Claim.new(AuthWeb.Endpoint, :auth_web, "auth.local", @production)
     assert %{hosts: ["auth.local"], derived: [], mistake: nil} = claim
   end
 
-  test "says what is wrong with a host, and what is left" do
+  test "reports an invalid host and the hosts that remain" do
     claim = Claim.new(AuthWeb.Endpoint, :auth_web, "auth.local:80", @production)
     assert claim.hosts == []
     assert claim.mistake =~ ~s|AuthWeb.Endpoint gets no route: its `url: [host: "auth.local:80"]`|
@@ -22,7 +22,7 @@ defmodule ExServiceMeshRouter.Discovery.ClaimTest do
     assert claim.mistake =~ "AuthWeb.Endpoint is only routed as auth.localhost: its"
   end
 
-  test "becomes a service, of which the gateway itself is no upstream" do
+  test "becomes a service without the gateway's own address as upstream" do
     claim = Claim.new(AuthWeb.Endpoint, :auth_web, "auth.local", @development)
     other = Upstream.tcp({127, 0, 0, 1}, 4001)
 

@@ -32,7 +32,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
   defp hosts(gateway),
     do: for(service <- ExServiceMeshRouter.services(gateway), do: {service.name, service.hosts})
 
-  test "the name of an application is what is left of it" do
+  test "label/2 is the application's name without _web" do
     assert DevNames.label(:auth_web, AuthWeb.Endpoint) == "auth"
     assert DevNames.label(:my_shop_web, MyShopWeb.Endpoint) == "my-shop"
     assert DevNames.label(:api, Api.Endpoint) == "api"
@@ -43,7 +43,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
     assert DevNames.hosts(:auth_web, AuthWeb.Endpoint, nil) == []
   end
 
-  test "generated applications answer to their names, tenants to theirs, and localhost is nobody's",
+  test "generated applications get their names with tenants, and none gets localhost",
        %{one: one, two: two} do
     log =
       capture_log(fn ->
@@ -73,7 +73,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
     assert length(String.split(log, line)) == 2
   end
 
-  test "the only endpoint at localhost keeps it, and shares it once another one is found",
+  test "the only endpoint with localhost keeps it until another one is found",
        %{one: one, two: two} do
     start(one)
     gateway = discovering([one, two])
@@ -86,7 +86,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
     assert get(gateway, "#{one.name}.localhost") == {200, one.name}
   end
 
-  test "whose turn localhost is does not depend on who is up", %{one: one, two: two} do
+  test "localhost does not depend on which endpoints are running", %{one: one, two: two} do
     start(one)
     start(two, server: false)
     gateway = discovering([one, two])
@@ -94,7 +94,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
     assert {404, _} = get(gateway, "localhost")
   end
 
-  test "a service that is given localhost has it", %{one: one, two: two} do
+  test "a configured service can have localhost", %{one: one, two: two} do
     start(one)
     start(two)
     gateway = discovering([one, two], services: %{"localhost" => start_server("mine")})
@@ -102,7 +102,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
     assert get(gateway, "localhost") == {200, "mine"}
   end
 
-  test "a host that was written down comes before a derived one, without a word",
+  test "a configured host comes before a derived one, without a warning",
        %{one: one, two: two} do
     log =
       capture_log(fn ->
@@ -117,7 +117,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
     refute log =~ "#{one.name}.localhost is claimed"
   end
 
-  test "two endpoints that were given one host are a conflict, also in development",
+  test "two endpoints with the same configured host are a conflict in development",
        %{one: one, two: two} do
     host = "both-#{one.name}.local"
 

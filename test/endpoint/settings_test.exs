@@ -8,7 +8,7 @@ defmodule ExServiceMeshRouter.Endpoint.SettingsTest do
   @any6 {0, 0, 0, 0, 0, 0, 0, 0}
 
   # `server:` wins over `mix phx.server` even as `nil`, as `System.get_env("PHX_SERVER")` may be.
-  test "whether an endpoint serves" do
+  test "serves?/1 follows Phoenix's rule" do
     on_exit(fn -> Application.delete_env(:phoenix, :serve_endpoints) end)
 
     for serve? <- [true, false] do
@@ -20,7 +20,7 @@ defmodule ExServiceMeshRouter.Endpoint.SettingsTest do
     end
   end
 
-  test "a running endpoint tells a nil that is set from a key that is not" do
+  test "read/3 distinguishes nil from a missing key" do
     defmodule Running do
       def config(:server, _default), do: nil
       def config(_key, default), do: default
@@ -29,7 +29,7 @@ defmodule ExServiceMeshRouter.Endpoint.SettingsTest do
     assert Settings.read(Running, :nowhere, [:http, :server]) == [server: nil]
   end
 
-  test "where a server listens" do
+  test "listener/1 follows the adapters' defaults" do
     for {http, where} <- [
           {[], {:tcp, @any4, 4000}},
           {[ip: :any], {:tcp, @any4, 4000}},
@@ -49,7 +49,7 @@ defmodule ExServiceMeshRouter.Endpoint.SettingsTest do
         do: assert(Settings.listener(http) == where)
   end
 
-  test "where links lead" do
+  test "links/1 follows Phoenix's rule" do
     for {settings, address} <- [
           {[], {"http", "localhost", 80}},
           {[http: [ip: :any]], {"http", "localhost", 80}},
@@ -68,19 +68,19 @@ defmodule ExServiceMeshRouter.Endpoint.SettingsTest do
   end
 
   describe "an address" do
-    test "is what `http:` asks for" do
+    test "is that of `http:`" do
       assert Settings.address(ip: {127, 0, 0, 1}, port: 4001) == {{127, 0, 0, 1}, 4001}
       assert Settings.address(port: "4001") == {{0, 0, 0, 0}, 4001}
       assert {_any, 4000} = Settings.address([])
       assert {_any, 4002} = Settings.address([:inet6, port: 4002])
     end
 
-    test "is nil where http: takes no port" do
+    test "is nil if `http:` takes no port" do
       for http <- [nil, false, [port: 0], [port: "x"], [ip: {:local, "/s"}, port: 0]],
           do: assert(Settings.address(http) == nil, inspect(http))
     end
 
-    test "may not be had at once with another" do
+    test "overlaps with another that cannot be used at the same time" do
       any4 = {{0, 0, 0, 0}, 1}
       any6 = {{0, 0, 0, 0, 0, 0, 0, 0}, 1}
       one = {{127, 0, 0, 1}, 1}

@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.Gateway.LockTest do
 
   alias ExServiceMeshRouter.Gateway.Lock
 
-  test "one caller at a time, and each gets its result" do
+  test "one caller runs at a time, and each gets its result" do
     counter = :counters.new(2, [])
 
     results =
@@ -27,7 +27,7 @@ defmodule ExServiceMeshRouter.Gateway.LockTest do
     assert :counters.get(counter, 2) == 0
   end
 
-  test "a caller that raises or is killed lets go" do
+  test "a caller that raises or is killed releases the lock" do
     assert_raise RuntimeError, fn -> Lock.run(:"lets go", fn -> raise "no" end) end
 
     test = self()
@@ -56,13 +56,13 @@ defmodule ExServiceMeshRouter.Gateway.LockTest do
     refute_received :dying_ran
   end
 
-  test "a caller may have a name, and leaves no message behind" do
+  test "a registered process can take a lock, and no message is left in its mailbox" do
     Process.register(self(), :"named caller")
     assert Lock.run(:"for the named", fn -> Lock.run(:another, fn -> :inner end) end) == :inner
     refute_received _
   end
 
-  test "a value is kept, and may be read while another caller holds the lock" do
+  test "the value can be read while another process holds the lock" do
     assert Lock.get(:"with a value") == nil
 
     Lock.run(:"with a value", fn ->

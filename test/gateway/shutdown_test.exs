@@ -41,7 +41,7 @@ defmodule ExServiceMeshRouter.Gateway.ShutdownTest do
   """
 
   for {how, call} <- [SIGTERM: :sigterm, "System.stop/0": :stop] do
-    test "on #{how} requests in flight finish before the applications stop, without a word" do
+    test "on #{how} requests in flight finish before the applications stop, and nothing is logged" do
       {:ok, endpoint} = :gen_tcp.listen(0, [:binary, active: false, ip: {127, 0, 0, 1}])
       {:ok, endpoint_port} = :inet.port(endpoint)
       {node, gateway_port, pid} = start_node(endpoint_port)
@@ -97,7 +97,7 @@ defmodule ExServiceMeshRouter.Gateway.ShutdownTest do
   """
 
   for {moment, slow} <- ["are starting": "start", "have just started": "stop"] do
-    test "a SIGTERM while the applications #{moment} stops the node, without a word" do
+    test "a SIGTERM while the applications #{moment} stops the node, and nothing is logged" do
       {node, _port, pid} = start_node(@boot, unquote(slow))
       end_node(:sigterm, node, pid)
       assert read_node(node, "") == {0, ""}

@@ -6,8 +6,8 @@ defmodule ExServiceMeshRouter.Gateway.WorkerTest do
 
   @most max(1, :erlang.system_info(:dirty_io_schedulers) - 2)
 
-  describe "all gateways of the VM together" do
-    test "leave two threads to file IO, and the next one is told why it cannot start" do
+  describe "the workers of all gateways in the VM" do
+    test "leave two threads for file IO, and a further gateway fails with the reason" do
       gateways = for _ <- 1..@most, do: start_gateway(workers: 1, timeouts: [drain: 0])
 
       assert {:error, %ListenError{kind: :workers} = error} = start_one_more()
@@ -26,7 +26,7 @@ defmodule ExServiceMeshRouter.Gateway.WorkerTest do
       assert get(again, "a.local") == {200, "again"}
     end
 
-    test "count what a gateway asks for, also when it fails to listen" do
+    test "are released when a gateway fails to listen" do
       taken = start_gateway(workers: 1)
       port = ExServiceMeshRouter.port(taken)
 
@@ -39,7 +39,7 @@ defmodule ExServiceMeshRouter.Gateway.WorkerTest do
       assert {404, _} = get(other, "nobody.local")
     end
 
-    test "fail a test that starts one too many, in words" do
+    test "fail a test that starts too many with a readable message" do
       for _ <- 1..@most, do: start_gateway(workers: 1)
       assert_raise RuntimeError, ~r/too many workers in this VM/, fn -> Test.start_gateway!() end
     end
@@ -56,14 +56,14 @@ defmodule ExServiceMeshRouter.Gateway.WorkerTest do
       %{gateway: gateway, runner: runner}
     end
 
-    test "says what it is", %{gateway: gateway, runner: runner} do
+    test "has a label that says what it is", %{gateway: gateway, runner: runner} do
       {:dictionary, dictionary} = Process.info(runner, :dictionary)
       assert dictionary[:"$process_label"] == {:gateway_worker_in_a_nif, gateway, 0}
       assert dictionary[:"$initial_call"] == {ExServiceMeshRouter.Gateway.Worker, :runner, 1}
     end
 
     # The guide's way to collect all the others.
-    test "can be told from those whose garbage can be collected", %{runner: runner} do
+    test "can be distinguished from processes that can be garbage collected", %{runner: runner} do
       eventually({:current_function, {Native, :run, 2}}, fn ->
         Process.info(runner, :current_function)
       end)

@@ -62,21 +62,21 @@ defmodule ExServiceMeshRouter.Listeners.FrontTest do
     describe "on a private listener of #{inspect(adapter)}" do
       @describetag adapter: adapter
 
-      test "the endpoint sees its client without a plug", %{seen: seen} do
+      test "the endpoint sees the client's address without a plug", %{seen: seen} do
         {200, text} = seen.(@forwarded)
         assert text =~ ~r/^{{127, 0, 0, 1}, :http, "front\d+\.local", 4000} /
         assert text =~ "peer: 127.0.0.1, 127.0.0.1 sock: 127.0.0.1"
       end
 
       @tag options: @proxied
-      test "the client is the one that a trusted proxy names", %{seen: seen} do
+      test "the client is the address that a trusted proxy names", %{seen: seen} do
         {200, text} = seen.(@forwarded)
         assert text =~ ~s|{{192, 0, 2, 7}, :https, "auth.example.com", 443} |
         assert text =~ "peer: 192.0.2.7, 192.0.2.7 sock: 127.0.0.1"
       end
 
       @tag options: @proxied
-      test "telemetry of the server reads an IP address, not that of the client before", %{
+      test "telemetry of the server has an IP address, not the previous client's", %{
         seen: seen
       } do
         expected =
@@ -94,7 +94,7 @@ defmodule ExServiceMeshRouter.Listeners.FrontTest do
       end
 
       @tag options: @proxied ++ [private_listeners: :all], settings: [http: [port: 0]]
-      test "a Unix socket stands in for a port, too", %{seen: seen, upstream: upstream} do
+      test "an endpoint with its own Unix socket is reached", %{seen: seen, upstream: upstream} do
         assert "unix:" <> _ = upstream
         {200, text} = seen.(@forwarded)
         assert text =~ ~s|{{192, 0, 2, 7}, :https, "auth.example.com", 443} |
@@ -106,7 +106,7 @@ defmodule ExServiceMeshRouter.Listeners.FrontTest do
   @tag adapter: Phoenix.Endpoint.Cowboy2Adapter
   @tag settings: [http: [protocol_options: [stream_handlers: [:cowboy_stream_h]]]]
   @tag options: [private_listeners: :all]
-  test "stream handlers of the configuration are kept", %{seen: seen} do
+  test "configured stream handlers are kept", %{seen: seen} do
     {200, text} = seen.("")
     refute text =~ "telemetry"
   end
@@ -116,7 +116,7 @@ defmodule ExServiceMeshRouter.Listeners.FrontTest do
          http: [thousand_island_options: [transport_module: ThousandIsland.Transports.TCP]]
        ]
   @tag options: [private_listeners: :all]
-  test "a transport of the configuration is kept, on a loopback port", %{upstream: upstream} do
+  test "a configured transport is kept, on a loopback port", %{upstream: upstream} do
     assert "http://127.0.0.1:" <> _ = upstream
   end
 end

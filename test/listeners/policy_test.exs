@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.Listeners.PolicyTest do
 
   alias ExServiceMeshRouter.Listeners.Policy
 
-  test "the policy gives a listener to whom it says" do
+  test "each mode gives listeners to the right endpoints" do
     # mode, serves?, http => private?, instead?
     for {mode, serves?, http, private?, instead?} <- [
           {:auto, true, nil, true, true},

@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Listeners.TakeoverTest do
   alias ExServiceMeshRouter.Listeners.Takeover
 
   # Phoenix keeps what it was started with in a table of the endpoint's name.
-  test "settings for a running endpoint keep what it was given when it started" do
+  test "for_running/3 keeps the options that an endpoint was started with" do
     :ets.new(RunningEndpoint, [:named_table])
     configured = [url: [host: "localhost"], server: true, http: [port: 4000]]
 

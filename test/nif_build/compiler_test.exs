@@ -117,7 +117,9 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     File.read!(Path.join(dir, "_build/#{environment}/lib/fake/priv/native/mesh_nif.so"))
   end
 
-  test "builds once for all environments, and again when a source changes or is new", %{dir: dir} do
+  test "builds once for all environments, and again when a source changes or is added", %{
+    dir: dir
+  } do
     assert {_, 0} = compile(dir)
     assert [call] = calls(dir)
     assert call =~ "build --release --locked -p mesh_nif"
@@ -152,14 +154,14 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     assert length(calls(dir)) == 2
   end
 
-  test "a cargo that is too old is one sentence", %{dir: dir} do
+  test "an old cargo gives one sentence", %{dir: dir} do
     assert {output, 1} = compile(dir, [{"FAKE_VERSION", "0.66.0"}])
     assert output =~ "finds cargo 0.66.0"
     assert output =~ "Rust 1.91.0 or later is required"
     assert calls(dir) == []
   end
 
-  test "no cargo at all is one sentence", %{dir: dir} do
+  test "a missing cargo gives one sentence", %{dir: dir} do
     # Cargo may stand beside mix, and in more than one directory.
     bin = Path.join(dir, "bin")
     File.mkdir_p!(bin)
@@ -176,7 +178,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     end
   end
 
-  test "variables that are empty are as good as none", %{dir: dir} do
+  test "empty variables count as unset", %{dir: dir} do
     path = Path.join(dir, "bin") <> ":" <> System.get_env("PATH")
     File.mkdir_p!(Path.join(dir, "bin"))
     File.rename!(Path.join(dir, "cargo"), Path.join(dir, "bin/cargo"))
@@ -189,7 +191,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
              "target"
   end
 
-  test "a CARGO that cannot be run is one sentence", %{dir: dir} do
+  test "a CARGO that cannot be run gives one sentence", %{dir: dir} do
     assert {output, 1} = compile(dir, [{"CARGO", "/nowhere/cargo"}])
 
     assert output =~
@@ -204,7 +206,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     assert output =~ "cargo could not build the data plane of ex_service_mesh_router, see above"
   end
 
-  test "builds again with another compiler or target, and not where there is none", %{dir: dir} do
+  test "builds again with another compiler or target, and not without a compiler", %{dir: dir} do
     assert {_, 0} = compile(dir)
     assert {_, 0} = compile(dir, [{"FAKE_VERSION", "1.92.0"}])
     assert length(calls(dir)) == 2
@@ -220,7 +222,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     assert length(calls(dir)) == 3
   end
 
-  test "builds again when the library is not the one that was built", %{dir: dir} do
+  test "builds again when the library was replaced", %{dir: dir} do
     assert {_, 0} = compile(dir)
     write(dir, "priv/native/mesh_nif.so", "half")
     assert {_, 0} = compile(dir)
@@ -228,7 +230,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     assert length(calls(dir)) == 2
   end
 
-  test "the library is replaced at once", %{dir: dir} do
+  test "replaces the library atomically", %{dir: dir} do
     size = 20_000_000
     path = Path.join(dir, "priv/native/mesh_nif.so")
     write(dir, "native/mesh_nif/src/lib.rs", String.duplicate("a", size))
@@ -261,7 +263,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
     end
   end
 
-  test "two builds at once do no harm", %{dir: dir} do
+  test "two builds at the same time do no harm", %{dir: dir} do
     write(dir, "native/mesh_nif/src/lib.rs", String.duplicate("a", 5_000_000))
 
     for environment <- ~w(dev test prod) do
@@ -279,7 +281,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
   end
 
   describe "a precompiled library" do
-    test "is used where it fits, without cargo", %{dir: dir} do
+    test "is used without cargo if it fits", %{dir: dir} do
       folder = precompiled(dir)
       assert {output, 0} = compile(dir, [{"CARGO", "/nowhere/cargo"}])
       assert output =~ "Using the precompiled data plane #{folder}"
@@ -290,7 +292,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
       assert calls(dir) == []
     end
 
-    test "is not used with MESH_BUILD=1, and is again without", %{dir: dir} do
+    test "is not used with MESH_BUILD=1", %{dir: dir} do
       precompiled(dir)
       assert {_, 0} = compile(dir, [{"MESH_BUILD", "1"}])
       assert library(dir) == "first"
@@ -308,7 +310,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
       assert output =~ ~s(MESH_BUILD is "yes": 1 builds with cargo, 0 is the default)
     end
 
-    test "is not used where a part does not fit, which is said in one sentence", %{dir: dir} do
+    test "is not used if a part does not fit, and one sentence says so", %{dir: dir} do
       target = Target.running()
 
       misfits = [
@@ -339,7 +341,9 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
       end
     end
 
-    test "of another architecture is none, and without cargo that is one sentence", %{dir: dir} do
+    test "of another architecture is not used, and without cargo one sentence says so", %{
+      dir: dir
+    } do
       precompiled(dir, %{"target" => "sparc64-unknown-linux-gnu"})
       here = Target.running().triple
 
@@ -356,7 +360,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
       assert library(dir) == "first"
     end
 
-    test "that is newer than the one in use is put in its place", %{dir: dir} do
+    test "that is newer replaces the installed library", %{dir: dir} do
       assert {_, 0} = compile(dir)
       precompiled(dir)
       precompiled(dir, %{"nif" => "2.14", "md5" => "0"})
@@ -364,7 +368,7 @@ defmodule Mix.Tasks.Compile.MeshNifTest do
       assert library(dir) == "precompiled"
     end
 
-    test "without its info is for no target", %{dir: dir} do
+    test "without its info file is ignored", %{dir: dir} do
       folder = precompiled(dir)
       File.rm!(Path.join(dir, "#{folder}/mesh_nif.info"))
       assert {output, 0} = compile(dir)

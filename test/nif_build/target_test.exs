@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.NifBuild.TargetTest do
 
   alias ExServiceMeshRouter.NifBuild.Target
 
-  test "architectures as systems name them get Rust's names" do
+  test "system names of architectures become Rust's names" do
     for {architecture, triple} <- %{
           "x86_64-pc-linux-gnu" => "x86_64-unknown-linux-gnu",
           "x86_64-redhat-linux-gnu" => "x86_64-unknown-linux-gnu",
@@ -21,7 +21,7 @@ defmodule ExServiceMeshRouter.NifBuild.TargetTest do
     end
   end
 
-  test "the C library that is mapped decides, whatever Erlang was told when it was built" do
+  test "the loaded C library decides, not the one that Erlang was built for" do
     musl = "7f0000000000-7f0000001000 r--p 00000000 08:01 1    /lib/ld-musl-x86_64.so.1\n"
 
     new =
@@ -38,7 +38,7 @@ defmodule ExServiceMeshRouter.NifBuild.TargetTest do
     assert Target.triple("x86_64-pc-linux-musl", Target.libc(new)) == "x86_64-unknown-linux-gnu"
   end
 
-  test "the running VM" do
+  test "detects the running VM" do
     target = Target.running()
 
     # Where the compiler is, it names the same target.

@@ -28,7 +28,7 @@ defmodule ExServiceMeshRouter.AccessLogTest do
     end
   end
 
-  test "goes to Logger" do
+  test "is written to Logger" do
     gateway = start(format: :common)
 
     log =
@@ -41,7 +41,7 @@ defmodule ExServiceMeshRouter.AccessLogTest do
     refute log =~ "and=not"
   end
 
-  test "and the log of the node name what was wrong with an answer", %{path: path} do
+  test "names the fault of an invalid response, as does the node's log", %{path: path} do
     bad = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhi"
     services = %{"bad.local" => start_raw_server(bad)}
     gateway = start([format: :logfmt, to: path], services: services)
@@ -57,7 +57,7 @@ defmodule ExServiceMeshRouter.AccessLogTest do
     assert File.read!(path) =~ ~s|error=bad_response side=upstream reason="#{reason}"|
   end
 
-  test "goes to a file, which is opened anew when told so, or by a signal", %{path: path} do
+  test "is written to a file, which reopen/0 and SIGHUP reopen", %{path: path} do
     gateway = start(format: :logfmt, to: path)
     assert {200, _} = get(gateway, "a.local")
     eventually(1, fn -> lines(path) end)
@@ -74,7 +74,7 @@ defmodule ExServiceMeshRouter.AccessLogTest do
     end
   end
 
-  test "leaves nothing of itself at the node's signals, however its process ends", %{path: path} do
+  test "removes its signal handler, even after its process was killed", %{path: path} do
     before = :gen_event.which_handlers(:erl_signal_server)
     gateway = start(to: path)
     handlers = fn -> :gen_event.which_handlers(:erl_signal_server) -- before end
@@ -98,14 +98,14 @@ defmodule ExServiceMeshRouter.AccessLogTest do
     assert handlers.() == []
   end
 
-  test "has the last request, too, when the gateway stops", %{path: path} do
+  test "has the last request when the gateway stops", %{path: path} do
     gateway = start(to: path)
     for _ <- 1..100, do: get(gateway, "a.local")
     stop_supervised!(gateway)
     assert lines(path) == 100
   end
 
-  test "a file that cannot be written is a mistake in the configuration", %{path: path} do
+  test "a file that cannot be written is a configuration error", %{path: path} do
     Process.flag(:trap_exit, true)
     options = [name: __MODULE__.Bad, port: 0, discover: false]
 

@@ -24,7 +24,7 @@ defmodule ExServiceMeshRouter.AgreementTest do
     gone: {1, nil}
   ]
 
-  test "all figures agree with what the clients counted" do
+  test "statistics, metrics, log and telemetry agree with the clients' counts" do
     log = Path.join(System.tmp_dir!(), "mesh-agree-#{System.unique_integer([:positive])}.log")
     on_exit(fn -> File.rm(log) end)
     events = :ets.new(:events, [:public, write_concurrency: true])

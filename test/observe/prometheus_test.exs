@@ -42,7 +42,7 @@ defmodule ExServiceMeshRouter.PrometheusTest do
     {[{sample, number} | samples], types}
   end
 
-  test "counts what happened, by service" do
+  test "has the counters of each service" do
     gateway = start_gateway(services: %{"a.local" => start_server("hello")})
     for _ <- 1..3, do: assert({200, _} = get(gateway, "a.local"))
     assert {404, body} = get(gateway, "nobody.local")
@@ -68,7 +68,7 @@ defmodule ExServiceMeshRouter.PrometheusTest do
     assert samples[~s(mesh_request_duration_seconds_sum{service="a.local"})] > 0
   end
 
-  test "escapes what could end a label" do
+  test "escapes label values" do
     gateway = start_gateway(services: %{"a.local" => start_server("a")})
     stats = ExServiceMeshRouter.stats(gateway)
     stats = %{stats | services: %{"a\"b\\c\nd" => stats.services["a.local"]}}
@@ -77,7 +77,7 @@ defmodule ExServiceMeshRouter.PrometheusTest do
     parse(text)
   end
 
-  test "the dashboard asks for metrics that there are" do
+  test "the dashboard uses only existing metrics" do
     gateway = start_gateway(services: %{"a.local" => start_server("a")})
     assert {404, _} = get(gateway, "nobody.local")
     assert {200, _} = get(gateway, "a.local")
@@ -88,12 +88,12 @@ defmodule ExServiceMeshRouter.PrometheusTest do
     assert Enum.uniq(asked) -- names == []
   end
 
-  test "without a gateway there is nothing" do
+  test "is empty without a gateway" do
     assert Prometheus.scrape(NoSuchGateway) == ""
   end
 
   if @promtool do
-    test "promtool has nothing to object" do
+    test "passes promtool's check" do
       gateway = start_gateway(services: %{"a.local" => start_server("a")})
       get(gateway, "a.local")
       path = Path.join(System.tmp_dir!(), "mesh-#{System.unique_integer([:positive])}.prom")
@@ -118,7 +118,7 @@ defmodule ExServiceMeshRouter.PrometheusTest do
       assert {200, ""} = url |> RawClient.exchange("HEAD /metrics HTTP/1.0\r\n\r\n") |> answer()
     end
 
-    test "is not shown under a name that may be a stranger's" do
+    test "is refused under a host name that somebody else may own" do
       url = "http://127.0.0.1:#{[metrics: [port: 0]] |> start_gateway() |> Metrics.port()}"
       ask = &RawClient.exchange(url, "GET /metrics HTTP/1.1\r\n#{&1}\r\n")
       {:ok, machine} = :inet.gethostname()
@@ -144,7 +144,7 @@ defmodule ExServiceMeshRouter.PrometheusTest do
       assert parse(text)["mesh_connections_open"] == 1
     end
 
-    test "a port in use is an error at once" do
+    test "reports a port in use at the start" do
       {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
       {:ok, port} = :inet.port(socket)
       options = [name: __MODULE__.Taken, port: 0, discover: false, metrics: [port: port]]

@@ -38,7 +38,7 @@ defmodule ExServiceMeshRouter.TelemetryTest do
     {measurements, metadata}
   end
 
-  test "a gateway tells of itself, its workers and its routes as the catalogue says" do
+  test "gateway, worker and route events have the keys of the catalogue" do
     capture_log(fn ->
       {name, gateway} = start(services: %{"a.local" => start_server("a")}, workers: 1)
       {_, metadata} = event([:gateway, :start])
@@ -60,7 +60,7 @@ defmodule ExServiceMeshRouter.TelemetryTest do
     end)
   end
 
-  test "limits that are reached are told once a second, not each time" do
+  test "a limit that is reached gives at most one event a second" do
     capture_log(fn ->
       {_name, gateway} = start(limits: [head_bytes: 1_024])
 
@@ -73,7 +73,7 @@ defmodule ExServiceMeshRouter.TelemetryTest do
     end)
   end
 
-  test "a request in the sample has an event with all that is known of it" do
+  test "a sampled request has an event with all measurements and metadata" do
     {_name, gateway} =
       start(services: %{"a.local" => start_server("hello")}, telemetry: [sample: 1.0])
 
@@ -115,7 +115,7 @@ defmodule ExServiceMeshRouter.TelemetryTest do
     refute Map.has_key?(measurements, :first_byte_duration)
   end
 
-  test "without a sample there are no events of requests" do
+  test "there are no request events without a sample" do
     {name, gateway} = start(services: %{"a.local" => start_server("a")})
     assert {200, "a"} = get(gateway, "a.local")
     # What was to be said has been said when it has stopped.

@@ -15,14 +15,14 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReaderTest do
 
   @client {203, 0, 113, 7}
 
-  test "the client is the last one that is no trusted proxy" do
+  test "the client is the last address that is not a trusted proxy" do
     assert client("203.0.113.7") == @client
     assert client("6.6.6.6, 203.0.113.7, #{@proxy}") == @client
     assert client("6.6.6.6,203.0.113.7,198.51.100.202,#{@proxy}") == @client
     assert client("2001:db8::7, #{@proxy}") == {0x2001, 0xDB8, 0, 0, 0, 0, 0, 7}
   end
 
-  test "what a client has written does not hide it" do
+  test "entries written by the client do not hide its address" do
     for garbage <- [
           "garbage",
           "unknown",
@@ -38,7 +38,7 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReaderTest do
         do: assert(client("#{garbage}, 203.0.113.7, #{@proxy}") == @client, garbage)
   end
 
-  test "a port is none of the address" do
+  test "a port after an address is ignored" do
     for {entry, ip} <- [
           {"203.0.113.7:4711", @client},
           {"[2001:db8::7]:4711", {0x2001, 0xDB8, 0, 0, 0, 0, 0, 7}},
@@ -49,18 +49,18 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReaderTest do
     end
   end
 
-  test "an IPv4 address is the same in the form of IPv6" do
+  test "an IPv4-mapped IPv6 address equals the IPv4 address" do
     assert client("::ffff:203.0.113.7") == @client
     assert client("203.0.113.7, ::ffff:#{@proxy}") == @client
     assert client("[::ffff:203.0.113.7]:80, #{@proxy}") == @client
   end
 
-  test "if all are trusted it is the first one" do
+  test "the client is the first address if all are trusted proxies" do
     assert client("#{@proxy}, 198.51.100.202") == {198, 51, 100, 201}
     assert client("127.0.0.77") == {127, 0, 0, 77}
   end
 
-  test "where the list cannot be read it ends, and never at loopback" do
+  test "an unreadable entry ends the list, and the client is never loopback" do
     # What the proxy says of its client is nothing: the proxy it is.
     assert client("203.0.113.7, unknown, #{@proxy}") == {198, 51, 100, 201}
     # Such a proxy on this machine must not make its clients local ones.
@@ -83,7 +83,7 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReaderTest do
     assert client(" , ") == {0, 0, 0, 0}
   end
 
-  test "without the field, or with several, nothing is known" do
+  test "a missing or repeated field gives nil" do
     assert ForwardedReader.client([]) == nil
     field = {"x-forwarded-for", "203.0.113.7"}
     assert ForwardedReader.client([field, field]) == nil

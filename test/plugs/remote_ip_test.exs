@@ -67,11 +67,11 @@ defmodule ExServiceMeshRouter.Plugs.RemoteIpTest do
     url(start_gateway([services: services] ++ options))
   end
 
-  test "what the gateway says is taken, and nothing that the client says", %{port: port} do
+  test "takes the client's address from the gateway and not from the client", %{port: port} do
     assert ask(gateway(port), @spoofed) == ~s|{{127, 0, 0, 1}, :http, "app.local", 4000}|
   end
 
-  test "a request that comes another way speaks for nobody", %{port: port} do
+  test "ignores the fields of a request that did not come through the gateway", %{port: port} do
     # So that a gateway runs in this VM, as it does beside an endpoint.
     gateway(port)
 
@@ -80,7 +80,7 @@ defmodule ExServiceMeshRouter.Plugs.RemoteIpTest do
   end
 
   # It sees the gateway as ::ffff:127.0.0.1.
-  test "an endpoint that listens on both families knows the gateway's connections" do
+  test "recognises the gateway on an endpoint that listens on IPv4 and IPv6" do
     port = listen(&answer(&1, RemoteIp.init([])), {0, 0, 0, 0, 0, 0, 0, 0})
     assert ask(gateway(port), @spoofed) == ~s|{{127, 0, 0, 1}, :http, "app.local", 4000}|
     # Other connections to it are not the gateway's.
@@ -88,14 +88,14 @@ defmodule ExServiceMeshRouter.Plugs.RemoteIpTest do
              ~s|{{0, 0, 0, 0, 0, 65535, 32512, 1}, :http, "as.it.came", 1}|
   end
 
-  test "a trusted proxy's word counts, its own address does not", %{port: port} do
+  test "takes the client that a trusted proxy names", %{port: port} do
     url = gateway(port, trusted_proxies: ["127.0.0.0/8", "10.0.0.0/8"])
     chain = String.replace(@spoofed, "6.6.6.6", "1.1.1.1, 203.0.113.7, 10.1.2.3")
 
     assert ask(url, chain) == ~s|{{203, 0, 113, 7}, :https, "evil", 666}|
   end
 
-  test "a client behind a proxy that adds to its list cannot hide, nor become local", %{
+  test "a client behind a proxy cannot hide its address or become local", %{
     port: port
   } do
     url = gateway(port, trusted_proxies: ["127.0.0.0/8"])
@@ -110,7 +110,7 @@ defmodule ExServiceMeshRouter.Plugs.RemoteIpTest do
     end
   end
 
-  test "gateways that start at once forget nobody's proxies" do
+  test "gateways that start at the same time keep the proxies of all" do
     proxies = for n <- 1..200, do: "198.51.100.#{n}"
 
     proxies
@@ -124,7 +124,7 @@ defmodule ExServiceMeshRouter.Plugs.RemoteIpTest do
   end
 
   describe "from_connect_info/1" do
-    test "gives the peer itself on a connection that is not the gateway's" do
+    test "returns the peer on a connection that is not the gateway's" do
       peer = %{address: {127, 0, 0, 1}, port: 1, ssl_cert: nil}
       info = %{peer_data: peer, x_headers: [{"x-forwarded-for", "6.6.6.6"}]}
 
@@ -142,7 +142,7 @@ defmodule ExServiceMeshRouter.Plugs.RemoteIpTest do
     end
   end
 
-  test "options are checked" do
+  test "refuses unknown options" do
     assert RemoteIp.init(only: [:remote_ip]) == [:remote_ip]
     assert_raise ArgumentError, ~r/takes `only:/, fn -> RemoteIp.init(only: [:ip]) end
     assert_raise ArgumentError, ~r/takes `only:/, fn -> RemoteIp.init(onyl: []) end

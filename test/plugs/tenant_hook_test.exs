@@ -26,13 +26,13 @@ defmodule ExServiceMeshRouter.Plugs.TenantHookTest do
     assert socket.assigns.tenant == "t"
   end
 
-  test "prefers the host of the connection to one that a script can choose" do
+  test "prefers the connection's host to the host that a script can choose" do
     info = %{uri: URI.parse("http://mine.auth.local:4000/live/websocket")}
     assert {:cont, socket} = mount(socket(URI.parse("http://theirs.auth.local/"), info), :default)
     assert socket.assigns.tenant == "mine"
   end
 
-  test "takes the plug's options" do
+  test "takes the options of the plug" do
     socket = socket(URI.parse("https://t.auth.example.com/"))
 
     assert {:cont, %{assigns: %{account: "t"}}} = mount(socket, base: :endpoint, key: :account)
@@ -40,13 +40,13 @@ defmodule ExServiceMeshRouter.Plugs.TenantHookTest do
     assert {:cont, %{assigns: %{tenant: nil}}} = mount(socket, base: "auth.local")
   end
 
-  test "goes on without a tenant by default" do
+  test "continues without a tenant by default" do
     for uri <- [URI.parse("http://auth.local/"), :not_mounted_at_router] do
       assert {:cont, %{assigns: %{tenant: nil}}} = mount(socket(uri), :default)
     end
   end
 
-  test "answers 404 where a tenant is a must" do
+  test "raises a 404 error with on_missing: :not_found" do
     error =
       assert_raise TenantNotFoundError, fn ->
         mount(socket(URI.parse("http://auth.local/")), on_missing: :not_found)
@@ -55,7 +55,7 @@ defmodule ExServiceMeshRouter.Plugs.TenantHookTest do
     assert error.plug_status == 404
   end
 
-  test "leaves a missing tenant to a function" do
+  test "calls the function of on_missing" do
     socket = socket(URI.parse("http://auth.local/"))
 
     for on_missing <- [&__MODULE__.stop/1, {__MODULE__, :stop}] do
@@ -63,7 +63,7 @@ defmodule ExServiceMeshRouter.Plugs.TenantHookTest do
     end
   end
 
-  test "names wrong options" do
+  test "names unknown options" do
     assert_raise ArgumentError, ~r/TenantHook.*unknown option :bases/s, fn ->
       mount(socket(URI.parse("http://auth.local/")), bases: "auth.local")
     end

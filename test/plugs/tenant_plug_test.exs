@@ -27,19 +27,19 @@ defmodule ExServiceMeshRouter.Plugs.TenantPlugTest do
   def stop(conn), do: %{conn | halted: true}
 
   describe "the assign" do
-    test "is the tenant, beside what is there already" do
+    test "is added to the existing assigns" do
       assert call("tenant1.auth.local", []).assigns == %{user: "ann", tenant: "tenant1"}
     end
 
-    test "is nil where there is none" do
+    test "is nil without a tenant" do
       assert call("auth.local", []).assigns == %{user: "ann", tenant: nil}
     end
 
-    test "bears the name given" do
+    test "has the configured key" do
       assert call("acme.auth.local", key: :account).assigns == %{user: "ann", account: "acme"}
     end
 
-    test "never outlives the host that it came from" do
+    test "is reset when the host has no tenant" do
       options = TenantPlug.init([])
       conn = TenantPlug.call(conn("tenant1.auth.local"), options)
 
@@ -48,7 +48,7 @@ defmodule ExServiceMeshRouter.Plugs.TenantPlugTest do
   end
 
   describe "the base" do
-    test "is one host or several" do
+    test "can be one host or several" do
       assert call("t.auth.example.com", base: "auth.example.com").assigns.tenant == "t"
       assert call("t.b.example", base: ["a.example", "b.example"]).assigns.tenant == "t"
       assert call("b.a.example", base: ["a.example", "b.a.example"]).assigns.tenant == nil
@@ -61,7 +61,7 @@ defmodule ExServiceMeshRouter.Plugs.TenantPlugTest do
       assert call("auth.example.com", [base: :endpoint], private).assigns.tenant == nil
     end
 
-    test "that is the endpoint's has the names that the gateway derives, too" do
+    test ":endpoint includes the development names of the endpoint" do
       Application.put_env(:ex_service_mesh_router, :dev_domain, "localhost")
       on_exit(fn -> Application.delete_env(:ex_service_mesh_router, :dev_domain) end)
       private = %{phoenix_endpoint: GeneratedEndpoint}
@@ -71,23 +71,23 @@ defmodule ExServiceMeshRouter.Plugs.TenantPlugTest do
       assert call("t.localhost", [base: :endpoint], private).assigns.tenant == "t"
     end
 
-    test "that is the endpoint's says what is missing where there is no endpoint" do
+    test ":endpoint without an endpoint raises an error that says so" do
       assert_raise ArgumentError, ~r/needs a Phoenix endpoint/, fn ->
         call("t.auth.example.com", base: :endpoint)
       end
     end
 
-    test "can be asked for at each request" do
+    test "can be a function that is called for each request" do
       assert call("t.auth.local", base: {__MODULE__, :base, ["auth.local"]}).assigns.tenant == "t"
     end
   end
 
   describe "a host without a tenant" do
-    test "goes on by default" do
+    test "continues by default" do
       refute call("auth.local", []).halted
     end
 
-    test "can be an error that answers 404" do
+    test "can raise a 404 error" do
       error =
         assert_raise TenantNotFoundError, fn -> call("auth.local", on_missing: :not_found) end
 
@@ -95,7 +95,7 @@ defmodule ExServiceMeshRouter.Plugs.TenantPlugTest do
       assert Exception.message(error) == ~s(no tenant in the host "auth.local")
     end
 
-    test "can be left to a function" do
+    test "can call a function" do
       for on_missing <- [&__MODULE__.stop/1, {__MODULE__, :stop}] do
         conn = call("auth.local", on_missing: on_missing)
         assert conn.halted
@@ -103,14 +103,14 @@ defmodule ExServiceMeshRouter.Plugs.TenantPlugTest do
       end
     end
 
-    test "matters only there" do
+    test "on_missing does not affect hosts with a tenant" do
       refute call("t.auth.local", on_missing: {__MODULE__, :stop}).halted
       assert call("t.auth.local", on_missing: :not_found).assigns.tenant == "t"
     end
   end
 
   describe "options" do
-    test "are checked at once, and all mistakes are named" do
+    test "are checked at once, and all errors are reported" do
       error =
         assert_raise ArgumentError, fn ->
           TenantPlug.init(kee: :tenant, key: "tenant", base: "http://auth.local", on_missing: 404)
@@ -123,13 +123,13 @@ defmodule ExServiceMeshRouter.Plugs.TenantPlugTest do
       assert error.message =~ ":on_missing is 404; it must be :continue, :not_found"
     end
 
-    test "are a keyword list" do
+    test "must be a keyword list" do
       assert_raise ArgumentError, ~r/takes a keyword list, got: :tenant/, fn ->
         TenantPlug.init(:tenant)
       end
     end
 
-    test "survive being initialised at compile time" do
+    test "can be initialised at compile time" do
       options = TenantPlug.init(base: ["auth.local"], on_missing: {__MODULE__, :stop})
       assert {^options, []} = options |> Macro.escape() |> Code.eval_quoted()
     end

@@ -14,13 +14,13 @@ defmodule Router.Shared.TenantResolverTest do
       assert TenantResolver.resolve("xn--mller-kva.auth.local") == {:ok, "xn--mller-kva"}
     end
 
-    test "of fewer or more labels gives none" do
+    test "of fewer or more labels gives an error" do
       for host <- ["", "localhost", "auth.local", "a.b.c.d", "tenant1.auth.example.co.uk"] do
         assert TenantResolver.resolve(host) == :error, "for #{inspect(host)}"
       end
     end
 
-    test "that is absent gives none" do
+    test "that is nil gives an error" do
       assert TenantResolver.resolve(nil) == :error
     end
   end
@@ -39,7 +39,7 @@ defmodule Router.Shared.TenantResolverTest do
       end
     end
 
-    test "a port that is no number, or a second dot, is no host name" do
+    test "a port that is not a number or a second trailing dot gives an error" do
       for host <- [
             "tenant1.auth.local:http",
             "tenant1.auth.local:40:00",
@@ -55,7 +55,7 @@ defmodule Router.Shared.TenantResolverTest do
   end
 
   describe "addresses" do
-    test "of both families and in every spelling give none" do
+    test "of both families give an error in every spelling" do
       for host <- [
             "127.0.0.1",
             "127.0.0.1:4000",
@@ -77,8 +77,8 @@ defmodule Router.Shared.TenantResolverTest do
     end
   end
 
-  describe "labels that no host name has (RFC 1123, section 2.1; RFC 1035, section 2.3.4)" do
-    test "give none" do
+  describe "labels that are not valid in a host name (RFC 1123, section 2.1; RFC 1035, section 2.3.4)" do
+    test "give an error" do
       for label <- [
             "-a",
             "a-",
@@ -101,7 +101,7 @@ defmodule Router.Shared.TenantResolverTest do
       end
     end
 
-    test "63 bytes are the longest label, 253 the longest name" do
+    test "may have 63 bytes, and the name 253" do
       longest = String.duplicate("a", 63)
       assert TenantResolver.resolve(longest <> ".auth.local") == {:ok, longest}
       assert TenantResolver.resolve("a" <> longest <> ".auth.local") == :error
@@ -114,13 +114,13 @@ defmodule Router.Shared.TenantResolverTest do
       assert TenantResolver.resolve(longest <> "." <> too_long, base: too_long) == :error
     end
 
-    test "bytes that are no UTF-8 give none" do
+    test "that are not UTF-8 give an error" do
       assert TenantResolver.resolve(<<255, 254>> <> ".auth.local") == :error
     end
   end
 
   describe "a base" do
-    test "may have any depth" do
+    test "can have any number of labels" do
       assert TenantResolver.resolve("t.localhost", base: "localhost") == {:ok, "t"}
       assert TenantResolver.resolve("t.auth.local", base: "auth.local") == {:ok, "t"}
       assert TenantResolver.resolve("t.a.b.c.d.e", base: "a.b.c.d.e") == {:ok, "t"}
@@ -132,18 +132,18 @@ defmodule Router.Shared.TenantResolverTest do
       assert TenantResolver.resolve("t.auth.local.evil.example", base: "auth.local") == :error
     end
 
-    test "has itself no tenant" do
+    test "has no tenant itself" do
       assert TenantResolver.resolve("billing.auth.local", base: "billing.auth.local") == :error
 
       assert TenantResolver.resolve("BILLING.auth.local.:80", base: "billing.auth.local") ==
                :error
     end
 
-    test "makes the tenant the only label in front of it" do
+    test "takes the single label in front of it as the tenant" do
       assert TenantResolver.resolve("a.b.auth.local", base: "auth.local") == :error
     end
 
-    test "may be one of several, of which the longest decides" do
+    test "can be one of several, and the longest wins" do
       bases = ["example.com", "auth.example.com", "billing.example.org"]
 
       assert TenantResolver.resolve("t.example.com", base: bases) == {:ok, "t"}
@@ -155,7 +155,7 @@ defmodule Router.Shared.TenantResolverTest do
       assert TenantResolver.resolve("auth.example.com", base: Enum.reverse(bases)) == :error
     end
 
-    test "that could never match is a mistake, and is named" do
+    test "that can never match raises an error that names it" do
       for base <- [nil, "", "auth_local", "http://auth.local", :auth, 1, ["auth.local", ""]] do
         assert_raise ArgumentError, ~r/:base must be a host name/, fn ->
           TenantResolver.resolve("t.auth.local", base: base)

@@ -19,7 +19,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
 
   defp explain(gateway, host), do: ExServiceMeshRouter.explain(gateway, host)
 
-  test "the exact host" do
+  test "explains an exact match" do
     assert %Explanation{rule: :exact, matched: "auth.local", status: nil} =
              it = explain(gateway(), "Auth.local.:4000")
 
@@ -37,7 +37,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
            """
   end
 
-  test "the longest suffix, and what only looks like one" do
+  test "explains the longest suffix, and a name that only ends like it" do
     gateway = gateway()
     it = explain(gateway, "tenant1.auth.local:4000")
     assert %{rule: :suffix, matched: "auth.local", host: "tenant1.auth.local"} = it
@@ -50,7 +50,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
             "xauth.local ends in auth.local, but is not below it: no dot in between"} in it.others
   end
 
-  test "the default, and one that goes nowhere" do
+  test "explains the default, and a default without a service" do
     it = explain(gateway(default: "auth.local"), "nobody.example")
     assert %{rule: :default, matched: "auth.local", status: nil} = it
     assert inspect(it) =~ "rule: default, nobody has nobody.example, and auth.local is for that"
@@ -60,7 +60,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
     assert {"default", "no service has gone.example"} in it.others
   end
 
-  test "nobody, the nearest that there is, and what is no host at all" do
+  test "explains an unknown host with the nearest known one, and an invalid host" do
     gateway = start_gateway(services: %{"auth.example" => @auth})
     it = explain(gateway, "auht.example")
     assert %{rule: :none, status: 404, nearest: "auth.example"} = it
@@ -73,7 +73,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
     assert inspect(it) =~ ~s|"no host" -> 400, it is no host|
   end
 
-  test "an endpoint that does not listen, one that lost its host, and a host of several" do
+  test "explains a silent endpoint, a lost host and a shared host" do
     number = System.unique_integer([:positive])
 
     [one, two] =
@@ -109,7 +109,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
     assert {inspect(endpoint), "a#{number}.localhost has a#{number}.localhost before it"} in it.others
   end
 
-  test "of many services only some are told, the nearest first" do
+  test "lists at most twenty other services, the nearest first" do
     services =
       for n <- 1..50, into: %{"z.local" => @auth, "local" => @auth}, do: {"s#{n}.example", @auth}
 
@@ -118,7 +118,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
     assert [{"local", _} | _] = it.others
   end
 
-  test "where no gateway runs, nothing is explained" do
+  test "returns nil without a gateway" do
     assert ExServiceMeshRouter.explain(NoGateway, "auth.local") == nil
   end
 end

@@ -7,7 +7,7 @@ defmodule ExServiceMeshRouter.Registry.ResolverTest do
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Registry.{Resolver, Service}
 
-  test "the names among upstreams, each once" do
+  test "used/1 returns each name once" do
     services = [
       Service.static("a", [%{kind: :name, host: "db", port: 1}, Upstream.unix("/s")], :config),
       Service.static(
@@ -25,12 +25,12 @@ defmodule ExServiceMeshRouter.Registry.ResolverTest do
     assert Resolver.used([]) == []
   end
 
-  test "a name has addresses, or none" do
+  test "lookup/1 returns addresses or an error" do
     assert {:ok, [_ | _]} = Resolver.lookup("localhost")
     assert Resolver.lookup("nobody.invalid") == :error
   end
 
-  test "a service at a name is reached, and put with a name that has no address it is refused" do
+  test "a service at a host name is reached, and put_service/2 refuses an unknown host name" do
     %URI{port: port} = URI.parse(start_server("named"))
     gateway = start_gateway(services: %{"a.local" => "http://localhost:#{port}"})
     eventually({200, "named"}, fn -> get(gateway, "a.local") end)
@@ -41,7 +41,7 @@ defmodule ExServiceMeshRouter.Registry.ResolverTest do
              ExServiceMeshRouter.put_service(gateway, "c.local", "http://nobody.invalid:80")
   end
 
-  test "one that was configured and has no address is named in the log" do
+  test "a configured host name without an address is logged" do
     log =
       capture_log(fn ->
         gateway = start_gateway(services: %{"a.local" => "http://nobody.invalid:80"})

@@ -26,7 +26,7 @@ defmodule ExServiceMeshRouter.Registry.TableTest do
     assert table.hosts["a.local"] == {"a.local", @up}
   end
 
-  test "what was written down comes before what was found, and what listens before what does not" do
+  test "configured services come before endpoints, and listening endpoints before others" do
     written = Service.static("x.local", [], :runtime)
     assert owners(build([endpoint(A, ["x.local"]), written])) == %{"x.local" => "x.local"}
     table = build([endpoint(A, ["x.local"], []), endpoint(B, ["x.local"])])
@@ -37,20 +37,20 @@ defmodule ExServiceMeshRouter.Registry.TableTest do
     assert MapSet.to_list(table.conflicts) == [{"x.local", "A", "B"}]
   end
 
-  test "one that does not listen is in no conflict" do
+  test "an endpoint that does not listen causes no conflict" do
     table = build([endpoint(A, ["x.local"]), endpoint(B, ["x.local"], [])])
     assert MapSet.size(table.conflicts) == 0
     # It has no host left, and so no row.
     assert [%{name: "A"}] = table.rows
   end
 
-  test "a derived host takes nothing from one that was written down, by whomever" do
+  test "a derived host never takes a configured host" do
     table = build([endpoint(A, ["a.local"], @up, ["b.x"]), endpoint(Z, ["b.x"])])
     assert owners(table) == %{"a.local" => "A", "b.x" => "Z"}
     assert MapSet.size(table.conflicts) == 0
   end
 
-  test "a host that says nothing goes to the only one that has it, and to none of several" do
+  test "a shared default host goes to its only endpoint, and to none of several" do
     table = build([endpoint(A, ["localhost"])], %{}, ["localhost"])
     assert owners(table) == %{"localhost" => "A"}
 
@@ -65,7 +65,7 @@ defmodule ExServiceMeshRouter.Registry.TableTest do
     assert owners(table) == %{"localhost" => "localhost"}
   end
 
-  test "names of upstreams are addresses, once these are known" do
+  test "named upstreams have the known addresses" do
     service =
       Service.static("a", [%{kind: :name, host: "db", port: 80}, Upstream.unix("/s")], :config)
 
@@ -81,7 +81,7 @@ defmodule ExServiceMeshRouter.Registry.TableTest do
            ]
   end
 
-  test "a default has to have an answer, a suffix of it will do" do
+  test "routed?/2 is true for a host or a host above it" do
     table = build([Service.static("a.local", @up, :config)])
     assert Table.routed?(table, "a.local")
     assert Table.routed?(table, "t.a.local")

@@ -85,7 +85,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
   defp kinds, do: @gateway |> Tree.processes() |> Enum.map(&elem(&1, 0)) |> Enum.uniq()
   defp find(kind), do: for({^kind, pid} <- Tree.processes(@gateway), do: pid)
 
-  test "each process may be killed, and no request is lost", context do
+  test "no request is lost when any process is killed", context do
     services = ExServiceMeshRouter.services()
     top = Tree.top(@gateway)
     listener = listener(context.endpoint)
@@ -119,7 +119,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
     eventually(kinds(), 10_000, fn -> kinds() end)
   end
 
-  test "an endpoint that is too busy to be asked keeps its route when discovery crashes",
+  test "an endpoint that is too busy to answer keeps its route when discovery crashes",
        context do
     [host] = context.hosts -- ["configured.local", "put.local"]
     discovery = find(Discovery)
@@ -134,7 +134,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
     assert get(@gateway, host) == {200, host}
   end
 
-  test "a crash of the private listeners' process stops none of them", context do
+  test "a crash of the Listeners process stops no private listener", context do
     [host] = context.hosts -- ["configured.local", "put.local"]
     listener = listener(context.endpoint)
     [pid] = find(Listeners)
@@ -147,7 +147,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
     assert Supervisor.which_children(context.endpoint) == []
   end
 
-  test "they may be killed in random order", context do
+  test "no request is lost when processes are killed in random order", context do
     top = Tree.top(@gateway)
     listener = listener(context.endpoint)
     load = Load.start(url(@gateway), context.hosts, "ws.local")
@@ -194,7 +194,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
     end
   end
 
-  test "the supervisor may be killed: what was asked is answered, and the gateway is back" do
+  test "requests are answered when the supervisor is killed, and the gateway comes back" do
     slow = ask_slowly()
     monitor = Process.monitor(Tree.top(@gateway))
     Process.exit(Tree.top(@gateway), :kill)
@@ -229,7 +229,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
       %{fails: fails, spec: {Guard, {Guarded, {Fragile, {self(), fails}}}}}
     end
 
-    test "goes on trying what cannot be started, and its supervisor does not notice", context do
+    test "retries a process that cannot start, and its supervisor does not notice", context do
       supervisor =
         start_supervised!(%{
           id: :top,
@@ -250,7 +250,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
       assert Process.alive?(last)
     end
 
-    test "lets its supervisor fail where the first start fails", context do
+    test "fails its supervisor if the first start fails", context do
       :counters.put(context.fails, 1, 1)
       Process.flag(:trap_exit, true)
 

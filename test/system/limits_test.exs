@@ -41,7 +41,7 @@ defmodule ExServiceMeshRouter.System.LimitsTest do
   ]
 
   for {key, options, does, gets, counter, level} <- @limits do
-    test "#{key}: #{does} gets #{gets}, is counted and told of" do
+    test "#{key}: #{does} gets #{gets}, is counted and reported" do
       name = :"Elixir.LimitsTest.Gateway#{System.unique_integer([:positive])}"
       listen(name)
       options = Keyword.update(unquote(options), :timeouts, [drain: 0], &([drain: 0] ++ &1))

@@ -17,14 +17,14 @@ defmodule ExServiceMeshRouter.System.PackageTest do
 
   defp missing(needed), do: Enum.uniq(needed) -- files()
 
-  test "names only what there is" do
+  test "lists only existing files" do
     for pattern <- Mix.Project.config()[:package][:files], not (pattern =~ "priv/native") do
       assert Path.wildcard(pattern, match_dot: true) != [],
              "#{pattern} in mix.exs matches nothing"
     end
   end
 
-  test "has all that Elixir compiles and reads" do
+  test "has all files that Elixir compiles and reads" do
     {:ok, modules} = :application.get_key(:ex_service_mesh_router, :modules)
 
     resources =
@@ -38,11 +38,11 @@ defmodule ExServiceMeshRouter.System.PackageTest do
     assert missing(own ++ Path.wildcard("lib/**/*.ex") ++ ["mix.exs"]) == []
   end
 
-  test "has all that decides whether a precompiled library fits" do
+  test "has all files that decide whether a precompiled library fits" do
     assert missing(Sources.files()) == []
   end
 
-  test "has all that rustc has read" do
+  test "has all files that rustc has read" do
     # Cargo writes it beside the library: `LIBRARY: FILE FILE ...`.
     list = Path.join(System.get_env("CARGO_TARGET_DIR") || "target", "release/libmesh_nif.d")
 
@@ -66,7 +66,7 @@ defmodule ExServiceMeshRouter.System.PackageTest do
     assert Enum.filter(files(), &(&1 =~ ~r/(~|\.orig|\.rej|\.swp|\.tar)$/)) == []
   end
 
-  test "has what a registry asks for" do
+  test "has the metadata that a registry requires" do
     project = Mix.Project.config()
     assert project[:package][:licenses] == ["Apache-2.0"]
     assert is_map(project[:package][:links])

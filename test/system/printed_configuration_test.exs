@@ -136,7 +136,7 @@ defmodule ExServiceMeshRouter.System.PrintedConfigurationTest do
     end
   end
 
-  test "that the README and the guides have works in generated applications", context do
+  test "in the README and the guides works in generated applications", context do
     assert length(examples()) > 10
 
     for {document, file, lines} <- examples() do
@@ -149,7 +149,7 @@ defmodule ExServiceMeshRouter.System.PrintedConfigurationTest do
   # What Phoenix generates nothing about.
   defp gateway, do: [:ex_service_mesh_router, :phoenix]
 
-  test "that messages have works in generated applications", context do
+  test "in messages works in generated applications", context do
     error = %ExServiceMeshRouter.ListenError{
       kind: :eaddrinuse,
       port: 4000,

@@ -160,12 +160,12 @@ defmodule ExServiceMeshRouter.Console.Doctor.FixTest do
     end
   end
 
-  test "an application as it is generated has nothing wrong in development", context do
+  test "nothing for a generated application in development", context do
     results = each(context.root, &findings(&1, :dev, []))
     assert results == [phoenix_1_7: [], phoenix_1_8: [], web_1_7: [], web_1_8: []]
   end
 
-  test "an endpoint that may not have the gateway's port in development", context do
+  test "for an endpoint on the gateway's port in development", context do
     results = each(context.root, &cure(&1, :dev, private_listeners: :never))
 
     assert results == [
@@ -176,12 +176,12 @@ defmodule ExServiceMeshRouter.Console.Doctor.FixTest do
            ]
   end
 
-  test "links to another port than the gateway's in development", context do
+  test "for links to another port in development", context do
     results = each(context.root, &cure(&1, :dev, port: 4080))
     assert for({_name, checks} <- results, uniq: true, do: checks) == [[:url_port]]
   end
 
-  test "an endpoint that listens for other machines in production", context do
+  test "for an endpoint that listens for other machines in production", context do
     results =
       each(context.root, &cure(&1, :prod, port: 4080, ip: :any, private_listeners: :never))
 
@@ -193,7 +193,7 @@ defmodule ExServiceMeshRouter.Console.Doctor.FixTest do
            ]
   end
 
-  test "a release in which the gateway does not listen", context do
+  test "for a release in which the gateway does not listen", context do
     Application.delete_env(:phoenix, :serve_endpoints)
     System.put_env("PHX_SERVER", "true")
     on_exit(fn -> System.delete_env("PHX_SERVER") end)

@@ -51,7 +51,7 @@ defmodule ExServiceMeshRouter.Console.Doctor.UmbrellaTest do
     Doctor.examine(snapshot)
   end
 
-  test "a dependency of the root only is found, and cured by what is printed", context do
+  test "a dependency of the root only is found, and the printed line fixes it", context do
     umbrella = umbrella(context, @dependency, "")
     assert [finding] = findings(umbrella)
     assert finding.check == :root_dependency
@@ -62,14 +62,14 @@ defmodule ExServiceMeshRouter.Console.Doctor.UmbrellaTest do
     assert findings(umbrella) == []
   end
 
-  test "one that is not started is as good as none", context do
+  test "a dependency with runtime: false does not count", context do
     umbrella =
       umbrella(context, @dependency, ~s|{:ex_service_mesh_router, path: "x", runtime: false}|)
 
     assert [%{check: :root_dependency}] = findings(umbrella)
   end
 
-  test "an umbrella whose applications depend on it needs no more", context do
+  test "an umbrella whose applications depend on it has no finding", context do
     umbrella = umbrella(context, "", @dependency)
     assert findings(umbrella) == []
   end
@@ -106,7 +106,7 @@ defmodule ExServiceMeshRouter.Console.Doctor.UmbrellaTest do
       Map.put(context, :options, discover: [only: only], dev_domain: nil)
     end
 
-    test "with one port are found, and cured by what is printed", context do
+    test "with the same port are found, and the printed line fixes them", context do
       b = "{:alateNUMBER_web, in_umbrella: true}"
       c = "{:blateNUMBER_web, in_umbrella: true}, " <> @dependency
       umbrella = generated(context, %{"b" => b, "c" => c})
@@ -121,13 +121,13 @@ defmodule ExServiceMeshRouter.Console.Doctor.UmbrellaTest do
       refute :late_start in checks(without_ports)
     end
 
-    test "are none where an application that all depend on has the gateway started", context do
+    test "are none if an application that all depend on starts the gateway", context do
       core = "{:clateNUMBER_web, in_umbrella: true}"
       umbrella = generated(context, %{"a" => core, "b" => core, "c" => @dependency})
       refute :late_start in checks(umbrella)
     end
 
-    test "may be one, which hands its port over", context do
+    test "can be a single one, which hands its port over", context do
       b = "{:alateNUMBER_web, in_umbrella: true}, " <> @dependency
       umbrella = generated(context, %{"b" => b, "c" => "{:blateNUMBER_web, in_umbrella: true}"})
       refute :late_start in checks(umbrella)

@@ -40,7 +40,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     end
   end
 
-  test "the page has what went through, and in words what went wrong" do
+  test "the page has traffic, and errors in words" do
     services = %{
       "up.localhost" => start_server("up"),
       "gone.localhost" => "http://127.0.0.1:#{closed_port()}"
@@ -72,7 +72,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     assert text =~ "route up.localhost -> up.localhost at"
   end
 
-  test "the last errors name what was wrong with an answer, which the client is not told" do
+  test "the last errors name the fault of a response, and the client does not see it" do
     bad = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhi"
     gateway = start_gateway(index: true, services: %{"bad.localhost" => start_raw_server(bad)})
     assert {502, body} = get(gateway, "bad.localhost")
@@ -86,7 +86,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     assert stats.total.last_bad_response =~ "two different"
   end
 
-  test "those who watch are told of each sample, and of what has changed" do
+  test "watchers get each sample and the changed parts" do
     url = start_server("later")
     gateway = start_gateway(index: true, services: %{"first.localhost" => url})
     socket = open_stream(gateway)
@@ -102,7 +102,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     refute read =~ ~s|"finding-list":|
   end
 
-  test "who watches does not hold up a gateway that ends" do
+  test "watchers do not delay a gateway that stops" do
     gateway = start_gateway(index: true, timeouts: [drain: 60_000])
     socket = open_stream(gateway)
     drain = Task.async(fn -> ExServiceMeshRouter.Gateway.drain(gateway) end)
@@ -112,7 +112,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     assert RawClient.read_to_end(socket) =~ "0\r\n\r\n"
   end
 
-  test "the times are those to the head of a response, not to the end of a stream" do
+  test "times are measured to the head of a response, not to the end of a stream" do
     # Its head comes at once, and its body when the test says so.
     {:ok, listener} = :gen_tcp.listen(0, [:binary, active: false, ip: {127, 0, 0, 1}])
     {:ok, port} = :inet.port(listener)
@@ -139,7 +139,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     assert p50 < 500 and p99 < 500
   end
 
-  test "there are only so many who watch" do
+  test "the number of watchers is limited" do
     gateway = start_gateway(index: true)
 
     for _ <- 1..32, do: open_stream(gateway)
@@ -148,7 +148,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     assert until(socket, "0\r\n\r\n", "") =~ "retry: 30000"
   end
 
-  test "who looks at the index is in no sum over the services" do
+  test "requests for the index are in no sum over services" do
     gateway = start_gateway(index: true, services: %{"a.localhost" => start_server("a")})
     for _ <- 1..3, do: assert({200, _} = get(gateway, "a.localhost"))
     for _ <- 1..2, do: page(gateway, "text/html")
@@ -189,7 +189,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
       }
     end
 
-    test "is what came between two readings" do
+    test "is the difference of two readings" do
       before = counters(List.duplicate(100, 15), 100)
       # 90 more between 1 and 2.5 ms, 10 between 25 and 50 ms.
       now =
@@ -208,7 +208,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
                Sample.errors(%{"a" => before}, %{"a" => now}, DateTime.utc_now())
     end
 
-    test "without requests has no times, and one of a service that is new has all" do
+    test "without requests has no times, and the first of a new service has all its requests" do
       idle = counters(List.duplicate(0, 15), 0)
       assert %{rate: rate, p50: nil, p99: nil} = Sample.new(idle, idle, 1.0, @bounds)
       assert rate == 0.0
@@ -226,7 +226,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     end
   end
 
-  test "a chart draws what there is, and leaves gaps where there is nothing" do
+  test "a chart has gaps where there are no values" do
     samples = Enum.reverse([%{p50: 1.0}, %{p50: nil}, %{p50: 0.0}, %{p50: 2.0}])
     svg = samples |> Chart.svg([:p50]) |> IO.iodata_to_binary()
     assert svg =~ ~s|data-values="1.0 - 0.0 2.0"|
