@@ -16,28 +16,28 @@ defmodule ExServiceMeshRouter.Http.Client do
   @doc "`{:ok, status, fields, body}`, the names of the fields in lower case."
   def request(ip, port, method, path, fields, body \\ "") do
     with {:ok, socket} <- :gen_tcp.connect(ip, port, Wire.socket_options(), @timeout) do
-      length = for size <- [IO.iodata_length(body)], size > 0, do: {"content-length", "#{size}"}
-      # To a client of HTTP/1.0 the body ends with the connection.
-      head =
-        Wire.format("#{method} #{path} HTTP/1.0", fields ++ length ++ [{"connection", "close"}])
-
-      result = with :ok <- :gen_tcp.send(socket, [head, body]), do: response(socket)
-      :gen_tcp.close(socket)
-      result
+      try do
+        length = for size <- [IO.iodata_length(body)], size > 0, do: {"content-length", "#{size}"}
+        fields = fields ++ length ++ [{"connection", "close"}]
+        # To a client of HTTP/1.0 the body ends with the connection.
+        Wire.send_head(socket, "#{method} #{path} HTTP/1.0", fields, body)
+        response(Wire.head(socket, @timeout), socket)
+      catch
+        {:closed, reason} -> {:error, reason}
+        {:refuse, _status} -> {:error, :malformed}
+      after
+        :gen_tcp.close(socket)
+      end
     end
   end
 
-  defp response(socket) do
-    with {:ok, {:http_response, _version, status, _reason}, fields} <-
-           Wire.head(socket, @timeout),
-         :ok <- :inet.setopts(socket, packet: :raw),
-         {:ok, body} <- rest(socket, []) do
-      {:ok, status, fields, body}
-    else
-      {:error, reason} -> {:error, reason}
-      _other -> {:error, :malformed}
-    end
+  defp response({{:http_response, _version, status, _reason}, fields}, socket) do
+    with :ok <- :inet.setopts(socket, packet: :raw),
+         {:ok, body} <- rest(socket, []),
+         do: {:ok, status, fields, body}
   end
+
+  defp response(_request, _socket), do: {:error, :malformed}
 
   defp rest(socket, read) do
     case :gen_tcp.recv(socket, 0, @timeout) do

@@ -12,24 +12,22 @@ defmodule ExServiceMeshRouter.Http.Connection do
 
   @doc "`options` are those of Http.Server, as a map."
   def serve(socket, options) do
-    case exchange(socket, options) do
-      :keep_alive -> serve(socket, options)
-      :close -> linger(socket)
-      :closed -> :gen_tcp.close(socket)
-    end
+    if exchange(socket, options) == :keep_alive,
+      do: serve(socket, options),
+      else: linger(socket, @max_unread, Wire.now() + @linger)
   end
 
   defp exchange(socket, options) do
     {response, request} = answer(socket, options)
-    keep_alive? = Map.get(options, :keep_alive, true) and keep_alive?(response, request)
-    Response.write(response, request, keep_alive?)
-    if keep_alive? and skip_body(request), do: :keep_alive, else: :close
+    keep_alive? = options.keep_alive and keep_alive?(response, request)
+    Response.write(response, request, if(keep_alive?, do: [], else: [{"connection", "close"}]))
+    if keep_alive?, do: skip_body(request)
   catch
-    :closed -> :closed
+    {:closed, _reason} -> :close
   end
 
   defp answer(socket, options) do
-    socket |> Request.read(Map.get(options, :timeout, 60_000)) |> options.handler.()
+    socket |> Request.read(options.timeout) |> options.handler.()
   rescue
     exception ->
       error = Exception.format(:error, exception, __STACKTRACE__)
@@ -41,7 +39,7 @@ defmodule ExServiceMeshRouter.Http.Connection do
     :exit, _reason -> refuse(socket, 503)
   end
 
-  # Without keep_alive?: the next request could begin anywhere.
+  # Not kept alive: the next request could begin anywhere.
   defp refuse(socket, status), do: {Response.of_status(status), %Request{socket: socket}}
 
   defp keep_alive?({:upgrade, _headers, _fun}, _request), do: false
@@ -54,22 +52,18 @@ defmodule ExServiceMeshRouter.Http.Connection do
     Request.reduce_body(request, 0, fn data, size ->
       if size > @max_unread, do: throw({:refuse, 413}), else: size + byte_size(data)
     end)
+
+    :keep_alive
   catch
-    {:refuse, _status} -> false
+    {:refuse, _status} -> :close
   end
 
   # Closing a socket with unread bytes in it resets the connection, and the response may be lost.
-  defp linger(socket) do
-    _ = :gen_tcp.shutdown(socket, :write)
-    linger(socket, @max_unread, System.monotonic_time(:millisecond) + @linger)
-  catch
-    :closed -> :gen_tcp.close(socket)
-  end
-
-  defp linger(_socket, left, _deadline) when left < 0, do: throw(:closed)
-
   defp linger(socket, left, deadline) do
-    pause = max(deadline - System.monotonic_time(:millisecond), 0)
-    linger(socket, left - byte_size(Wire.recv!(socket, :raw, 0, pause)), deadline)
+    with :ok <- :gen_tcp.shutdown(socket, :write),
+         :ok <- :inet.setopts(socket, packet: :raw),
+         {:ok, data} when left > 0 <- :gen_tcp.recv(socket, 0, max(deadline - Wire.now(), 0)),
+         do: linger(socket, left - byte_size(data), deadline),
+         else: (_end -> :gen_tcp.close(socket))
   end
 end

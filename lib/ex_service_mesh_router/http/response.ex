@@ -25,19 +25,19 @@ defmodule ExServiceMeshRouter.Http.Response do
 
   @doc "A response that says nothing but its status."
   def of_status(status),
-    do: {status, [{"content-type", "text/plain; charset=utf-8"}], [reason(status), "\n"]}
+    do: {status, [{"content-type", "text/plain; charset=utf-8"}], [@reasons[status], "\n"]}
 
-  @doc "Writes the response to a request; `keep_alive?` says whether another may follow."
-  def write({:upgrade, headers, fun}, request, _keep_alive?) do
-    Wire.send!(request.socket, head(101, headers))
+  @doc "Writes the response to a request, with these headers added to its own."
+  def write({:upgrade, headers, fun}, request, _added) do
+    head(request, 101, headers)
     fun.(request.socket)
   end
 
   # Without chunks, in HTTP/1.0, the body ends with the connection.
-  def write({status, headers, {:stream, pieces}}, request, keep_alive?) do
+  def write({status, headers, {:stream, pieces}}, request, added) do
     chunked? = request.version == {1, 1}
     coding = if chunked?, do: [{"transfer-encoding", "chunked"}], else: []
-    Wire.send!(request.socket, head(status, headers ++ coding ++ connection(keep_alive?)))
+    head(request, status, headers ++ coding ++ added)
 
     unless request.method == "HEAD" do
       Enum.each(pieces, &Wire.send!(request.socket, if(chunked?, do: chunk(&1), else: &1)))
@@ -45,20 +45,22 @@ defmodule ExServiceMeshRouter.Http.Response do
     end
   end
 
-  def write({status, headers, body}, request, keep_alive?) do
-    length = [{"content-length", body |> IO.iodata_length() |> Integer.to_string()}]
-    head = head(status, headers ++ length ++ connection(keep_alive?))
-    Wire.send!(request.socket, if(request.method == "HEAD", do: head, else: [head, body]))
+  def write({status, headers, body}, request, added) do
+    length = {"content-length", "#{IO.iodata_length(body)}"}
+
+    head(
+      request,
+      status,
+      headers ++ [length | added],
+      if(request.method == "HEAD", do: [], else: body)
+    )
   end
 
-  defp head(status, headers) do
+  defp head(request, status, headers, body \\ []) do
     date = Calendar.strftime(DateTime.utc_now(), "%a, %d %b %Y %H:%M:%S GMT")
-    Wire.format("HTTP/1.1 #{status} #{reason(status)}", [{"date", date} | headers])
+    line = "HTTP/1.1 #{status} #{@reasons[status]}"
+    Wire.send_head(request.socket, line, [{"date", date} | headers], body)
   end
-
-  defp reason(status), do: Map.get(@reasons, status, "")
-
-  defp connection(keep_alive?), do: if(keep_alive?, do: [], else: [{"connection", "close"}])
 
   # An empty chunk would be the last one.
   defp chunk(piece) do

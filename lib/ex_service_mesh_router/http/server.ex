@@ -31,7 +31,8 @@ defmodule ExServiceMeshRouter.Http.Server do
   def init(options) do
     # For terminate/2.
     Process.flag(:trap_exit, true)
-    options = Map.merge(%{ip: {127, 0, 0, 1}, port: 0}, Map.new(options))
+    defaults = %{ip: {127, 0, 0, 1}, port: 0, keep_alive: true, timeout: 60_000}
+    options = Map.merge(defaults, Map.new(options))
     listen = [ip: options.ip, reuseaddr: true, nodelay: true, backlog: 1_024]
 
     case :gen_tcp.listen(options.port, listen ++ Wire.socket_options()) do
@@ -62,11 +63,9 @@ defmodule ExServiceMeshRouter.Http.Server do
          :ok <- :gen_tcp.controlling_process(socket, pid) do
       :ok
     else
-      {:error, reason} ->
-        # Otherwise the connection is over already.
-        if reason == :max_children,
-          do: :gen_tcp.send(socket, Wire.format("HTTP/1.1 503 Service Unavailable", []))
-
+      # Too many connections, or this one is over already.
+      {:error, _reason} ->
+        :gen_tcp.send(socket, "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\n")
         :gen_tcp.close(socket)
     end
   end

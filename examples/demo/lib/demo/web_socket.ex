@@ -9,14 +9,6 @@ defmodule Demo.WebSocket do
   @guid "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
   @max_size 16 * 1024 * 1024
 
-  @continuation 0
-  @text 1
-  @binary 2
-  @close 8
-  @ping 9
-  @pong 10
-  @opcodes [@continuation, @text, @binary, @close, @ping, @pong]
-
   @doc "The response to a handshake (section 4.2)."
   def upgrade(request) do
     key = Request.one(request, "sec-websocket-key") || ""
@@ -42,24 +34,25 @@ defmodule Demo.WebSocket do
   defp echo(socket) do
     frames(socket, nil)
   catch
-    {:close, payload} -> write(socket, @close, payload)
+    {:close, payload} -> write(socket, 8, payload)
   end
 
-  # `message` is what has arrived of a message in fragments: `{opcode, data}`.
+  # Opcodes are 0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong. `message` is what has
+  # arrived of a message in fragments: `{opcode, data}`.
   defp frames(socket, message), do: frames(socket, socket |> read() |> frame(message, socket))
 
-  defp frame({@ping, _fin, payload}, message, socket) do
-    write(socket, @pong, payload)
+  defp frame({9, _fin, payload}, message, socket) do
+    write(socket, 10, payload)
     message
   end
 
-  defp frame({@pong, _fin, _payload}, message, _socket), do: message
-  defp frame({@close, _fin, payload}, _message, _socket), do: throw({:close, farewell(payload)})
+  defp frame({10, _fin, _payload}, message, _socket), do: message
+  defp frame({8, _fin, payload}, _message, _socket), do: throw({:close, farewell(payload)})
 
-  defp frame({@continuation, fin, more}, {opcode, data}, socket),
+  defp frame({0, fin, more}, {opcode, data}, socket),
     do: data(fin, opcode, data <> more, socket)
 
-  defp frame({opcode, fin, data}, nil, socket) when opcode in [@text, @binary],
+  defp frame({opcode, fin, data}, nil, socket) when opcode in [1, 2],
     do: data(fin, opcode, data, socket)
 
   defp frame(_out_of_order, _message, _socket), do: close(1002)
@@ -68,7 +61,7 @@ defmodule Demo.WebSocket do
   defp data(0, opcode, data, _socket), do: {opcode, data}
 
   defp data(1, opcode, data, socket) do
-    if opcode == @text and not String.valid?(data), do: close(1007)
+    if opcode == 1 and not String.valid?(data), do: close(1007)
     write(socket, opcode, data)
     nil
   end
@@ -76,9 +69,9 @@ defmodule Demo.WebSocket do
   # Section 5.2: a client masks its frames, and uses the shortest form of the length.
   defp read(socket) do
     <<fin::1, reserved::3, opcode::4, masked::1, length::7>> = recv(socket, 2)
-    fragment_of_control? = opcode >= @close and (fin == 0 or length > 125)
+    fragment_of_control? = opcode >= 8 and (fin == 0 or length > 125)
 
-    if reserved != 0 or masked == 0 or opcode not in @opcodes or fragment_of_control?,
+    if reserved != 0 or masked == 0 or opcode not in [0, 1, 2, 8, 9, 10] or fragment_of_control?,
       do: close(1002)
 
     size = size(socket, length)
@@ -90,10 +83,10 @@ defmodule Demo.WebSocket do
   end
 
   defp size(_socket, length) when length < 126, do: length
-  defp size(socket, 126), do: extended(socket, 2, 126)
-  defp size(socket, 127), do: extended(socket, 8, 65_536)
+  defp size(socket, 126), do: size(socket, 2, 126)
+  defp size(socket, 127), do: size(socket, 8, 65_536)
 
-  defp extended(socket, bytes, least) do
+  defp size(socket, bytes, least) do
     size = socket |> recv(bytes) |> :binary.decode_unsigned()
     if size < least, do: close(1002), else: size
   end
@@ -113,14 +106,10 @@ defmodule Demo.WebSocket do
 
   defp close(code), do: throw({:close, <<code::16>>})
 
-  defp write(socket, opcode, payload) do
-    length =
-      case byte_size(payload) do
-        size when size < 126 -> <<size>>
-        size when size < 65_536 -> <<126, size::16>>
-        size -> <<127, size::64>>
-      end
+  defp write(socket, opcode, payload),
+    do: Wire.send!(socket, [<<1::1, 0::3, opcode::4>>, length_of(byte_size(payload)), payload])
 
-    Wire.send!(socket, [<<1::1, 0::3, opcode::4>>, length, payload])
-  end
+  defp length_of(size) when size < 126, do: <<size>>
+  defp length_of(size) when size < 65_536, do: <<126, size::16>>
+  defp length_of(size), do: <<127, size::64>>
 end
