@@ -12,6 +12,8 @@ mod case;
 mod cases;
 #[path = "../tests/conformance/check.rs"]
 mod check;
+#[path = "../tests/conformance/prelude.rs"]
+mod prelude;
 #[path = "../tests/support/mod.rs"]
 mod support;
 

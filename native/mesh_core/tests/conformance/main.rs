@@ -9,6 +9,7 @@ mod case;
 mod cases;
 mod check;
 mod end_to_end;
+mod prelude;
 mod run;
 mod trusted_proxies;
 

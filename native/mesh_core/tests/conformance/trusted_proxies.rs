@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mesh_core::Config;
 
-use crate::cases::prelude::*;
+use crate::prelude::*;
 use crate::run::run_with;
 
 /// What the endpoint hears of the client's side.

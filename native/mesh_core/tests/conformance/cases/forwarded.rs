@@ -2,7 +2,7 @@
 //! stranger said. RFC 7239; the X-Forwarded fields have no RFC. The trusted side of it is in
 //! `trusted_proxies.rs` beside the tables, since it needs another configuration.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 pub fn cases() -> Vec<Case> {
     let clean = |name: &str, fields: &str, looks| {

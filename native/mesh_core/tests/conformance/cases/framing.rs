@@ -1,7 +1,7 @@
 //! Message bodies: Content-Length, Transfer-Encoding, chunks and trailers.
 //! RFC 9112 sections 6 and 7, RFC 9110 section 8.6.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = lengths();

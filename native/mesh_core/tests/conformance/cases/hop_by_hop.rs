@@ -1,6 +1,6 @@
 //! Fields about one connection only, in both directions: RFC 9110 sections 7.6.1 to 7.6.3 and 10.1.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = requests();

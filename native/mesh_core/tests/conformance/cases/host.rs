@@ -1,6 +1,6 @@
 //! Host and the absolute form: RFC 9110 section 7.2, RFC 9112 sections 3.2 and 3.3.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = refusals();

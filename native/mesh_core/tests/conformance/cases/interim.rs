@@ -1,6 +1,6 @@
 //! Interim responses: RFC 9110 sections 15.2 and 10.1.1, RFC 8297.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";

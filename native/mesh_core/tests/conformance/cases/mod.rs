@@ -25,14 +25,4 @@ topics!(
     streaming
 );
 
-use super::case::Case;
-
-/// What every table needs.
-pub mod prelude {
-    pub use crate::case::Level::*;
-    pub use crate::case::{Act, Case, Check, case};
-    pub use crate::check::Look::*;
-    pub use crate::check::*;
-    pub use crate::support::client::{get, get_target, post};
-    pub use crate::support::endpoint::{Do, ok, reply, send};
-}
+use crate::case::Case;

@@ -1,6 +1,6 @@
 //! How long connections last: RFC 9112 sections 9.3 to 9.6, RFC 9110 section 7.6.1.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = lasting();

@@ -1,6 +1,6 @@
 //! Request lines and header syntax: RFC 9112 sections 2, 3 and 5.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = lines();

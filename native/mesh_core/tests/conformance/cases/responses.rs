@@ -1,7 +1,7 @@
 //! Responses, right and wrong ones: RFC 9110 sections 6.4, 8.6 and 15, RFC 9112 sections 4, 6 and 8.
 //! An endpoint that is wrong about its framing must not put an answer on the wrong request.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = right();

@@ -2,7 +2,7 @@
 //! makes of the first, the marked second must never reach the endpoint as a request of its own, and
 //! nothing may be answered out of step. RFC 9112 sections 11.1 and 11.2.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 /// What an attacker wants the endpoint to take for a request.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: a.test\r\n\r\n";

@@ -1,6 +1,6 @@
 //! Nothing waits for the whole of a message: RFC 9112 sections 6 and 7, RFC 9110 section 3.3.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 pub fn cases() -> Vec<Case> {
     const BIG: usize = 3_000_000;

@@ -1,7 +1,7 @@
 //! Upgrades: RFC 9110 section 7.8, RFC 6455 sections 1.3 and 4. Only a WebSocket is tunnelled, and
 //! only after the endpoint's 101.
 
-use super::prelude::*;
+use crate::prelude::*;
 
 const ASK: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
