@@ -111,6 +111,10 @@ def least(work, port, upstream, options):
     return [TOOL, "least", port, upstream], {}
 
 
+def hyper(work, port, upstream, options):
+    return [TOOL, "hyper", port, upstream], {}
+
+
 def beam(work, port, upstream, options):
     """The gateway as users run it: on a dirty scheduler of a BEAM, one worker."""
     code = ROOT / "bench/gateway.exs"
@@ -267,6 +271,7 @@ KINDS = {
     "beam": beam,
     "relay": relay,
     "least": least,
+    "hyper": hyper,
     "nginx": nginx,
     "haproxy": haproxy,
     "caddy": caddy,
@@ -282,7 +287,7 @@ INSTALL = {
 
 
 def available(name):
-    if name in ("mesh", "relay", "least"):
+    if name in ("mesh", "relay", "least", "hyper"):
         return True
     if name == "before":
         return "BENCH_BEFORE" in os.environ

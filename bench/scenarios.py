@@ -1,6 +1,6 @@
 """What is measured: the load, and what the proxies are given to do."""
 
-ALL = ("mesh", "before", "beam", "relay", "nginx", "haproxy", "caddy", "envoy")
+ALL = ("mesh", "before", "beam", "relay", "hyper", "nginx", "haproxy", "caddy", "envoy")
 # And what no gateway can do without, nothing else: one answer in one piece, over TCP.
 WITH_LEAST = (*ALL[:4], "least", *ALL[4:])
 

@@ -3,6 +3,7 @@
 //!     mesh_bench backend PORT UNIX_PATH       answers, discards uploads, echoes WebSockets
 //!     mesh_bench relay PORT UPSTREAM          copies bytes: the least that a proxy can cost
 //!     mesh_bench least PORT UPSTREAM          the least that a gateway can cost
+//!     mesh_bench hyper PORT UPSTREAM          the same forwarding on hyper's server and client
 //!     mesh_bench gateway PORT UPSTREAM [..]   the data plane without a BEAM
 //!     mesh_bench load closed|open|tunnels|idle [..]   makes requests, prints one line of JSON
 
@@ -10,6 +11,7 @@ mod args;
 mod backend;
 mod gateway;
 mod histogram;
+mod hyper_proxy;
 mod least;
 mod load;
 mod process;
@@ -21,11 +23,14 @@ fn main() {
     let arguments = args::Args::new(words);
     let result = match part.as_str() {
         "backend" => backend::run(&arguments),
+        "hyper" => hyper_proxy::run(&arguments),
         "least" => least::run(&arguments),
         "relay" => relay::run(&arguments),
         "gateway" => gateway::run(&arguments),
         "load" => load::run(&arguments),
-        _ => Err(std::io::Error::other("the first word is backend, relay, least, gateway or load")),
+        _ => Err(std::io::Error::other(
+            "the first word is backend, relay, least, hyper, gateway or load",
+        )),
     };
     if let Err(error) = result {
         eprintln!("mesh_bench {part}: {error}");

@@ -12,8 +12,8 @@ use rustix::time::{
     timerfd_settime,
 };
 
-use super::Plan;
 use super::connection::Connection;
+use super::plan::Plan;
 use crate::histogram::Histogram;
 use crate::process;
 

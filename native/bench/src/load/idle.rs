@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-use super::Plan;
 use super::connection::Connection;
+use super::plan::Plan;
 use crate::process;
 
 /// As many at a time as a listener's queue takes.
