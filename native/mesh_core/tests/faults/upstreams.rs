@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mesh_core::{Config, UpstreamAddr};
 
 use crate::support::client::{Client, get, get_target, post};
-use crate::support::endpoint::Endpoint;
+use crate::support::endpoint::{Do, Endpoint};
 use crate::support::mesh::{Mesh, service};
 use crate::support::scene::{Scene, ms};
 
@@ -52,6 +52,31 @@ fn a_silent_upstream_is_waited_for_once() {
     // Once more after a second of rest, where the machine is as slow as that.
     assert!((1..=2).contains(&slow), "{slow} of 16 requests waited");
     drop((client, silent));
+    scene.ends_clean();
+}
+
+/// An upstream that is busy gets its turn only when the next one is as busy.
+#[test]
+fn of_two_upstreams_the_one_with_fewer_requests_under_way_is_used() {
+    let scene = Scene::new(|config| config.workers = 1);
+    let spare = Endpoint::start();
+    scene.route_to(&[scene.endpoint.address.clone(), spare.address.clone()]);
+    scene.endpoint.script(vec![Do::Gate("slow"), Do::Answer]);
+    let mut slow = scene.client();
+    slow.send(get(""));
+    scene.endpoint.wait_for_requests(1);
+    let mut client = scene.client();
+    for _ in 0..6 {
+        assert_eq!(client.ask(get("")).status, 200);
+    }
+    assert_eq!((scene.endpoint.requests().len(), spare.requests().len()), (1, 6));
+    scene.endpoint.open_gate("slow");
+    assert_eq!(slow.response().status, 200);
+    for _ in 0..6 {
+        assert_eq!(client.ask(get("")).status, 200);
+    }
+    assert_eq!((scene.endpoint.requests().len(), spare.requests().len()), (4, 9));
+    drop((client, slow, spare));
     scene.ends_clean();
 }
 

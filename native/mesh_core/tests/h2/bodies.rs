@@ -306,9 +306,9 @@ fn an_early_response_ends_the_upload() {
     });
 }
 
-/// RFC 9110 section 9.2.2: a kept connection that died is not the client's concern.
+/// An upstream connection that was closed between two requests does not concern the client.
 #[test]
-fn a_get_on_a_closed_pooled_connection_is_sent_again() {
+fn a_connection_that_is_closed_while_idle_loses_no_request() {
     let endpoint = Endpoint::start();
     let mesh = Mesh::to(Config::default(), &endpoint.address);
     run(async {

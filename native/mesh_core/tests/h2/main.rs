@@ -9,4 +9,5 @@ mod bodies;
 mod connection;
 mod refusals;
 mod requests;
+mod retries;
 mod websocket;
