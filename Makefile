@@ -1,6 +1,6 @@
-# `make demo` and `make test` are all it takes, on a fresh machine too.
+# `make demo` and `make test` need no preparation, not even on a fresh machine.
 
-# Elixir reads and writes UTF-8, and complains where the locale has none.
+# Elixir reads and writes UTF-8, and warns if the locale does not.
 export LC_ALL := C.UTF-8
 
 SYSTEMS ?= bookworm trixie sid
@@ -8,13 +8,13 @@ SYSTEMS ?= bookworm trixie sid
 .PHONY: help demo test test-systems bench setup fmt precompile
 
 help:
-	@echo "make demo   start two services behind the gateway (PORT=4000), Ctrl-C stops it"
-	@echo "make test   run all tests and checks"
-	@echo "make test-systems  the two above on fresh Debians (as root; SYSTEMS=\"$(SYSTEMS)\")"
-	@echo "make bench  measure the gateway beside other proxies (bench/README.md; ARGS=...)"
-	@echo "make setup  install what is missing, and nothing else"
-	@echo "make fmt    format all sources"
-	@echo "make precompile  build the NIF for the package (TARGET=..., a name of Rust's)"
+	@echo "make demo          start two services behind the gateway (PORT=4000), Ctrl-C stops it"
+	@echo "make test          run all tests and checks"
+	@echo "make test-systems  run both on fresh Debian systems (as root; SYSTEMS=\"$(SYSTEMS)\")"
+	@echo "make bench         measure the gateway and other proxies (bench/README.md; ARGS=...)"
+	@echo "make setup         install the missing tools, and nothing else"
+	@echo "make fmt           format all sources"
+	@echo "make precompile    build the NIF for the package (TARGET=..., a target of Rust)"
 
 demo:
 	@scripts/setup scripts/demo

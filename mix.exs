@@ -8,8 +8,8 @@ defmodule ExServiceMeshRouter.MixProject do
       app: :ex_service_mesh_router,
       version: @version,
       elixir: "~> 1.14",
-      # The NIF is built after Elixir, because the task that builds it lives in lib/. Nothing needs
-      # the library before the gateway starts to listen: it is loaded then, not at compile time.
+      # The NIF is built after Elixir, because the task that builds it is in lib/. The library is loaded
+      # when the gateway starts to listen, not at compile time.
       compilers: Mix.compilers() ++ [:mesh_nif],
       elixirc_paths: elixirc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
@@ -23,14 +23,14 @@ defmodule ExServiceMeshRouter.MixProject do
   def application do
     [
       mod: {ExServiceMeshRouter.Application, []},
-      # telemetry starts before the gateway where the umbrella has it. Not in extra_applications:
-      # Elixir 1.20 takes these for loaded when it compiles, and warns about an optional one.
+      # If the umbrella has telemetry, it starts before the gateway. Not in extra_applications: Elixir
+      # 1.20 assumes that these are loaded when it compiles, and warns about an optional one.
       applications: [:logger, telemetry: :optional] ++ demo_applications(Mix.env())
     ]
   end
 
-  # The demo is tested here, and in development its services run behind the gateway (.iex.exs). As a
-  # dependency the project is compiled for :prod.
+  # The demo is tested here, and in development .iex.exs starts its services. As a dependency the
+  # project is compiled for :prod.
   defp elixirc_paths(:test), do: ["lib", "test/support", "examples/demo/lib"]
   defp elixirc_paths(:dev), do: ["lib", "examples/demo/lib"]
   defp elixirc_paths(_), do: ["lib"]
@@ -39,16 +39,16 @@ defmodule ExServiceMeshRouter.MixProject do
   defp demo_applications(_), do: []
 
   defp description do
-    "One port in front of every Phoenix endpoint of an umbrella: host routing with a Rust data " <>
-      "plane inside the BEAM, endpoints found without being listed."
+    "One port in front of every Phoenix endpoint of an umbrella: endpoints are discovered and " <>
+      "routed by host name. The data plane is Rust (tokio), in a NIF."
   end
 
   defp package do
     [
       licenses: ["Apache-2.0"],
       links: %{},
-      # What a build needs: the sources of both languages, the lock file with them, and the libraries
-      # that scripts/precompile has made. test/system/package_test.exs compares it with what is read.
+      # All that a build reads: the sources of both languages, the lock file, and the libraries of
+      # scripts/precompile. test/system/package_test.exs compares the list with a build.
       files: ~w(lib priv/grafana priv/native/*-*/mesh_nif.* native/mesh_*/src
                 native/mesh_*/Cargo.toml native/mesh_*/build.rs Cargo.toml Cargo.lock
                 .cargo/config.toml mix.exs .formatter.exs guides README.md ARCHITECTURE.md
@@ -56,7 +56,7 @@ defmodule ExServiceMeshRouter.MixProject do
     ]
   end
 
-  # Read by ExDoc where it is installed, ignored elsewhere.
+  # Only ExDoc reads this.
   defp docs do
     [
       main: "readme",
@@ -102,7 +102,7 @@ defmodule ExServiceMeshRouter.MixProject do
         ],
         Errors: ~r"Error$"
       ],
-      # What the architecture is about, and nobody calls.
+      # ARCHITECTURE.md names it; applications do not call it.
       skip_code_autolink_to: ["ExServiceMeshRouter.Native"]
     ]
   end
