@@ -86,11 +86,9 @@ fn hosts(c: &mut Criterion) {
     for routes in [10, 100_000] {
         let gateway = Gateway::open(Config::default()).unwrap();
         let upstream: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let services = (0..routes).map(|i| ServiceSpec {
-            name: format!("service-{i}"),
-            hosts: vec![format!("service-{i}.example.org")],
-            upstreams: vec![UpstreamAddr::Tcp(upstream)],
-        });
+        let upstreams = vec![UpstreamAddr::Tcp(upstream)];
+        let host = |i| format!("service-{i}.example.org");
+        let services = (0..routes).map(|i| ServiceSpec::new(&host(i), upstreams.clone()));
         gateway.set_routes(services.collect(), None).unwrap();
         // Four hosts in turn: that one entry is in the cache says nothing about the table.
         let exact: Vec<_> =

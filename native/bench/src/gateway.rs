@@ -78,11 +78,7 @@ impl Sink for Nowhere {
 
 /// `bench.local` among as many others as are asked for.
 fn services(upstream: &UpstreamAddr, routes: usize) -> Vec<ServiceSpec> {
-    let service = |host: String| ServiceSpec {
-        name: host.clone(),
-        hosts: vec![host],
-        upstreams: vec![upstream.clone()],
-    };
+    let service = |host: String| ServiceSpec::new(&host, vec![upstream.clone()]);
     let others = (1..routes).map(|i| service(format!("service-{i}.example.org")));
     others.chain([service("bench.local".to_string())]).collect()
 }

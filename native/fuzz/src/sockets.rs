@@ -46,11 +46,7 @@ impl Stage {
         let limits = Limits { header_count: gateway::MOST_FIELDS, ..Limits::default() };
         let config = Config { limits, request_id: false, ..Config::default() };
         let gateway = Arc::new(Gateway::open(config).expect("a gateway"));
-        let service = ServiceSpec {
-            name: "endpoint".to_string(),
-            hosts: vec![DEFAULT_HOST.to_string()],
-            upstreams: vec![UpstreamAddr::Tcp(endpoint)],
-        };
+        let service = ServiceSpec::new(DEFAULT_HOST, vec![UpstreamAddr::Tcp(endpoint)]);
         gateway.set_routes(vec![service], Some(DEFAULT_HOST)).expect("a table");
         let port = gateway.local_addrs()[0].port();
         let worker = Arc::clone(&gateway);

@@ -20,5 +20,5 @@ fn service(argument: &str) -> ServiceSpec {
         Some(path) => UpstreamAddr::Unix(path.into()),
         None => UpstreamAddr::Tcp(upstream.parse().expect("an upstream is IP:PORT or unix:PATH")),
     };
-    ServiceSpec { name: host.to_string(), hosts: vec![host.to_string()], upstreams: vec![upstream] }
+    ServiceSpec::new(host, vec![upstream])
 }

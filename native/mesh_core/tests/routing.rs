@@ -74,7 +74,7 @@ proptest! {
         let mut services: BTreeMap<usize, ServiceSpec> = BTreeMap::new();
         for (host, owner) in &hosts {
             let name = format!("s{owner}");
-            let spec = ServiceSpec { name, hosts: Vec::new(), upstreams: Vec::new() };
+            let spec = ServiceSpec { hosts: Vec::new(), ..ServiceSpec::new(&name, Vec::new()) };
             services.entry(*owner).or_insert(spec).hosts.push(host.clone());
         }
         let keys: Vec<&String> = hosts.keys().collect();

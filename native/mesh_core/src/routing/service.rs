@@ -16,6 +16,13 @@ pub struct ServiceSpec {
     pub upstreams: Vec<UpstreamAddr>,
 }
 
+impl ServiceSpec {
+    /// A service with one host, which is its name, too.
+    pub fn new(host: &str, upstreams: Vec<UpstreamAddr>) -> ServiceSpec {
+        ServiceSpec { name: host.to_string(), hosts: vec![host.to_string()], upstreams }
+    }
+}
+
 /// One service as the workers see it. Two tables that agree on name and upstreams share it.
 pub struct Service {
     /// Unique in this gateway's life.

@@ -221,7 +221,7 @@ mod tests {
 
     fn spec(name: &str, ports: &[u16]) -> ServiceSpec {
         let upstreams = ports.iter().map(|port| UpstreamAddr::Loopback(*port)).collect();
-        ServiceSpec { name: name.into(), hosts: vec![name.into()], upstreams }
+        ServiceSpec::new(name, upstreams)
     }
 
     fn next(old: &Table, specs: &[(&str, &[u16])], next_id: &mut u64) -> Table {

@@ -32,7 +32,7 @@ fn endpoint() -> SocketAddr {
 fn gateway(workers: usize) -> Arc<Gateway> {
     let gateway = Gateway::open(Config { workers, ..Config::default() }).unwrap();
     let upstreams = vec![UpstreamAddr::Tcp(endpoint())];
-    let spec = ServiceSpec { name: "a".into(), hosts: vec!["a".into()], upstreams };
+    let spec = ServiceSpec::new("a", upstreams);
     gateway.set_routes(vec![spec], None).unwrap();
     Arc::new(gateway)
 }

@@ -71,7 +71,7 @@ impl Mesh {
         let gateway = Arc::new(Gateway::open(config).unwrap());
         let endpoint = endpoint();
         let upstreams = vec![UpstreamAddr::Tcp(endpoint.address)];
-        let spec = ServiceSpec { name: "a".into(), hosts: vec!["a".into()], upstreams };
+        let spec = ServiceSpec::new("a", upstreams);
         gateway.set_routes(vec![spec], None).unwrap();
         let runs = Arc::clone(&gateway);
         let worker = Some(thread::spawn(move || runs.run_worker(0).unwrap()));

@@ -17,11 +17,7 @@ pub struct Mesh {
 
 /// A service of the same name as its one host.
 pub fn service(host: &str, upstreams: &[UpstreamAddr]) -> ServiceSpec {
-    ServiceSpec {
-        name: host.to_string(),
-        hosts: vec![host.to_string()],
-        upstreams: upstreams.to_vec(),
-    }
+    ServiceSpec::new(host, upstreams.to_vec())
 }
 
 impl Mesh {
