@@ -215,48 +215,6 @@ fn bodies_that_come_byte_by_byte_arrive_whole() {
     scene.ends_clean();
 }
 
-/// What nobody takes is not fetched either: memory is bounded by the buffers on the way.
-#[test]
-fn a_client_that_does_not_read_holds_back_the_endpoint() {
-    let scene = Scene::new(|_| {});
-    let mut script = vec![Do::Body, send("HTTP/1.1 200 OK\r\n\r\n")];
-    script.extend((0..200).map(|_| send(vec![b'x'; 1_000_000])));
-    script.push(Do::Close);
-    scene.endpoint.script(script);
-    let mut client = Client::connect_small(scene.mesh.address());
-    client.send(get("")).read_until(b"xxxx").unwrap();
-    // Stands still once everything is full; kernel buffers are a few megabytes each.
-    let passed = || scene.mesh.service_stats().response_body_bytes;
-    let mut last = 0;
-    crate::support::eventually("it stands still", || {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        let now = passed();
-        std::mem::replace(&mut last, now) == now
-    });
-    assert!(last < 50_000_000, "{last} bytes went through to a client that does not read");
-    client.reset();
-    scene.ends_clean();
-}
-
-#[test]
-fn an_endpoint_that_does_not_read_holds_back_the_client() {
-    let scene = Scene::new(|_| {});
-    scene.endpoint.script(vec![Do::Gate("go"), Do::Body, send(ok("done"))]);
-    let client = scene.client();
-    let mut sender = client.sender();
-    sender.set_timeouts(std::time::Duration::from_millis(300));
-    sender.write_all(post("Content-Length: 200000000\r\n", "").as_bytes()).unwrap();
-    let mut sent = 0;
-    while sender.write_all(&[b'x'; 65_536]).is_ok() {
-        sent += 65_536;
-    }
-    assert!(sent < 50_000_000, "{sent} bytes were taken for an endpoint that does not read");
-    drop(sender);
-    client.reset();
-    scene.endpoint.open_gate("go");
-    scene.ends_clean();
-}
-
 #[test]
 fn a_half_closed_client_still_gets_its_response() {
     let scene = Scene::new(|config| config.timeouts.idle = ms(500));

@@ -44,11 +44,7 @@ fn new_socket(address: SocketAddr) -> socket2::Socket {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("cannot connect");
-        stream.set_nodelay(true).expect("nodelay");
-        let socket = Socket::Tcp(stream);
-        socket.set_timeouts(PATIENCE);
-        Client { socket, buffer: Vec::new(), taken: Taken::default(), patience: PATIENCE }
+        Client::over(new_socket(address), address)
     }
 
     /// From an address of one's own on this machine: everything below 127.0.0.0/8 is.
@@ -66,7 +62,7 @@ impl Client {
     }
 
     fn over(socket: socket2::Socket, address: SocketAddr) -> Client {
-        socket.connect(&address.into()).expect("cannot connect");
+        socket.connect_timeout(&address.into(), PATIENCE).expect("cannot connect");
         let stream: TcpStream = socket.into();
         stream.set_nodelay(true).expect("nodelay");
         let socket = Socket::Tcp(stream);

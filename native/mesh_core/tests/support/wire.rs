@@ -73,13 +73,7 @@ fn parse_head(head: &[u8]) -> Result<(String, Fields), String> {
     if text.iter().enumerate().any(|(i, b)| *b == b'\n' && (i == 0 || text[i - 1] != b'\r')) {
         return Err("a bare line feed".into());
     }
-    let mut lines = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.windows(2).position(|w| w == b"\r\n") {
-        lines.push(&rest[..at]);
-        rest = &rest[at + 2..];
-    }
-    lines.push(rest);
+    let lines = split_lines(text);
     let line = String::from_utf8_lossy(lines[0]).into_owned();
     Ok((line, parse_fields(&lines[1..])?))
 }
@@ -206,8 +200,7 @@ fn last_chunk(all: &[u8], after: &[u8], mut progress: Progress) -> Result<Progre
     } else {
         let Some(size) = head_size(after) else { return Ok(progress) };
         let text = &after[..size - 4];
-        let lines: Vec<&[u8]> = split_lines(text);
-        progress.trailers = parse_fields(&lines)?;
+        progress.trailers = parse_fields(&split_lines(text))?;
         &after[..size]
     };
     progress.used = all.len() - after.len() + section.len();
