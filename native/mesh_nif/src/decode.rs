@@ -119,7 +119,7 @@ pub fn list<'a, T>(term: Term<'a>, read: impl Fn(Term<'a>) -> Read<T>) -> Read<V
 
 /// `nil`, or what `read` makes of it.
 pub fn optional<'a, T>(term: Term<'a>, read: impl FnOnce(Term<'a>) -> Read<T>) -> Read<Option<T>> {
-    if term.decode::<Atom>().is_ok_and(|atom| atom == crate::terms::atoms::nil()) {
+    if term.decode::<Atom>().is_ok_and(|atom| atom == rustler::types::atom::nil()) {
         return Ok(None);
     }
     read(term).map(Some)
