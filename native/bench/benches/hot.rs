@@ -27,9 +27,9 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT
 fn requests(c: &mut Criterion) {
     let most = Limits::default().header_count;
     let address: SocketAddr = "127.0.0.1:50000".parse().unwrap();
-    let peer = ClientAddr::new(address, &[]);
+    let client = ClientAddr::new(address, &[]);
     let forwarding = Forwarding {
-        peer: &peer,
+        client: &client,
         listener_port: 4000,
         default_host: "",
         request_id: &RequestId::None,
@@ -58,7 +58,7 @@ fn requests(c: &mut Criterion) {
 }
 
 fn responses(c: &mut Criterion) {
-    let to = response::Downstream {
+    let to = response::ResponseOptions {
         minor: 1,
         keep_alive: true,
         chunked: false,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::observe::{AccessLog, Format, Noticed, Observe, Record, Sink};
+use mesh_core::observe::{AccessLog, Format, CountedNotice, ObserveConfig, Record, Sink};
 use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr};
 
 use crate::args::Args;
@@ -52,10 +52,10 @@ pub fn run(args: &Args) -> io::Result<()> {
 
 /// `--sample SHARE` records requests for a sink that takes them and does nothing; `--log PATH` keeps
 /// an access log.
-fn observe(args: &Args) -> Observe {
+fn observe(args: &Args) -> ObserveConfig {
     let path = args.text("log", "");
     let log = AccessLog { format: Format::Combined, query: false, path: Some(path.into()) };
-    Observe {
+    ObserveConfig {
         access_log: (!path.is_empty()).then_some(log),
         sample: args.number("sample", 0.0),
         sink: args.has("observe").then(|| Box::new(Nowhere) as Box<dyn Sink>),
@@ -73,7 +73,7 @@ impl Sink for Nowhere {
         true
     }
 
-    fn notices(&mut self, _: Vec<Noticed>) {}
+    fn notices(&mut self, _: Vec<CountedNotice>) {}
 }
 
 /// `bench.local` among as many others as are asked for.

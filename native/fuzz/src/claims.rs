@@ -3,7 +3,7 @@
 use mesh_wire::chunked::{Decoder, Output};
 use mesh_wire::host::Host;
 use mesh_wire::request::{BodyLength, RequestError};
-use mesh_wire::response::Downstream;
+use mesh_wire::response::ResponseOptions;
 
 use crate::gateway::{self, Cuts, MOST_FIELDS};
 use crate::model::{self, Framing, Hop};
@@ -178,7 +178,7 @@ pub fn assert_canonical(passed: &[u8], body: &reader::ChunkedBody) {
 }
 
 /// The head for the client.
-pub fn assert_answered(out: &[u8], response: &model::Response, to: Downstream, to_head: bool) {
+pub fn assert_answered(out: &[u8], response: &model::Response, to: ResponseOptions, to_head: bool) {
     let Read::Whole(head) = reader::response_head(out, MOST_FIELDS + 8) else {
         panic!("the client gets no head: {}", out.escape_ascii())
     };

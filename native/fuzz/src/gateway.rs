@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mesh_wire::chunked::{Decoder, Output};
 use mesh_wire::client_addr::ClientAddr;
-use mesh_wire::head::{self, EmptyLines, Found, HeadScan};
+use mesh_wire::head::{self, EmptyLines, HeadEnd, HeadScan};
 use mesh_wire::ids::RequestId;
 use mesh_wire::method::Method;
 use mesh_wire::proxy_protocol::{ProxyHeader, ProxyProtocol};
@@ -20,7 +20,7 @@ pub const MOST_TRAILER: usize = 64 * 1024;
 pub const LISTENER_PORT: u16 = 4000;
 pub const DEFAULT_HOST: &str = "default.local";
 
-pub fn peer(hop: Hop<'_>) -> ClientAddr {
+pub fn client(hop: Hop<'_>) -> ClientAddr {
     let everybody = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network"));
     ClientAddr::new(SocketAddr::new(hop.client, 5678), if hop.trusted { &everybody } else { &[] })
 }
@@ -96,14 +96,14 @@ pub fn request_size(bytes: &[u8], cuts: Cuts) -> Result<Option<usize>, RequestEr
             return Ok(Some(size));
         }
         match scan.find(so_far) {
-            Found::Whole(size) => {
+            HeadEnd::Whole(size) => {
                 let malformed = RequestError::Malformed("the request head is malformed");
                 let parsed = parse(so_far)?.ok_or(malformed)?;
                 assert_eq!(parsed, size, "two opinions on where the head ends");
                 return Ok(Some(size));
             }
-            Found::BareLf => return Err(RequestError::Malformed("a line does not end with CRLF")),
-            Found::Partial { new_line } => {
+            HeadEnd::BareLf => return Err(RequestError::Malformed("a line does not end with CRLF")),
+            HeadEnd::Partial { new_line } => {
                 if new_line && looked {
                     parse(so_far)?;
                 }
@@ -133,15 +133,15 @@ pub fn response_size(
         }
         looked = true;
         match scan.find(so_far) {
-            Found::Whole(size) => {
+            HeadEnd::Whole(size) => {
                 let malformed = BadResponse("the head is malformed");
                 let parsed = parse(so_far)?.ok_or(malformed)?;
                 assert_eq!(parsed, size, "two opinions on where the head ends");
                 return Ok(Some(size));
             }
-            Found::BareLf => return Err(BadResponse("a line does not end with CRLF")),
-            Found::Partial { new_line: true } => drop(parse(so_far)?),
-            Found::Partial { new_line: false } => {}
+            HeadEnd::BareLf => return Err(BadResponse("a line does not end with CRLF")),
+            HeadEnd::Partial { new_line: true } => drop(parse(so_far)?),
+            HeadEnd::Partial { new_line: false } => {}
         }
     }
     Ok(None)
@@ -169,14 +169,14 @@ pub fn with_head<T>(bytes: &[u8], look: impl FnOnce(&RequestHead<'_, '_>) -> T) 
 }
 
 pub fn write(head: &RequestHead<'_, '_>, hop: Hop<'_>) -> Vec<u8> {
-    let peer = peer(hop);
+    let client = client(hop);
     let request_id = match head.request_id() {
         _ if !hop.names_requests => RequestId::None,
         Some(given) => RequestId::Given(given.into()),
         None => RequestId::Made(MADE_ID),
     };
     let forwarding = Forwarding {
-        peer: &peer,
+        client: &client,
         listener_port: hop.port,
         default_host: hop.default_host,
         request_id: &request_id,
@@ -252,7 +252,7 @@ pub fn serve(stream: &[u8], cuts: Cuts, hop: Hop<'_>) -> Served {
             }
         };
         let (info, ends_here, head) = with_head(rest, |head| {
-            let misdirected = head.is_https() && !peer(hop).speaks_https();
+            let misdirected = head.is_https() && !client(hop).speaks_https();
             (head.info, misdirected || head.max_forwards == Some(0), write(head, hop))
         });
         rest = &rest[size..];

@@ -26,7 +26,7 @@ use mesh_wire::chunked::Output;
 use mesh_wire::host::Host;
 use mesh_wire::method::Method;
 use mesh_wire::proxy_protocol::ProxyProtocol;
-use mesh_wire::response::{self, Downstream, ServerTiming};
+use mesh_wire::response::{self, ResponseOptions, ServerTiming};
 
 use claims::*;
 use gateway::{Cuts, MOST_FIELDS};
@@ -218,10 +218,10 @@ pub fn response_head(data: &[u8]) {
         assert_eq!(head.info.websocket, expected.websocket);
         assert_eq!(head.info.names_fields, model::names_fields(&expected.head.fields));
         let framing = match head.info.body {
-            response::BodyLength::None => Framing::None,
-            response::BodyLength::Length(length) => Framing::Length(length),
-            response::BodyLength::Chunked => Framing::Chunked,
-            response::BodyLength::Close => Framing::Close,
+            response::ResponseLength::None => Framing::None,
+            response::ResponseLength::Length(length) => Framing::Length(length),
+            response::ResponseLength::Chunked => Framing::Chunked,
+            response::ResponseLength::Close => Framing::Close,
         };
         assert_eq!(framing, expected.framing);
         for minor in [0, 1] {
@@ -231,7 +231,7 @@ pub fn response_head(data: &[u8]) {
                 let chunked = open_ended && minor == 1;
                 let timing = wish.then_some(ServerTiming { gateway: 1_000, upstream: 2_000_000 });
                 let date = || "Sun, 06 Nov 1994 08:49:37 GMT".to_string();
-                let to = Downstream { minor, keep_alive, chunked, timing, date };
+                let to = ResponseOptions { minor, keep_alive, chunked, timing, date };
                 let mut out = Vec::new();
                 head.write(to, &mut out);
                 assert_answered(&out, &expected, to, to_head);

@@ -1,5 +1,4 @@
-//! What a gateway is told at start. The control plane has checked every value; this side only
-//! gives them types. Durations are milliseconds, `None` means "without limit".
+//! Defines the configuration of a gateway. The control plane has validated every value. `None` means no limit.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,21 +8,21 @@ use mesh_wire::proxy_protocol::ProxyProtocol;
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Addresses to listen on, all on the same port.
+    /// Addresses to listen on, all with the same port.
     pub ips: Vec<IpAddr>,
-    /// 0 lets the system pick one, the same for all addresses.
+    /// 0 lets the system choose one port for all addresses.
     pub port: u16,
-    /// How many workers will call [`crate::Gateway::run_worker`].
+    /// How many threads call [`crate::Gateway::run_worker`].
     pub workers: usize,
-    /// Peers whose forwarded header fields are believed.
+    /// Networks of peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Trusted peers must announce the client with a PROXY protocol header.
+    /// Trusted peers must send a PROXY protocol header that names the client.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Keep a valid `X-Request-Id`, make one where there is none.
+    /// Keep a valid `X-Request-Id`, and create missing ones.
     pub request_id: bool,
-    /// Begin a W3C trace where none has begun.
+    /// Begin a W3C trace for requests without one.
     pub start_trace: bool,
-    /// Tell clients by `Server-Timing` where the time went.
+    /// Report durations to clients in `Server-Timing`.
     pub server_timing: bool,
     pub timeouts: Timeouts,
     pub limits: Limits,
@@ -31,21 +30,21 @@ pub struct Config {
 
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// Until an upstream has accepted the connection.
+    /// For an upstream to accept a connection.
     pub connect: Option<Duration>,
     /// From the first byte of a request head to its last.
     pub head: Option<Duration>,
-    /// A client connection without a request in flight, or a body that has stopped moving.
+    /// For a client connection without a request in flight, and for a body that does not move.
     pub idle: Option<Duration>,
-    /// How long an unused upstream connection is kept.
+    /// How long an idle upstream connection is kept.
     pub upstream_idle: Option<Duration>,
     /// From the request's last byte to the response head.
     pub response: Option<Duration>,
-    /// How long a request waits for an endpoint that cannot be reached; zero: not at all.
+    /// How long a request waits for an unreachable endpoint. Zero: not at all.
     pub hold: Option<Duration>,
-    /// A tunnel on which nothing moves.
+    /// For a tunnel without traffic.
     pub tunnel_idle: Option<Duration>,
-    /// After one side of a tunnel has closed: until the other must have, too.
+    /// For the second side of a tunnel to close after the first.
     pub tunnel_close: Option<Duration>,
 }
 
@@ -55,7 +54,7 @@ impl Default for Timeouts {
             connect: Some(Duration::from_secs(2)),
             head: Some(Duration::from_secs(10)),
             idle: Some(Duration::from_secs(75)),
-            // Cowboy closes after 5 s; ours must be shorter.
+            // Shorter than Cowboy's 5 s, so that the gateway closes first.
             upstream_idle: Some(Duration::from_secs(3)),
             response: None,
             hold: Some(Duration::ZERO),
@@ -69,23 +68,23 @@ impl Default for Timeouts {
 pub struct Limits {
     /// Longest request or response head.
     pub head_bytes: usize,
-    /// Most header fields in one head.
+    /// Maximum number of header fields in a head.
     pub header_count: usize,
     /// Longest request body.
     pub body_bytes: Option<u64>,
-    /// Client connections at once, over all workers.
+    /// Open client connections, over all workers.
     pub connections: Option<usize>,
-    /// Client connections at once from one address (IPv6: from one /64 network).
+    /// Open client connections from one address (IPv6: from one /64 network).
     pub connections_per_client: Option<usize>,
-    /// Requests on one client connection, which is then closed.
+    /// Requests on one client connection before it is closed.
     pub requests_per_connection: Option<u64>,
-    /// Requests at once, over all workers, that wait for an endpoint to come back.
+    /// Requests that wait for an endpoint to return, over all workers.
     pub held_requests: usize,
-    /// Bytes per second below which a client that sends or takes a body is using up its `idle`
-    /// time, instead of winning it back with every byte.
+    /// Minimum transfer rate of bodies, in bytes per second. A slower client uses up its `idle` timeout
+    /// instead of restarting it with every byte.
     pub body_rate: Option<u64>,
-    /// Memory, over all workers, for long buffers and for what HTTP/2 has queued. Beyond it a
-    /// connection has small buffers.
+    /// Memory for large buffers and for queued HTTP/2 data, over all workers. Without it connections use small
+    /// buffers.
     pub buffer_bytes: usize,
 }
 
@@ -106,7 +105,7 @@ impl Default for Limits {
 }
 
 impl Default for Config {
-    /// Loopback on a free port with one worker: what a test wants.
+    /// Loopback, any port, one worker: for tests.
     fn default() -> Self {
         Config {
             ips: vec![IpAddr::from([127, 0, 0, 1])],

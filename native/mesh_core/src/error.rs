@@ -1,5 +1,6 @@
-//! What can go wrong with a request: on whose side, what the client is told, and nothing of what is
-//! inside. One type, one mapping to status and words.
+//! Defines the errors of a request, and maps them to a side, a status and a message for the client.
+//!
+//! Messages must not reveal anything internal.
 
 use std::borrow::Cow;
 use std::io;
@@ -8,7 +9,7 @@ use mesh_wire::host::BadHost;
 use mesh_wire::request::RequestError;
 use mesh_wire::response::BadResponse;
 
-/// Whose fault it was.
+/// The side that caused an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Downstream,
@@ -18,7 +19,7 @@ pub enum Side {
 
 #[derive(Debug)]
 pub enum Error {
-    /// The request breaks the protocol; the words say how.
+    /// The request violates the protocol; the text says how.
     BadRequest(&'static str),
     BadHost(BadHost),
     /// The request line alone is longer than a head may be.
@@ -26,44 +27,42 @@ pub enum Error {
     HeadTooLong,
     TooManyFields,
     BodyTooLong,
-    /// The head did not arrive in time.
     HeadTimeout,
-    /// The body stopped arriving.
     BodyTimeout,
-    /// The client stopped taking the response.
+    /// The client stopped reading the response.
     ReaderTimeout,
     NotImplemented(&'static str),
-    /// An `https` target that came without TLS, and not from a proxy that is trusted to have ended it.
+    /// An `https` target arrived without TLS, and not from a trusted proxy.
     Misdirected,
-    /// It has come through this gateway before, and before that.
+    /// The request has passed through this gateway too often.
     Loop,
     Version,
     UnknownService(String),
     NotListening,
-    /// The endpoint did not come back while the request was held.
+    /// The endpoint did not return while the request was held.
     HeldTooLong,
     Overloaded,
     TooManyConnections,
-    /// No connection to the endpoint could even be tried: descriptors or ports have run out here.
+    /// The gateway ran out of descriptors or ports, so it could not try to connect.
     OutOfSockets(io::Error),
     Connect(io::Error),
-    /// This machine has no way to the endpoint's address, or may not use it; in words for the log.
+    /// This machine has no route to the endpoint's address, or no permission. The text is for the log.
     Unreachable(String),
     ConnectTimeout,
-    /// The endpoint did not answer in time.
+    /// The endpoint did not respond in time.
     ResponseTimeout,
     /// The endpoint closed or reset the connection before its response was complete.
     UpstreamClosed,
     BadResponse(&'static str),
-    /// The client closed or reset the connection: nobody is left to answer.
+    /// The client closed or reset the connection, so there is no one to answer.
     ClientGone,
 }
 
-/// What the client is told.
+/// The response that the gateway sends for an error.
 pub struct Answer {
     pub status: u16,
     pub reason: &'static str,
-    pub why: Cow<'static, str>,
+    pub message: Cow<'static, str>,
     /// `Retry-After`, in seconds (RFC 9110 section 10.2.3).
     pub retry_after: Option<u32>,
 }
@@ -87,8 +86,8 @@ impl Error {
         }
     }
 
-    /// The key of the configuration that a client has been too slow for.
-    pub fn patience(&self) -> Option<&'static str> {
+    /// The configuration key of the timeout that the client exceeded.
+    pub fn timeout_key(&self) -> Option<&'static str> {
         match self {
             Error::HeadTimeout => Some("timeouts.head"),
             Error::BodyTimeout | Error::ReaderTimeout => Some("timeouts.idle"),
@@ -96,7 +95,7 @@ impl Error {
         }
     }
 
-    /// What exactly broke the protocol. A client hears of it only what is its own doing.
+    /// How the peer violated the protocol. Clients are told about their own violations only.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Error::BadRequest(why) | Error::BadResponse(why) => Some(why),
@@ -104,14 +103,14 @@ impl Error {
         }
     }
 
-    /// Nothing of the request has been sent, and trying again in a moment may help.
-    pub fn may_pass(&self) -> bool {
+    /// Nothing of the request has been sent, and another attempt may succeed.
+    pub fn is_transient(&self) -> bool {
         matches!(self, Error::Connect(_) | Error::ConnectTimeout | Error::NotListening)
     }
 
-    /// `None` when nobody is there to be answered.
+    /// `None` if the client is gone.
     pub fn answer(&self) -> Option<Answer> {
-        let (status, reason, why): (u16, &'static str, Cow<'static, str>) = match self {
+        let (status, reason, message): (u16, &'static str, Cow<'static, str>) = match self {
             Error::BadRequest(why) => (400, "Bad Request", (*why).into()),
             Error::BadHost(why) => (400, "Bad Request", why.to_string().into()),
             Error::TargetTooLong => (414, "URI Too Long", "the request target is too long".into()),
@@ -185,7 +184,7 @@ impl Error {
             Error::ReaderTimeout | Error::ClientGone => return None,
         };
         let retry_after = (status == 503).then_some(1);
-        Some(Answer { status, reason, why, retry_after })
+        Some(Answer { status, reason, message, retry_after })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The gateway as its owner sees it: opened, given routes, run by workers, asked, stopped.
+//! The gateway's public interface: opens it, sets routes, runs workers, reads statistics, stops it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,20 +10,22 @@ use mesh_wire::host::Host;
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::observe::{COARSE, Gone, Observe, ObserveError, ServiceTotals, Stats, WorkerTotals};
+use crate::observe::{
+    COARSE, ObserveConfig, ObserveError, RemovedServices, ServiceTotals, Stats, WorkerTotals,
+};
 use crate::routing::{Resolved, RouteError, ServiceSpec, Table};
 use crate::serve::{OpenError, Phase, Shared, WorkerError, bind_all, run_worker};
 
 pub struct Gateway {
     pub(crate) shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
-    /// Serialises changes of the table; holds the last service id given out.
+    /// Serialises changes of the table. Holds the last id of a service or address.
     next_id: Mutex<u64>,
-    gone: Mutex<Gone>,
+    removed: Mutex<RemovedServices>,
 }
 
 impl Gateway {
-    /// Binds the sockets. Clients can connect from now on and are served once a worker runs.
+    /// Binds the sockets. Clients can connect from now on; a worker serves them once it runs.
     pub fn open(config: Config) -> Result<Gateway, OpenError> {
         let listeners = bind_all(&config)?;
         let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -32,7 +34,7 @@ impl Gateway {
             shared: Arc::new(Shared::new(config, port, listeners)),
             addresses,
             next_id: Mutex::new(0),
-            gone: Mutex::default(),
+            removed: Mutex::default(),
         })
     }
 
@@ -40,18 +42,18 @@ impl Gateway {
         &self.addresses
     }
 
-    /// Lends the calling thread to worker `index` until the gateway is stopped and drained.
+    /// Runs worker `index` on the calling thread until the gateway is stopped and drained.
     pub fn run_worker(&self, index: usize) -> Result<(), WorkerError> {
         let slot = self.shared.workers.get(index).ok_or(WorkerError::UnknownWorker(index))?;
         if slot.running.swap(true, Ordering::AcqRel) {
             return Err(WorkerError::AlreadyRunning(index));
         }
-        // Released on unwinding, too, so that the worker can be started anew.
+        // Reset on unwinding too, so that the worker can be restarted.
         let _running = Running(&slot.running);
         run_worker(Arc::clone(&self.shared), index, Arc::clone(&slot.counters))
     }
 
-    /// Replaces the whole routing table. On an error the old one stays.
+    /// Replaces the routing table. On an error the old table stays.
     pub fn set_routes(
         &self,
         services: Vec<ServiceSpec>,
@@ -62,23 +64,23 @@ impl Gateway {
         let new = Arc::new(Table::build(services, default, &old, &mut next_id)?);
         self.shared.table.store(Arc::clone(&new));
         old.retire_missing_from(&new);
-        let mut gone = self.gone.lock();
+        let mut removed = self.removed.lock();
         old.services().filter(|s| new.named(&s.name).is_none()).for_each(|s| {
-            gone.add(Arc::clone(&s.stats));
+            removed.add(Arc::clone(&s.stats));
         });
-        drop(gone);
+        drop(removed);
         self.shared.table_changed.notify_waiters();
         Ok(())
     }
 
-    /// Which service a `Host` field would lead to.
+    /// Finds the service for a `Host` field.
     pub fn resolve(&self, host: &str) -> Option<Resolved> {
         let host = Host::parse(host.as_bytes()).ok()?;
         self.shared.table.load().resolve(&host)
     }
 
-    /// Goes on serving, and tells clients to use other connections from now on (`Connection: close`,
-    /// GOAWAY): [`Gateway::stop`] will follow.
+    /// Keeps serving, but tells clients to use other connections (`Connection: close`, GOAWAY).
+    /// [`Gateway::stop`] follows.
     pub fn lame_duck(&self) {
         self.shared.phase.send_if_modified(|phase| {
             let serves = *phase == Phase::Serving;
@@ -89,20 +91,19 @@ impl Gateway {
         });
     }
 
-    /// Accepts no new connections. Open connections, and those in the kernel's queue, have `drain` to
-    /// finish. A second call replaces the time of the first.
+    /// Stops accepting connections. Open connections, and those in the kernel's queue, have `drain` to
+    /// finish. A second call replaces the drain time.
     pub fn stop(&self, drain: Option<Duration>) {
-        self.shared.close_to_new();
+        self.shared.reject_new();
         self.shared.phase.send_replace(Phase::Draining(drain));
     }
 
-    /// Begins to observe, in place of what was observed before. With a log file that cannot be
-    /// opened all stays as it was.
-    pub fn observe(&self, observe: Observe) -> Result<(), ObserveError> {
+    /// Replaces the observation settings. If the log file cannot be opened, nothing changes.
+    pub fn observe(&self, observe: ObserveConfig) -> Result<(), ObserveError> {
         self.shared.observer.start(observe)
     }
 
-    /// Opens the file of the access log anew, for the old one has been moved away.
+    /// Reopens the access log file after a rotation.
     pub fn reopen_log(&self) {
         self.shared.observer.reopen();
     }
@@ -116,14 +117,14 @@ impl Gateway {
         let table = self.shared.table.load();
         let services: BTreeMap<_, _> =
             table.services().map(|s| (s.name.clone(), s.stats.totals())).collect();
-        let mut total = self.gone.lock().totals();
+        let mut total = self.removed.lock().totals();
         services.values().for_each(|service: &ServiceTotals| total.merge(service));
         Stats { gateway, total, services, latency_buckets: COARSE.to_vec() }
     }
 }
 
 impl Drop for Gateway {
-    /// No thread outlives the gateway, or the library that its code is in.
+    /// No thread may outlive the gateway, or the library that contains its code.
     fn drop(&mut self) {
         self.shared.observer.stop();
     }
@@ -145,9 +146,9 @@ mod tests {
 
     use super::*;
 
-    /// The worker that wakes up first would have nearly all of them.
+    /// Otherwise the worker that wakes up first would accept nearly all of them.
     #[test]
-    fn connections_that_come_at_once_are_shared_among_the_workers() {
+    fn simultaneous_connections_are_shared_among_the_workers() {
         let config = Config { workers: 2, ..Config::default() };
         let gateway = Arc::new(Gateway::open(config).unwrap());
         let run = |index| {
@@ -166,7 +167,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
         };
-        // One that comes later, as after a crash, gets what the other has more.
+        // A worker that starts later, as after a crash, catches up.
         let first = run(0);
         let early = burst(100);
         settle(100);
@@ -181,13 +182,13 @@ mod tests {
         assert!(first.join().unwrap().is_ok() && second.join().unwrap().is_ok());
     }
 
-    /// A worker that is ahead does not wait for one that takes nothing before each connection.
+    /// A worker that is ahead does not pause before each connection if another accepts nothing.
     #[test]
-    fn a_busy_worker_holds_no_connection_up() {
+    fn a_busy_worker_does_not_delay_connections() {
         const CLIENTS: usize = 400;
         let config = Config { workers: 2, ..Config::default() };
         let gateway = Arc::new(Gateway::open(config).unwrap());
-        // It runs, has nothing, and takes nothing.
+        // Worker 1 seems to run, but accepts nothing.
         gateway.shared.workers[1].running.store(true, Ordering::Relaxed);
         let address = gateway.local_addrs()[0];
         let clients: Vec<_> = (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -200,8 +201,8 @@ mod tests {
             assert!(Instant::now() < until);
             thread::sleep(Duration::from_millis(1));
         }
-        let turns = gateway.shared.turns.load(Ordering::Relaxed);
-        assert!((1..CLIENTS / 20).contains(&turns), "{turns} turns");
+        let yields = gateway.shared.yields.load(Ordering::Relaxed);
+        assert!((1..CLIENTS / 20).contains(&yields), "{yields} yields");
         drop(clients);
         gateway.stop(Some(Duration::ZERO));
         assert!(worker.join().unwrap().is_ok());

@@ -1,11 +1,10 @@
-//! The data plane of ex_service_mesh_router: a listener, a routing table by host, and streaming
-//! HTTP/1.1 forwarding to upstreams, for clients of HTTP/1.1 and HTTP/2. A plain library that knows
-//! nothing of the BEAM.
+//! The data plane of ex_service_mesh_router: routes requests of HTTP/1.1 and HTTP/2 clients by host and
+//! forwards them to HTTP/1.1 upstreams. A plain library that knows nothing of the BEAM.
 //!
-//! [`Gateway::open`] binds the sockets, [`Gateway::set_routes`] says where requests go, and each
-//! thread that calls [`Gateway::run_worker`] serves until [`Gateway::stop`].
+//! [`Gateway::open`] binds the sockets, [`Gateway::set_routes`] sets the routing table, and each thread
+//! that calls [`Gateway::run_worker`] serves until [`Gateway::stop`].
 //!
-//! Modules import one way only: `gateway` > `serve` > `upstream` > `routing` > `observe` > `runtime`,
+//! Modules import in one direction only: `gateway` > `serve` > `upstream` > `routing` > `observe` > `runtime`,
 //! `error`, `config`. `tests/layers.rs` checks it.
 
 #![forbid(unsafe_code)]
@@ -28,4 +27,4 @@ pub use gateway::Gateway;
 pub use mesh_wire::proxy_protocol::ProxyProtocol;
 pub use routing::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr};
 pub use serve::{OpenError, WorkerError};
-pub use upstream::is_own;
+pub use upstream::is_local_port;

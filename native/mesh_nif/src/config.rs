@@ -1,14 +1,14 @@
-//! The argument of `open/1`: a map of values that the control plane has checked. Durations are
-//! milliseconds; `nil` is "without limit".
+//! Decodes the argument of `open/1`: a map that the control plane has validated. Durations are
+//! milliseconds; `nil` means no limit.
 
 use mesh_core::config::{Limits, Timeouts};
 use mesh_core::{Config, ProxyProtocol};
 use rustler::Term;
 
-use crate::decode::{Map, Read, choice, fields, list, optional, parsed};
+use crate::decode::{Decoded, Map, choice, fields, list, optional, parsed};
 
-/// The configuration, and how many workers all gateways of this VM may have together.
-pub fn read(term: Term<'_>) -> Read<(Config, usize)> {
+/// Returns the configuration, and how many workers all gateways of this VM may have together.
+pub fn read(term: Term<'_>) -> Decoded<(Config, usize)> {
     Map::read(term, |map| {
         let config = Config {
             ips: map.with("ips", |ips| list(ips, parsed))?,
@@ -28,7 +28,7 @@ pub fn read(term: Term<'_>) -> Read<(Config, usize)> {
     })
 }
 
-fn timeouts(map: &mut Map<'_>) -> Read<Timeouts> {
+fn timeouts(map: &mut Map<'_>) -> Decoded<Timeouts> {
     let fixed = Timeouts::default();
     Ok(fields!(map.millis => Timeouts {
         connect, head, idle, upstream_idle, response, hold, tunnel_idle;
@@ -36,14 +36,14 @@ fn timeouts(map: &mut Map<'_>) -> Read<Timeouts> {
     }))
 }
 
-fn limits(map: &mut Map<'_>) -> Read<Limits> {
+fn limits(map: &mut Map<'_>) -> Decoded<Limits> {
     Ok(fields!(map.get => Limits {
         head_bytes, header_count, body_bytes, connections, connections_per_client,
         requests_per_connection, held_requests, body_rate, buffer_bytes
     }))
 }
 
-fn proxy_protocol(term: Term<'_>) -> Read<ProxyProtocol> {
+fn proxy_protocol(term: Term<'_>) -> Decoded<ProxyProtocol> {
     use ProxyProtocol::{Any, V1, V2};
     choice(term, &[("v1", V1), ("v2", V2), ("any", Any)])
 }

@@ -1,4 +1,4 @@
-//! The resource: one gateway, held for as long as a term or a running worker refers to it.
+//! The resource that holds one gateway for as long as a term or a running worker refers to it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,16 +11,15 @@ use rustler::{Env, LocalPid, Monitor, Resource};
 
 use crate::slots::Slots;
 
-/// How long connections may go on when the gateway's owner is gone without having said anything
-/// else.
+/// The drain time of a gateway whose owner ended without stopping it.
 const ORPHAN_DRAIN: Duration = Duration::from_secs(30);
 
-/// No worker can be running when the last reference goes, for each of them holds one.
+/// When the last reference is dropped no worker runs, because each worker holds one.
 pub struct Handle {
     pub gateway: Gateway,
     pub slots: Slots,
-    /// Records and lines sent to the process that observes, and not yet taken by it.
-    pub underway: Arc<AtomicUsize>,
+    /// Records and lines sent to the observing process, which has not acknowledged them.
+    pub unacknowledged: Arc<AtomicUsize>,
 }
 
 #[rustler::resource_impl]
@@ -37,13 +36,13 @@ impl Handle {
     }
 }
 
-/// Turns a panic into words. Unwinding into the VM would end the VM.
+/// Turns a panic into an error. Unwinding into the VM would end the VM.
 pub fn contain<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call))
-        .map_err(|payload| format!("panicked: {}", words(&*payload)))
+        .map_err(|payload| format!("panicked: {}", panic_message(&*payload)))
 }
 
-fn words(payload: &(dyn Any + Send)) -> &str {
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()

@@ -1,6 +1,7 @@
-//! The boundary between the BEAM and [`mesh_core`], and nothing else: terms in, terms out, the
-//! resource that holds a gateway, and the dirty call that lends its thread to a worker. Whatever
-//! can be tested without a VM belongs into `mesh_core`.
+//! The boundary between the BEAM and [`mesh_core`]: decodes and encodes terms, holds gateways as resources,
+//! and runs workers on dirty schedulers.
+//!
+//! Whatever can be tested without a VM belongs in `mesh_core`.
 
 mod config;
 mod decode;
@@ -22,28 +23,29 @@ use handle::{Handle, contain};
 use slots::{NoneLeft, Slots};
 use terms::atoms;
 
-/// Binds the sockets. What can fail for a reason outside of this program fails here, as a value.
-/// When the owner ends, the gateway stops.
+/// Binds the sockets. Failures outside of this program are returned as values. The gateway stops when
+/// `owner` ends.
 #[rustler::nif(schedule = "DirtyIo")]
 fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
-    let (config, most) = match config::read(config) {
+    let (config, max) = match config::read(config) {
         Ok(read) => read,
         Err(why) => {
             return terms::open_error(env, atoms::config(), "", &format!("gateway option {why}"));
         }
     };
     let workers = config.workers;
-    let slots = match Slots::take(workers, most) {
+    let slots = match Slots::take(workers, max) {
         Ok(slots) => slots,
         Err(NoneLeft { taken }) => {
-            let why = format!("{taken} of {most} are taken, {workers} more are wanted");
+            let why = format!("{taken} of {max} are taken, {workers} more are wanted");
             return terms::open_error(env, atoms::workers(), "", &why);
         }
     };
     match contain(|| Gateway::open(config)) {
         Ok(Ok(gateway)) => {
-            let handle = ResourceArc::new(Handle { gateway, slots, underway: Arc::default() });
-            // An owner that is gone already cannot be monitored.
+            let handle =
+                ResourceArc::new(Handle { gateway, slots, unacknowledged: Arc::default() });
+            // An owner that has already ended cannot be monitored.
             if env.monitor(&handle, &owner).is_none() {
                 handle.stop(Some(Duration::ZERO));
             }
@@ -54,9 +56,8 @@ fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
     }
 }
 
-/// Serves on this thread until the gateway is told to stop and has drained. `{:error, :running}`
-/// says that an earlier call still serves under this index: its process was killed, which ends the
-/// process, but not the call.
+/// Serves on this thread until the gateway has stopped and drained. `{:error, :running}`: an earlier call
+/// still serves under this index. Its process was killed, which does not end the call.
 #[rustler::nif(schedule = "DirtyIo")]
 fn run(env: Env<'_>, handle: ResourceArc<Handle>, index: usize) -> Term<'_> {
     match handle.slots.run(index, || contain(|| handle.gateway.run_worker(index))) {
@@ -67,22 +68,22 @@ fn run(env: Env<'_>, handle: ResourceArc<Handle>, index: usize) -> Term<'_> {
     }
 }
 
-/// Asks the workers to refuse new connections and to return when the open ones are done, at the
-/// latest after `drain` milliseconds.
+/// Makes the workers refuse connections, and return when the open ones are done, at the latest after
+/// `drain` milliseconds.
 #[rustler::nif]
 fn stop(handle: ResourceArc<Handle>, drain: Option<u64>) -> Atom {
     handle.stop(drain.map(Duration::from_millis));
     atoms::ok()
 }
 
-/// Goes on serving, and tells clients to use other connections: `stop/2` will follow.
+/// Keeps serving, but tells clients to use other connections. `stop/2` follows.
 #[rustler::nif]
 fn lame_duck(handle: ResourceArc<Handle>) -> Atom {
     handle.gateway.lame_duck();
     atoms::ok()
 }
 
-/// Replaces the whole table. Dirty: 100,000 hosts take longer than a scheduler may be kept.
+/// Replaces the routing table. Dirty, because 100,000 hosts take longer than a scheduler may be blocked.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn put_routes<'a>(
     env: Env<'a>,
@@ -112,10 +113,10 @@ fn addrs(handle: ResourceArc<Handle>) -> Vec<(String, u16)> {
     addrs.iter().map(|addr| (addr.ip().to_string(), addr.port())).collect()
 }
 
-/// Whether a TCP connection from this address is one of the gateways' own to an endpoint.
+/// Whether a gateway has an upstream connection with this local address.
 #[rustler::nif]
 fn own_connection(ip: &str, port: u16) -> bool {
-    ip.parse().is_ok_and(|ip| mesh_core::is_own(SocketAddr::new(ip, port)))
+    ip.parse().is_ok_and(|ip| mesh_core::is_local_port(SocketAddr::new(ip, port)))
 }
 
 /// Dirty, because it adds up one row per service and worker.
@@ -124,9 +125,8 @@ fn stats(env: Env<'_>, handle: ResourceArc<Handle>) -> NifResult<Term<'_>> {
     terms::plain(SerdeTerm(handle.gateway.stats()).encode(env))
 }
 
-/// Sends what is wanted to a process from now on, in batches of which it has to say that it took
-/// them (`taken/2`), and keeps an access log. `nil` ends it; what was waiting is sent before this
-/// returns.
+/// Sends records, lines and notices to a process in batches, which it must acknowledge with `taken/2`, and
+/// writes the access log. `nil` ends it; everything queued is sent before this returns.
 #[rustler::nif(schedule = "DirtyIo")]
 fn observe<'a>(
     env: Env<'a>,
@@ -134,14 +134,15 @@ fn observe<'a>(
     wanted: Term<'a>,
     pid: LocalPid,
 ) -> Term<'a> {
-    let wanted = decode::optional(wanted, |wanted| observe::read(wanted, pid, &handle.underway));
+    let wanted =
+        decode::optional(wanted, |wanted| observe::read(wanted, pid, &handle.unacknowledged));
     let observe = match wanted {
         Ok(observe) => observe.unwrap_or_default(),
         Err(why) => return (atoms::error(), (atoms::other(), why.to_string())).encode(env),
     };
     match contain(|| handle.gateway.observe(observe)) {
         Ok(Ok(())) => {
-            handle.underway.store(0, Ordering::Relaxed);
+            handle.unacknowledged.store(0, Ordering::Relaxed);
             atoms::ok().encode(env)
         }
         Ok(Err(error)) => {
@@ -155,12 +156,12 @@ fn observe<'a>(
     }
 }
 
-/// So many records or lines, a batch of them, have been dealt with.
+/// Acknowledges a batch of `count` records or lines.
 #[rustler::nif]
 fn taken(handle: ResourceArc<Handle>, count: usize) -> Atom {
-    // Never below zero, though an earlier process may answer for what was sent to it.
-    let less = |underway: usize| Some(underway.saturating_sub(count));
-    let _ = handle.underway.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    // Saturates, because a process may acknowledge what was sent to an earlier one.
+    let less = |unacknowledged: usize| Some(unacknowledged.saturating_sub(count));
+    let _ = handle.unacknowledged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     atoms::ok()
 }
 

@@ -1,30 +1,36 @@
-//! Records, log lines and notices on their way to a process. They are sent from the collector's own
-//! thread: from a scheduler's thread, or a worker's, which is one, sending from outside is not
-//! possible.
+//! Sends records, log lines and notices to a process.
+//!
+//! Sends from the collector's thread: sending from outside is impossible on a scheduler's thread, and
+//! workers run on those.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mesh_core::Side;
 use mesh_core::observe::{
-    AccessLog, Failure, Field, Format, Notice, Noticed, Observe, Record, Sink,
+    AccessLog, CountedNotice, Failure, Format, Notice, ObserveConfig, Record, RecordField, Sink,
 };
 use rustler::{
     Atom, Encoder, Env, LocalPid, NewBinary, NifResult, OwnedEnv, Term, types::map::map_new,
 };
 
-use crate::decode::{Map, Read, choice, optional, parsed};
+use crate::decode::{Decoded, Map, choice, optional, parsed};
 use crate::terms::atoms;
 
-/// Records and lines that may be on their way to a process that has not said it took them. More of
-/// them are dropped: a mailbox has no bound of its own. These take some 30 MB.
-const MOST_UNDERWAY: usize = 32 * 1024;
+/// How many records and lines may be unacknowledged. More are dropped, because a mailbox is unbounded.
+/// These take about 30 MB.
+const MAX_UNDERWAY: usize = 32 * 1024;
 
-/// The argument of `observe/3`, with a sink that sends to the process.
-pub fn read(term: Term<'_>, pid: LocalPid, underway: &Arc<AtomicUsize>) -> Read<Observe> {
+/// Decodes the argument of `observe/3`, with a sink that sends to the process.
+pub fn read(
+    term: Term<'_>,
+    pid: LocalPid,
+    unacknowledged: &Arc<AtomicUsize>,
+) -> Decoded<ObserveConfig> {
     Map::read(term, |map| {
-        let sink = ToProcess { pid, env: OwnedEnv::new(), underway: Arc::clone(underway) };
-        Ok(Observe {
+        let sink =
+            ProcessSink { pid, env: OwnedEnv::new(), unacknowledged: Arc::clone(unacknowledged) };
+        Ok(ObserveConfig {
             access_log: map
                 .with("access_log", |log| optional(log, |log| Map::read(log, access_log)))?,
             sample: map.get("sample")?,
@@ -33,7 +39,7 @@ pub fn read(term: Term<'_>, pid: LocalPid, underway: &Arc<AtomicUsize>) -> Read<
     })
 }
 
-fn access_log(map: &mut Map<'_>) -> Read<AccessLog> {
+fn access_log(map: &mut Map<'_>) -> Decoded<AccessLog> {
     use Format::{Combined, Common, Json, Logfmt};
     let formats = [("common", Common), ("combined", Combined), ("json", Json), ("logfmt", Logfmt)];
     // `:logger`, or the path of a file.
@@ -45,19 +51,19 @@ fn access_log(map: &mut Map<'_>) -> Read<AccessLog> {
     })
 }
 
-struct ToProcess {
+struct ProcessSink {
     pid: LocalPid,
     env: OwnedEnv,
-    underway: Arc<AtomicUsize>,
+    unacknowledged: Arc<AtomicUsize>,
 }
 
-impl ToProcess {
+impl ProcessSink {
     fn send(&mut self, kind: Atom, list: impl FnOnce(Env<'_>) -> Option<Term<'_>>) -> bool {
         let tag = atoms::mesh();
         let sent = self.env.send_and_clear(&self.pid, |env| {
             (tag, kind, list(env).unwrap_or_else(|| Vec::<Term>::new().encode(env)))
         });
-        // Nobody is there to take it.
+        // Fails if the process has ended.
         sent.is_ok()
     }
 
@@ -67,16 +73,16 @@ impl ToProcess {
         count: usize,
         list: impl FnOnce(Env<'_>) -> Option<Term<'_>>,
     ) -> bool {
-        let before = self.underway.fetch_add(count, Ordering::Relaxed);
-        if before < MOST_UNDERWAY && self.send(kind, list) {
+        let before = self.unacknowledged.fetch_add(count, Ordering::Relaxed);
+        if before < MAX_UNDERWAY && self.send(kind, list) {
             return true;
         }
-        self.underway.fetch_sub(count, Ordering::Relaxed);
+        self.unacknowledged.fetch_sub(count, Ordering::Relaxed);
         false
     }
 }
 
-impl Sink for ToProcess {
+impl Sink for ProcessSink {
     fn records(&mut self, records: &[&Record]) -> bool {
         self.send_bounded(atoms::records(), records.len(), |env| {
             let rows: NifResult<Vec<Term>> = records.iter().map(|r| record(env, r)).collect();
@@ -91,7 +97,7 @@ impl Sink for ToProcess {
         })
     }
 
-    fn notices(&mut self, notices: Vec<Noticed>) {
+    fn notices(&mut self, notices: Vec<CountedNotice>) {
         self.send(atoms::notices(), |env| {
             let rows: Vec<_> =
                 notices.iter().map(|n| (kind(n.notice), &*n.about, n.count)).collect();
@@ -100,7 +106,7 @@ impl Sink for ToProcess {
     }
 }
 
-/// `{measurements, metadata}`; durations in nanoseconds, those that are not known are left out.
+/// `{measurements, metadata}`; durations in nanoseconds. Unknown durations are left out.
 fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
     let mut measurements = map_new(env)
         .map_put(atoms::duration(), record.timings.total)?
@@ -148,16 +154,16 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
             atoms::reason().encode(env),
         ],
         &[
-            text(Field::Service),
-            text(Field::Host),
-            text(Field::Method),
-            text(Field::Path),
+            text(RecordField::Service),
+            text(RecordField::Host),
+            text(RecordField::Method),
+            text(RecordField::Path),
             status,
             version.encode(env),
-            text(Field::Client),
-            text(Field::UserAgent),
-            text(Field::RequestId),
-            text(Field::TraceId),
+            text(RecordField::Client),
+            text(RecordField::UserAgent),
+            text(RecordField::RequestId),
+            text(RecordField::TraceId),
             error,
             side,
             reason,

@@ -1,20 +1,21 @@
-//! How many workers may run in this VM. Each takes a dirty IO scheduler for as long as it serves,
-//! whichever gateway it belongs to, and the file IO of the whole VM needs the others: with none left
-//! it would hang without a word. So a gateway gets a slot for each of its workers when it is opened,
-//! or it is not opened.
+//! Limits how many workers may run in this VM.
+//!
+//! Each worker occupies a dirty IO scheduler while it serves, and all file IO of the VM needs the remaining
+//! ones: without them it would hang silently. A gateway gets a slot for each worker when it opens, or fails
+//! to open.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Slots that are taken, over all gateways.
+/// Occupied slots, over all gateways.
 static TAKEN: Mutex<usize> = Mutex::new(0);
 
-/// Not enough are left.
+/// Too few slots are free.
 pub struct NoneLeft {
     pub taken: usize,
 }
 
-/// The slots of one gateway. Once it has been told to stop, each is free when its worker has
-/// returned: a gateway that takes its place need not wait until this one has been forgotten.
+/// The slots of one gateway. After `stop`, each slot is freed when its worker returns, so a successor need
+/// not wait until this gateway is garbage-collected.
 pub struct Slots(Mutex<State>);
 
 struct State {
@@ -25,14 +26,14 @@ struct State {
 #[derive(Clone, Copy)]
 struct Slot {
     held: bool,
-    /// Calls under way. A second one ends at once, and says that there is a first.
+    /// Running calls. A second call fails at once because the first is running.
     calls: usize,
 }
 
 impl Slots {
-    pub fn take(workers: usize, most: usize) -> Result<Slots, NoneLeft> {
+    pub fn take(workers: usize, max: usize) -> Result<Slots, NoneLeft> {
         let mut taken = lock(&TAKEN);
-        if *taken + workers > most {
+        if *taken + workers > max {
             return Err(NoneLeft { taken: *taken });
         }
         *taken += workers;
@@ -40,7 +41,7 @@ impl Slots {
         Ok(Slots(Mutex::new(State { stopped: false, slots })))
     }
 
-    /// Runs a worker. A failed one keeps its slot, for it is started anew.
+    /// Runs a worker. A failed worker keeps its slot, because it is restarted.
     pub fn run<T>(&self, index: usize, call: impl FnOnce() -> T) -> T {
         self.change(|state| state.slots.get_mut(index).into_iter().for_each(|s| s.calls += 1));
         let result = call();
@@ -66,7 +67,7 @@ impl Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        // No call is under way: each of them holds what this is a part of.
+        // No call is running: each holds a reference to the owner of this.
         self.stop();
     }
 }
@@ -80,12 +81,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_free_when_their_workers_have_stopped_and_not_before() {
+    fn slots_are_freed_only_when_their_workers_have_stopped() {
         let taken = || *lock(&TAKEN);
         let first = Slots::take(2, 3).ok().expect("two of three");
         assert_eq!(Slots::take(2, 3).err().map(|none| none.taken), Some(2));
         let second = Slots::take(1, 3).ok().expect("the third");
-        // A worker that failed keeps it.
+        // A failed worker keeps its slot.
         first.run(0, || {});
         assert_eq!(taken(), 3);
         first.run(0, || {
@@ -94,7 +95,7 @@ mod tests {
             assert_eq!(taken(), 2, "one has returned, one runs");
         });
         assert_eq!(taken(), 1);
-        // And only once.
+        // A slot is freed only once.
         first.run(0, || {});
         drop(first);
         assert_eq!(taken(), 1);

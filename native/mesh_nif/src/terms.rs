@@ -1,4 +1,4 @@
-//! How the values of [`mesh_core`] look as terms.
+//! Converts terms to values of [`mesh_core`], and back.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use mesh_core::{OpenError, Resolved, Rule, ServiceSpec, UpstreamAddr};
 use rustler::{Atom, Encoder, Env, MapIterator, NifResult, Term};
 
-use crate::decode::{Map, Read, Wrong, choice, list, parsed};
+use crate::decode::{DecodeError, Decoded, Map, choice, list, parsed};
 
 pub mod atoms {
     rustler::atoms! {
@@ -64,15 +64,16 @@ pub mod atoms {
     }
 }
 
-/// `[%{name: "AuthWeb.Endpoint", hosts: ["auth.local"], upstreams: [...]}]`, see [`upstream`].
-pub fn services(term: Term<'_>) -> Read<Vec<ServiceSpec>> {
-    let rows: Vec<Term<'_>> = term.decode().map_err(|_| Wrong::got(term, "a list of services"))?;
+/// Decodes `[%{name: "AuthWeb.Endpoint", hosts: ["auth.local"], upstreams: [...]}]`, see [`upstream`].
+pub fn services(term: Term<'_>) -> Decoded<Vec<ServiceSpec>> {
+    let rows: Vec<Term<'_>> =
+        term.decode().map_err(|_| DecodeError::got(term, "a list of services"))?;
     let rows = rows.into_iter().enumerate();
-    rows.map(|(index, row)| service(row, index).map_err(|wrong| wrong.below("services"))).collect()
+    rows.map(|(index, row)| service(row, index).map_err(|wrong| wrong.under("services"))).collect()
 }
 
-/// An error names the service, where it has a name.
-fn service(row: Term<'_>, index: usize) -> Read<ServiceSpec> {
+/// Decodes a service. An error has its name, if there is one.
+fn service(row: Term<'_>, index: usize) -> Decoded<ServiceSpec> {
     let mut place = format!("[{index}]");
     let spec = Map::read(row, |map| {
         let name: String = map.get("name")?;
@@ -80,12 +81,12 @@ fn service(row: Term<'_>, index: usize) -> Read<ServiceSpec> {
         let hosts = map.get("hosts")?;
         Ok(ServiceSpec { name, hosts, upstreams: map.with("upstreams", |it| list(it, upstream))? })
     });
-    spec.map_err(|wrong| wrong.below(&place))
+    spec.map_err(|wrong| wrong.under(&place))
 }
 
-/// `%{kind: :tcp, ip: "127.0.0.1", port: 4001}`, `%{kind: :loopback, port: 4001}` or
+/// Decodes `%{kind: :tcp, ip: "127.0.0.1", port: 4001}`, `%{kind: :loopback, port: 4001}` or
 /// `%{kind: :unix, path: "/path"}`.
-fn upstream(term: Term<'_>) -> Read<UpstreamAddr> {
+fn upstream(term: Term<'_>) -> Decoded<UpstreamAddr> {
     let kinds = [("tcp", atoms::tcp()), ("loopback", atoms::loopback()), ("unix", atoms::unix())];
     Map::read(term, |map| {
         let kind = map.with("kind", |kind| choice(kind, &kinds))?;
@@ -100,7 +101,7 @@ fn upstream(term: Term<'_>) -> Read<UpstreamAddr> {
     })
 }
 
-/// Why the sockets could not be bound: `{:error, {kind, address, words of the system}}`.
+/// Encodes a failure to bind: `{:error, {kind, address, message}}`.
 pub fn refused<'a>(env: Env<'a>, error: &OpenError) -> Term<'a> {
     let kind = match error.source.kind() {
         io::ErrorKind::AddrInUse => atoms::eaddrinuse(),
@@ -127,9 +128,8 @@ pub fn resolved<'a>(env: Env<'a>, resolved: Option<Resolved>) -> Term<'a> {
     (rule, host, service).encode(env)
 }
 
-/// What serde makes of Rust values, as Elixir has them: a struct becomes a plain map with atoms for
-/// keys (and no `__struct__`, which would promise a module), a map keeps strings for keys. Serde
-/// itself takes whichever of the two exists in the VM.
+/// Converts serde's terms to plain Elixir: a struct becomes a map with atom keys and no `__struct__`, which
+/// would promise a module; a map keeps string keys. Serde itself uses atoms only if they exist in the VM.
 pub fn plain(term: Term<'_>) -> NifResult<Term<'_>> {
     let Some(members) = MapIterator::new(term) else {
         return Ok(term);

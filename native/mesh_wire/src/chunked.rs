@@ -1,19 +1,18 @@
-//! Chunked bodies (RFC 9112 section 7.1), followed strictly while they pass. The decoder works in
-//! the reader's buffer: what may go on is moved together at its front (almost always it is there
-//! already), chunk extensions are dropped, and trailers are kept back until all of them are known
-//! to be well-formed and allowed.
+//! Decodes chunked bodies strictly while they pass through (RFC 9112 section 7.1).
+//!
+//! The decoder works in the reader's buffer: it moves the bytes to pass on to the front, where they mostly are
+//! already. It drops chunk extensions, and holds trailers back until all are known to be valid and allowed.
 
 use crate::fields;
 
-/// Most that may follow a chunk's size in its line: whatever extension a sane client could mean.
+/// Longest rest of a chunk-size line. Sane chunk extensions are shorter.
 const MAX_CHUNK_LINE: usize = 1024;
 
-/// What the receiver of the decoded bytes is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Chunked again: sizes, data, trailers.
+    /// Chunks: sizes, data, trailers.
     Chunked,
-    /// The data alone, for a receiver that knows no chunks (HTTP/1.0).
+    /// Data only, for a receiver without chunked coding (HTTP/1.0, HTTP/2).
     Data,
 }
 
@@ -21,7 +20,7 @@ pub enum Output {
 enum State {
     SizeStart,
     Size,
-    /// White space behind the size, which belongs to an extension (BWS).
+    /// White space after the size, which belongs to an extension (BWS).
     SizeSpace,
     Extension,
     SizeLf,
@@ -40,7 +39,7 @@ pub struct Decoder {
     digits: u8,
     line: usize,
     trailer: Vec<u8>,
-    most_trailer: usize,
+    max_trailer: usize,
     keep_trailers: bool,
     padded_sizes: bool,
     /// Data bytes seen in all chunks.
@@ -49,17 +48,17 @@ pub struct Decoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// Bytes taken from the input.
+    /// Bytes consumed from the input.
     pub consumed: usize,
-    /// Bytes at the front of the input that are to be passed on.
+    /// Bytes at the front of the input to pass on.
     pub written: usize,
-    /// The body is over: [`Decoder::tail`] is to be passed on after those.
+    /// The body is complete: pass [`Decoder::tail`] on after those bytes.
     pub done: bool,
 }
 
 impl Decoder {
     /// `most_trailer` bounds the bytes of the trailer section.
-    pub fn new(output: Output, most_trailer: usize) -> Decoder {
+    pub fn new(output: Output, max_trailer: usize) -> Decoder {
         Decoder {
             state: State::SizeStart,
             output,
@@ -67,22 +66,22 @@ impl Decoder {
             digits: 0,
             line: 0,
             trailer: Vec::new(),
-            most_trailer,
+            max_trailer,
             keep_trailers: true,
             padded_sizes: false,
             data: 0,
         }
     }
 
-    /// Passes no trailer on: some of them may be for the gateway only.
+    /// Drops all trailers if `drop`: some may be hop-by-hop.
     pub fn without_trailers_if(mut self, drop: bool) -> Decoder {
         self.keep_trailers = !drop;
         self
     }
 
-    /// Takes sizes with white space behind them and no extension, as servers on small devices write
-    /// them (`5   `, into a field of fixed width). No grammar has it: it is for responses, whose
-    /// senders the operator has chosen. In a request it could only be there to be read in two ways.
+    /// Accepts white space after a size without an extension. Servers on small devices write sizes into a
+    /// field of fixed width (`5   `). Not in the grammar, and for responses only: the operator chose their
+    /// senders. In a request they would be ambiguous.
     pub fn with_padded_sizes(mut self) -> Decoder {
         self.padded_sizes = true;
         self
@@ -92,7 +91,7 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Goes through `bytes` as far as they reach.
+    /// Decodes `bytes` in place, up to the end of the body.
     pub fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, &'static str> {
         let mut at = 0;
         let mut written = 0;
@@ -118,7 +117,7 @@ impl Decoder {
         Ok(Decoded { consumed: at, written, done: self.state == State::Done })
     }
 
-    /// Takes one byte of framing; `true` if it is to be passed on.
+    /// Processes one byte of framing. Returns whether to pass it on.
     fn step(&mut self, byte: u8) -> Result<bool, &'static str> {
         match (self.state, byte) {
             (State::SizeStart, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -170,7 +169,7 @@ impl Decoder {
         }
     }
 
-    /// One more byte of what does not go on, and is bounded.
+    /// Counts a dropped byte of the size line against its bound.
     fn behind_size(&mut self) -> Result<bool, &'static str> {
         self.line += 1;
         if self.line > MAX_CHUNK_LINE { Err("a chunk extension is too long") } else { Ok(false) }
@@ -183,18 +182,18 @@ impl Decoder {
         }
         let value = (byte as char).to_digit(16).unwrap_or(0);
         self.left = self.left << 4 | u64::from(value);
-        // The digits of the last chunk are part of the tail, and of a size that may yet turn out
-        // to be zero only the significant ones go on: "0005" is passed on as "5".
+        // The last chunk's digits belong to the tail. Leading zeros are dropped, because the size may turn
+        // out to be zero: "0005" is passed on as "5".
         Ok(self.left > 0)
     }
 
     fn trailer_byte(&mut self, byte: u8) -> Result<(), &'static str> {
-        if self.trailer.len() >= self.most_trailer {
+        if self.trailer.len() >= self.max_trailer {
             return Err("the trailer section is too long");
         }
         self.trailer.push(byte);
         if byte != b'\n' {
-            // Otherwise CR CR LF would put off the end to somewhere in the next request.
+            // Otherwise CR CR LF would move the end into the next request.
             return match self.trailer[..] {
                 [.., b'\r', _] => Err("a trailer line does not end with CRLF"),
                 _ => Ok(()),
@@ -210,7 +209,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// What ends the body, once it is done: last chunk, trailers, empty line.
+    /// The end of a complete body: last chunk, trailers, empty line.
     pub fn tail(&self) -> &[u8] {
         match self.output {
             Output::Chunked if self.trailer.is_empty() => b"0\r\n\r\n",
@@ -219,9 +218,9 @@ impl Decoder {
         }
     }
 
-    /// The trailers that go on, for a receiver that gets them in another form than the tail.
+    /// The trailers to pass on, for a receiver that does not get the tail.
     pub fn trailers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        // Written by `allowed_trailers`: the last chunk, then lines with one colon and one space.
+        // `allowed_trailers` wrote the last chunk, then lines with one colon and one space.
         let lines = self.trailer.split(|b| *b == b'\n').skip(1);
         lines.filter_map(|line| {
             let line = line.strip_suffix(b"\r")?;
@@ -231,7 +230,7 @@ impl Decoder {
     }
 }
 
-/// Moves `n` bytes at `from` to the end of what has been written so far.
+/// Moves `n` bytes at `from` to the end of the written bytes.
 fn pass(bytes: &mut [u8], from: usize, n: usize, written: &mut usize) {
     if from != *written {
         bytes.copy_within(from..from + n, *written);
@@ -239,7 +238,7 @@ fn pass(bytes: &mut [u8], from: usize, n: usize, written: &mut usize) {
     *written += n;
 }
 
-/// The whole tail with those trailers that have a place there; empty when none are left.
+/// Returns the tail with the allowed trailers, or nothing if none is left.
 fn allowed_trailers(section: &[u8], keep: bool) -> Result<Vec<u8>, &'static str> {
     if section == b"\r\n" {
         return Ok(Vec::new());
@@ -269,7 +268,7 @@ fn allowed_trailers(section: &[u8], keep: bool) -> Result<Vec<u8>, &'static str>
 mod tests {
     use super::*;
 
-    /// Feeds `input` in pieces of `step` bytes and returns all that is passed on, and what is left.
+    /// Feeds `input` in pieces of `step` bytes. Returns what is passed on, and how many bytes are left.
     fn run(input: &[u8], step: usize, output: Output) -> Result<(Vec<u8>, usize), &'static str> {
         let mut decoder = Decoder::new(output, 1024);
         let mut passed = Vec::new();
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_pass_however_they_are_cut() {
+    fn bodies_are_decoded_at_any_split() {
         let body = b"5\r\nhello\r\nA;name=\"v\"\r\n0123456789\r\n000\r\n\r\nGET";
         for step in 1..body.len() {
             let (chunked, left) = run(body, step, Output::Chunked).unwrap();
@@ -299,7 +298,7 @@ mod tests {
         }
     }
 
-    /// RFC 9112 section 7.1.1: chunk-ext = *( BWS ";" BWS ..., and BWS is taken and not passed on.
+    /// RFC 9112 section 7.1.1: chunk-ext = *( BWS ";" BWS ... BWS is accepted and dropped.
     #[test]
     fn white_space_may_come_before_an_extension() {
         let body = b"5 ;x\r\nhello\r\n5\t \t;x = y ; z\r\nhello\r\n0 ;x\r\n\r\n";
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_padded_only_where_that_is_allowed() {
+    fn padded_sizes_are_accepted_only_where_allowed() {
         let mut body = *b"5   \r\nhello\r\n0\t\r\n\r\n";
         let mut decoder = Decoder::new(Output::Data, 1024).with_padded_sizes();
         let decoded = decoder.decode(&mut body).unwrap();
@@ -327,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_pass_but_not_those_that_change_the_message() {
+    fn trailers_pass_unless_they_change_the_message() {
         let body = b"0\r\nX-Sum: 1\r\nContent-Length: 5\r\nHost: evil\r\n\r\n";
         for step in 1..body.len() {
             let (passed, _) = run(body, step, Output::Chunked).unwrap();
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_can_be_had_one_by_one() {
+    fn trailers_are_available_one_by_one() {
         let mut decoder = Decoder::new(Output::Data, 1024);
         let mut body = *b"0\r\nX-Sum: a: b\r\nHost: evil\r\nX-Empty:\r\n\r\n";
         assert!(decoder.decode(&mut body).unwrap().done);
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_can_be_left_out() {
+    fn trailers_can_be_dropped() {
         let mut decoder = Decoder::new(Output::Chunked, 1024).without_trailers_if(true);
         let decoded = decoder.decode(&mut b"0\r\nX-Sum: 1\r\n\r\n".to_vec()).unwrap();
         assert!(decoded.done);
@@ -356,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_chunked_is_refused() {
+    fn malformed_chunks_are_rejected() {
         for bad in [
             &b"\r\n"[..],
             b"g\r\n",

@@ -1,15 +1,15 @@
-//! The address of a client, as the gateway believes it.
+//! Holds the address of a client, and what the gateway may believe of it.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-/// A client's address, in text once per connection rather than once per request.
+/// A client's address. Formatted once per connection, not once per request.
 pub struct ClientAddr {
     pub ip: IpAddr,
-    /// Its forwarded fields are believed.
+    /// The client is a trusted proxy: its forwarding fields are believed.
     pub trusted: bool,
-    /// It uses TLS, as the load balancer says that announced it.
+    /// The load balancer's PROXY header says that the client uses TLS.
     pub tls: bool,
     text: Vec<u8>,
 }
@@ -22,7 +22,7 @@ impl ClientAddr {
         ClientAddr { ip, trusted, tls: false, text: ip.to_string().into_bytes() }
     }
 
-    /// An `https` target may come from it (RFC 9110 section 7.4).
+    /// The client may send an `https` target (RFC 9110 section 7.4).
     pub fn speaks_https(&self) -> bool {
         self.tls || self.trusted
     }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_read_as_everywhere() {
+    fn addresses_are_formatted_canonically() {
         let text = |ip: &str| {
             let address = SocketAddr::new(ip.parse().unwrap(), 80);
             String::from_utf8(ClientAddr::new(address, &[]).text().to_vec()).unwrap()

@@ -1,18 +1,18 @@
-//! What endpoints are told about the client: `X-Forwarded-For`, `-Proto`, `-Host`, `-Port`, and
-//! `Forwarded` (RFC 7239) where a trusted proxy already speaks it. A stranger's own fields never
-//! survive: applications take the leftmost address of exactly one line for the client's.
+//! Writes the fields that tell endpoints about the client: `X-Forwarded-For`, `-Proto`, `-Host`, `-Port`, and
+//! `Forwarded` (RFC 7239) if a trusted proxy sent it.
 //!
-//! Of a trusted proxy's `-Proto`, `-Host` and `-Port` the last value counts, in a list or in repeated
-//! lines: that one the proxy has added itself, and those before it may be its client's.
+//! Fields of untrusted clients never reach the endpoint: applications take the leftmost address of exactly
+//! one line for the client's. If a trusted proxy sends several values of `-Proto`, `-Host` or `-Port`, the
+//! last one counts: the proxy has added it, and earlier ones may come from its client.
 
 use crate::client_addr::ClientAddr;
-use crate::fields::{self, Field};
+use crate::fields::{self, FieldKind};
 use crate::host::Host;
 use crate::lines::number;
 
-/// The forwarded fields that a trusted proxy sent.
+/// The forwarding fields that a trusted proxy sent.
 #[derive(Default)]
-pub struct Received<'b> {
+pub struct ProxyFields<'b> {
     chain: Vec<&'b [u8]>,
     forwarded: Vec<&'b [u8]>,
     proto: Option<&'b [u8]>,
@@ -20,33 +20,33 @@ pub struct Received<'b> {
     port: Option<&'b [u8]>,
 }
 
-/// What the gateway has seen itself of the client's side.
-pub struct Seen<'a> {
-    pub peer: &'a ClientAddr,
-    /// As the client wrote it, or the one that is named in its place.
+/// What the gateway itself knows about the client's connection.
+pub struct ClientHop<'a> {
+    pub client: &'a ClientAddr,
+    /// The host as the client wrote it, or the default host.
     pub host: &'a [u8],
-    /// The port that it names.
+    /// The port in `host`.
     pub port: Option<u16>,
-    /// What no port means to a client that does not use TLS.
+    /// The default port of a client that does not use TLS.
     pub http_port: u16,
-    /// The client is one of the peer's that uses TLS.
+    /// The client, or the client of the trusted proxy, uses TLS.
     pub https: bool,
 }
 
-impl<'b> Received<'b> {
-    pub fn take(&mut self, kind: Field, value: &'b [u8]) {
+impl<'b> ProxyFields<'b> {
+    pub fn add(&mut self, kind: FieldKind, value: &'b [u8]) {
         let last = match kind {
-            Field::XForwardedFor => return self.chain.push(value),
-            Field::Forwarded => return self.forwarded.push(value),
-            Field::XForwardedProto => &mut self.proto,
-            Field::XForwardedHost => &mut self.host,
-            Field::XForwardedPort => &mut self.port,
+            FieldKind::XForwardedFor => return self.chain.push(value),
+            FieldKind::Forwarded => return self.forwarded.push(value),
+            FieldKind::XForwardedProto => &mut self.proto,
+            FieldKind::XForwardedHost => &mut self.host,
+            FieldKind::XForwardedPort => &mut self.port,
             _ => return,
         };
         *last = fields::members(value).last().or(*last);
     }
 
-    /// Traefik says `wss` of a WebSocket.
+    /// Traefik sends `wss` for a WebSocket.
     fn https(&self) -> Option<bool> {
         let proto = self.proto?;
         let is = |names: [&[u8]; 2]| names.iter().any(|name| proto.eq_ignore_ascii_case(name));
@@ -66,30 +66,30 @@ impl<'b> Received<'b> {
     }
 }
 
-/// Fields that the gateway writes itself.
-pub fn is_ours(kind: Field) -> bool {
+/// Whether the gateway writes this field itself.
+pub fn is_forwarding_field(kind: FieldKind) -> bool {
     matches!(
         kind,
-        Field::Forwarded
-            | Field::XForwardedFor
-            | Field::XForwardedHost
-            | Field::XForwardedPort
-            | Field::XForwardedProto
+        FieldKind::Forwarded
+            | FieldKind::XForwardedFor
+            | FieldKind::XForwardedHost
+            | FieldKind::XForwardedPort
+            | FieldKind::XForwardedProto
     )
 }
 
-/// Writes exactly one line of each.
-pub fn write(out: &mut Vec<u8>, seen: &Seen<'_>, received: &Received<'_>) {
-    let https = received.https().unwrap_or(seen.https);
+/// Writes exactly one line of each field.
+pub fn write(out: &mut Vec<u8>, hop: &ClientHop<'_>, received: &ProxyFields<'_>) {
+    let https = received.https().unwrap_or(hop.https);
     let host = received.host();
-    let named_port = host.as_ref().map_or(seen.port, |host| host.port);
-    // RFC 9110 sections 4.2.1 and 4.2.2: what no port means depends on the scheme.
-    let default_port = || if https { 443 } else { seen.http_port };
+    let named_port = host.as_ref().map_or(hop.port, |host| host.port);
+    // RFC 9110 sections 4.2.1 and 4.2.2: the default port depends on the scheme.
+    let default_port = || if https { 443 } else { hop.http_port };
     let port = received.port().or(named_port).unwrap_or_else(default_port);
     out.extend_from_slice(b"X-Forwarded-For: ");
     append_list(out, &received.chain);
-    out.extend_from_slice(seen.peer.text());
-    // In one piece, since every request has it.
+    out.extend_from_slice(hop.client.text());
+    // One write, because every request has these fields.
     let scheme: &[u8] = if https {
         b"\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: "
     } else {
@@ -104,43 +104,42 @@ pub fn write(out: &mut Vec<u8>, seen: &Seen<'_>, received: &Received<'_>) {
                 number(out, port.into());
             }
         }
-        None => out.extend_from_slice(seen.host),
+        None => out.extend_from_slice(hop.host),
     }
     out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
     number(out, port.into());
     out.extend_from_slice(b"\r\n");
     if !received.forwarded.is_empty() {
-        write_forwarded(out, seen, &received.forwarded);
+        write_forwarded(out, hop, &received.forwarded);
     }
 }
 
-/// RFC 7239 section 4: our hop after those before it. A chain that leaves a quoted string open
-/// would swallow ours, so that the client's own words would pass for what a proxy has seen: of such
-/// a chain nothing is believed.
-fn write_forwarded(out: &mut Vec<u8>, seen: &Seen<'_>, before: &[&[u8]]) {
-    let peer = seen.peer;
+/// Appends this hop to the hops before it (RFC 7239 section 4). If the earlier hops leave a quoted string
+/// open, they would swallow this hop and make the client's own text look like a proxy's: all are dropped.
+fn write_forwarded(out: &mut Vec<u8>, hop: &ClientHop<'_>, before: &[&[u8]]) {
+    let client = hop.client;
     out.extend_from_slice(b"Forwarded: ");
     if before.iter().all(|value| closes_its_quotes(value)) {
         append_list(out, before);
     }
     out.extend_from_slice(b"for=");
-    if peer.ip.is_ipv6() {
+    if client.ip.is_ipv6() {
         out.extend_from_slice(b"\"[");
-        out.extend_from_slice(peer.text());
+        out.extend_from_slice(client.text());
         out.extend_from_slice(b"]\"");
     } else {
-        out.extend_from_slice(peer.text());
+        out.extend_from_slice(client.text());
     }
-    // Quoted always: a port's colon is no token character. A checked host has no quote in it.
+    // Always quoted: a port's colon is not a token character. A checked host has no quote.
     out.extend_from_slice(b";host=\"");
-    out.extend_from_slice(seen.host);
-    let scheme: &[u8] = if seen.https { b"https" } else { b"http" };
+    out.extend_from_slice(hop.host);
+    let scheme: &[u8] = if hop.https { b"https" } else { b"http" };
     out.extend_from_slice(b"\";proto=");
     out.extend_from_slice(scheme);
     out.extend_from_slice(b"\r\n");
 }
 
-/// Nothing that comes behind the value is inside a quoted string (RFC 9110 section 5.6.4).
+/// Whether text after the value is outside of quoted strings (RFC 9110 section 5.6.4).
 fn closes_its_quotes(value: &[u8]) -> bool {
     let mut quoted = false;
     let mut bytes = value.iter();
@@ -165,22 +164,22 @@ fn append_list(out: &mut Vec<u8>, values: &[&[u8]]) {
 mod tests {
     use super::*;
 
-    fn seen(peer: &ClientAddr) -> Seen<'_> {
-        Seen { peer, host: b"a", port: None, http_port: 80, https: false }
+    fn hop(client: &ClientAddr) -> ClientHop<'_> {
+        ClientHop { client, host: b"a", port: None, http_port: 80, https: false }
     }
 
-    fn peer() -> ClientAddr {
+    fn client() -> ClientAddr {
         ClientAddr::new("10.0.0.1:80".parse().unwrap(), &[])
     }
 
     fn forwarded(received: &[&[u8]]) -> String {
         let mut out = Vec::new();
-        write_forwarded(&mut out, &seen(&peer()), received);
+        write_forwarded(&mut out, &hop(&client()), received);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn an_open_quote_does_not_swallow_our_hop() {
+    fn an_open_quote_does_not_swallow_the_gateways_hop() {
         let ours = "for=10.0.0.1;host=\"a\";proto=http\r\n";
         let quoted = br#"for="_\"x""#;
         assert_eq!(forwarded(&[quoted]), format!("Forwarded: for=\"_\\\"x\", {ours}"));
@@ -189,14 +188,14 @@ mod tests {
         }
     }
 
-    /// Scheme, host and port that the endpoint is told, in one string.
-    fn told(fields: &[(Field, &str)], change: impl FnOnce(&mut Seen<'_>)) -> String {
-        let mut received = Received::default();
-        fields.iter().for_each(|(kind, value)| received.take(*kind, value.as_bytes()));
-        let (mut out, peer) = (Vec::new(), peer());
-        let mut seen = seen(&peer);
-        change(&mut seen);
-        write(&mut out, &seen, &received);
+    /// The scheme, host and port that the endpoint gets.
+    fn told(fields: &[(FieldKind, &str)], change: impl FnOnce(&mut ClientHop<'_>)) -> String {
+        let mut received = ProxyFields::default();
+        fields.iter().for_each(|(kind, value)| received.add(*kind, value.as_bytes()));
+        let (mut out, client) = (Vec::new(), client());
+        let mut hop = hop(&client);
+        change(&mut hop);
+        write(&mut out, &hop, &received);
         let text = String::from_utf8(out).unwrap();
         let value = |name: &str| {
             let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
@@ -209,20 +208,20 @@ mod tests {
         format!("{proto} {host} {port}")
     }
 
-    use Field::{XForwardedHost as HOST, XForwardedPort as PORT, XForwardedProto as PROTO};
+    use FieldKind::{XForwardedHost as HOST, XForwardedPort as PORT, XForwardedProto as PROTO};
 
     #[test]
-    fn no_port_is_that_of_the_scheme() {
-        let as_is = |_: &mut Seen<'_>| {};
-        let at_4000 = |seen: &mut Seen<'_>| seen.port = Some(4000);
+    fn the_default_port_depends_on_the_scheme() {
+        let as_is = |_: &mut ClientHop<'_>| {};
+        let at_4000 = |hop: &mut ClientHop<'_>| hop.port = Some(4000);
         assert_eq!(told(&[], as_is), "http a 80");
         assert_eq!(told(&[(PROTO, "https")], as_is), "https a 443");
         assert_eq!(told(&[(PROTO, "https")], at_4000), "https a 4000");
         assert_eq!(told(&[(PROTO, "https"), (HOST, "b")], at_4000), "https b 443");
         assert_eq!(told(&[(PROTO, "https"), (HOST, "b:8443")], as_is), "https b:8443 8443");
         assert_eq!(told(&[(PROTO, "https"), (HOST, "b:1"), (PORT, "2")], as_is), "https b:1 2");
-        assert_eq!(told(&[], |seen| seen.https = true), "https a 443");
-        assert_eq!(told(&[(PROTO, "http")], |seen| seen.https = true), "http a 80");
+        assert_eq!(told(&[], |hop| hop.https = true), "https a 443");
+        assert_eq!(told(&[(PROTO, "http")], |hop| hop.https = true), "http a 80");
         assert_eq!(told(&[(PORT, "443")], as_is), "http a 443");
         for bad in ["", "0", "65536", "+1", "1x", "-1"] {
             assert_eq!(told(&[(PORT, bad)], as_is), "http a 80", "{bad:?}");
@@ -230,8 +229,8 @@ mod tests {
     }
 
     #[test]
-    fn of_several_values_the_last_counts_and_is_clean() {
-        let as_is = |_: &mut Seen<'_>| {};
+    fn the_last_of_several_values_counts_and_is_normalised() {
+        let as_is = |_: &mut ClientHop<'_>| {};
         for https in ["HTTPS", "https,https", "http, https", " https ,", "wss", "WSS"] {
             assert_eq!(told(&[(PROTO, https)], as_is), "https a 443", "{https:?}");
         }

@@ -1,84 +1,105 @@
-//! Finding the end of a head, byte by byte strict: every line ends with CRLF. RFC 9112
-//! section 2.2 would let a recipient take a bare LF for a line end; where two parsers differ on
-//! that, requests are smuggled, so nobody who means well gets it here.
+//! Finds the end of a head.
+//!
+//! Every line must end with CRLF. RFC 9112 section 2.2 lets a recipient accept a bare LF, but two parsers
+//! that disagree about it allow request smuggling.
 
 use std::mem::MaybeUninit;
 
 use httparse::Header;
 
-use crate::fields::Field;
+use crate::fields::FieldKind;
 use crate::lines::offset_in;
 
-/// Most header fields a head can have here, whatever the configuration says.
+/// Upper bound on the header fields of a head, whatever the configuration allows.
 const MAX_FIELDS: usize = 512;
 
-/// Nearly every head has fewer. Room for these is on the stack, which is left as small as it can be:
-/// between two requests the kernel has the cache to itself.
-const FEW: usize = 64;
+/// Nearly every head has fewer fields. Room for these is on the stack, which stays small so that it stays
+/// in the cache.
+const FEW_FIELDS: usize = 64;
 
-/// Room for the fields of one head.
 pub struct Storage<'b> {
-    few: Fields<'b, FEW>,
-    many: Option<Box<Fields<'b, MAX_FIELDS>>>,
+    few: HeaderSlots<'b, FEW_FIELDS>,
+    many: Option<Box<HeaderSlots<'b, MAX_FIELDS>>>,
 }
 
-struct Fields<'b, const N: usize> {
+struct HeaderSlots<'b, const N: usize> {
     headers: [MaybeUninit<Header<'b>>; N],
-    /// What each of them means.
-    kinds: [Field; N],
+    kinds: [FieldKind; N],
 }
 
-impl<const N: usize> Fields<'_, N> {
+impl<const N: usize> HeaderSlots<'_, N> {
     const fn new() -> Self {
-        Fields { headers: [const { MaybeUninit::uninit() }; N], kinds: [Field::Other; N] }
+        HeaderSlots { headers: [const { MaybeUninit::uninit() }; N], kinds: [FieldKind::Other; N] }
     }
 }
 
 pub const fn storage<'b>() -> Storage<'b> {
-    Storage { few: Fields::new(), many: None }
+    Storage { few: HeaderSlots::new(), many: None }
 }
 
 impl<'b> Storage<'b> {
-    /// Calls `parse` with room for `most` fields, or for as many of them as there mostly are, and
-    /// with more only if that is too little; then the room for what they mean.
+    /// Calls `parse` with room for `FEW_FIELDS` fields, and again with room for `max` fields if that was too
+    /// little. Returns the storage for their kinds too.
     pub(crate) fn parse<'h, H, T>(
         &'h mut self,
-        most: usize,
+        max: usize,
         mut head: impl FnMut() -> H,
         parse: impl Fn(&mut H, &'h mut [MaybeUninit<Header<'b>>]) -> httparse::Result<T>,
-    ) -> (H, httparse::Result<T>, &'h mut [Field]) {
-        let most = most.min(MAX_FIELDS);
+    ) -> (H, httparse::Result<T>, &'h mut [FieldKind]) {
+        let max = max.min(MAX_FIELDS);
         let mut first = head();
-        let parsed = parse(&mut first, &mut self.few.headers[..most.min(FEW)]);
-        if most <= FEW || !matches!(parsed, Err(httparse::Error::TooManyHeaders)) {
+        let parsed = parse(&mut first, &mut self.few.headers[..max.min(FEW_FIELDS)]);
+        if max <= FEW_FIELDS || !matches!(parsed, Err(httparse::Error::TooManyHeaders)) {
             return (first, parsed, &mut self.few.kinds);
         }
-        let many = self.many.insert(Box::new(Fields::new()));
+        let many = self.many.insert(Box::new(HeaderSlots::new()));
         let mut again = head();
-        let parsed = parse(&mut again, &mut many.headers[..most]);
+        let parsed = parse(&mut again, &mut many.headers[..max]);
         (again, parsed, &mut many.kinds)
     }
 }
 
-/// Whether each line of a whole head ends with CRLF, which httparse does not insist on. It has seen
-/// to it that line feeds are nowhere else, so that only the byte before each line counts.
+/// Whether every line of a complete head ends with CRLF, which httparse does not enforce. It does reject
+/// line feeds elsewhere, so only the bytes before each line matter.
 pub(crate) fn lines_end_well(head: &[u8], headers: &[Header<'_>]) -> bool {
     let line_begins = |at: usize| head[..at].ends_with(b"\r\n");
     headers.iter().all(|header| line_begins(offset_in(head, header.name.as_bytes())))
         && head.ends_with(b"\r\n\r\n")
 }
 
-/// Most empty lines that are overlooked before a request line.
+/// Copies the lines of the fields that `keeps` accepts, in contiguous runs. `run` is the start of a run that
+/// begins before the first field.
+pub(crate) fn copy_fields<'h, 'b>(
+    head: &[u8],
+    headers: &'h [Header<'b>],
+    mut run: Option<usize>,
+    out: &mut Vec<u8>,
+    mut keeps: impl FnMut(usize, &'h Header<'b>) -> bool,
+) {
+    for (i, header) in headers.iter().enumerate() {
+        let start = offset_in(head, header.name.as_bytes());
+        if keeps(i, header) {
+            run.get_or_insert(start);
+        } else if let Some(from) = run.take() {
+            out.extend_from_slice(&head[from..start]);
+        }
+    }
+    if let Some(from) = run {
+        out.extend_from_slice(&head[from..head.len() - 2]);
+    }
+}
+
+/// How many empty lines may precede a request line.
 const MAX_EMPTY_LINES: u8 = 8;
 
-/// Overlooks empty lines before a request line (RFC 9112 section 2.2): old clients send one behind a
-/// body, and some send them to keep a connection open. They are no request that has begun.
+/// Skips empty lines before a request line (RFC 9112 section 2.2). Old clients send one after a body; some
+/// send them to keep a connection open. They do not begin a request.
 #[derive(Default)]
 pub struct EmptyLines(u8);
 
 impl EmptyLines {
-    /// How many bytes to skip, and whether a request begins behind them. What is too much or is half
-    /// of an empty line and something else is left for the parser to refuse.
+    /// Returns how many bytes to skip, and whether a request begins after them. The parser rejects excess
+    /// empty lines and a CR without LF.
     pub fn skip(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while bytes[at..].starts_with(b"\r\n") && self.0 < MAX_EMPTY_LINES {
@@ -86,7 +107,7 @@ impl EmptyLines {
             at += 2;
         }
         if bytes.get(at) == Some(&0) {
-            // A header of the PROXY protocol (version 2) begins so, and its sender is told that.
+            // A PROXY protocol header (version 2) begins like this. Its sender gets an error that says so.
             return (0, true);
         }
         (at, !matches!(bytes[at..], [] | [b'\r']))
@@ -94,16 +115,17 @@ impl EmptyLines {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The head is this long, empty line included.
+pub enum HeadEnd {
+    /// The head ends after this many bytes, including the empty line.
     Whole(usize),
-    /// Not yet; whether a line has ended since the last look.
-    Partial { new_line: bool },
-    /// A line feed without its carriage return.
+    /// The head is incomplete. `new_line`: a line has ended since the last call.
+    Partial {
+        new_line: bool,
+    },
     BareLf,
 }
 
-/// Looks for the end of one head in a buffer that grows.
+/// Searches a growing buffer for the end of one head.
 #[derive(Default)]
 pub struct HeadScan {
     scanned: usize,
@@ -111,21 +133,21 @@ pub struct HeadScan {
 }
 
 impl HeadScan {
-    pub fn find(&mut self, bytes: &[u8]) -> Found {
+    pub fn find(&mut self, bytes: &[u8]) -> HeadEnd {
         let mut new_line = false;
         for at in memchr::memchr_iter(b'\n', &bytes[self.scanned..]) {
             let at = self.scanned + at;
             if at == 0 || bytes[at - 1] != b'\r' {
-                return Found::BareLf;
+                return HeadEnd::BareLf;
             }
             if at - 1 == self.line_start {
-                return Found::Whole(at + 1);
+                return HeadEnd::Whole(at + 1);
             }
             self.line_start = at + 1;
             new_line = true;
         }
         self.scanned = bytes.len();
-        Found::Partial { new_line }
+        HeadEnd::Partial { new_line }
     }
 }
 
@@ -134,21 +156,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_found_however_the_bytes_arrive() {
+    fn the_end_of_a_head_is_found_at_any_split() {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nrest";
         for split in 0..head.len() {
             let mut scan = HeadScan::default();
             let first = scan.find(&head[..split]);
             let found = match first {
-                Found::Whole(n) => Found::Whole(n),
+                HeadEnd::Whole(n) => HeadEnd::Whole(n),
                 _ => scan.find(head),
             };
-            assert_eq!(found, Found::Whole(27), "split at {split}");
+            assert_eq!(found, HeadEnd::Whole(27), "split at {split}");
         }
     }
 
     #[test]
-    fn empty_lines_are_overlooked_up_to_a_number() {
+    fn a_limited_number_of_empty_lines_is_skipped() {
         let skip = |bytes: &[u8]| EmptyLines::default().skip(bytes);
         assert_eq!(skip(b""), (0, false));
         assert_eq!(skip(b"GET"), (0, true));
@@ -166,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_line_feed_is_no_line_end() {
-        assert_eq!(HeadScan::default().find(b"GET / HTTP/1.1\nHost: a\n\n"), Found::BareLf);
-        assert_eq!(HeadScan::default().find(b"\n"), Found::BareLf);
+    fn a_bare_line_feed_is_rejected() {
+        assert_eq!(HeadScan::default().find(b"GET / HTTP/1.1\nHost: a\n\n"), HeadEnd::BareLf);
+        assert_eq!(HeadScan::default().find(b"\n"), HeadEnd::BareLf);
     }
 }

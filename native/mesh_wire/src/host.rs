@@ -1,5 +1,7 @@
-//! The one notion of what a host is: the `Host` field, the authority of an absolute-form target
-//! and the hosts of the routing table are all brought into this form before they are compared.
+//! Parses and normalises hosts.
+//!
+//! The `Host` field, the authority of an absolute-form target and the hosts of the routing table all take
+//! this form before they are compared.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,12 +10,12 @@ use std::net::Ipv6Addr;
 /// RFC 1035 allows 253 octets; one more for a trailing dot, and some room for an IPv6 literal.
 const MAX_HOST: usize = 255;
 
-/// A normalised host: lower case, no port, no trailing dot, IPv6 literals in canonical text and in
-/// brackets. Borrowed where it was written so, as nearly always: a lookup allocates nothing.
+/// A normalised host: lower case, no port, no trailing dot, IPv6 literals in brackets and in canonical text.
+/// Borrows the input if it is in this form already, so that most lookups do not allocate.
 #[derive(Clone)]
 pub struct Host<'b> {
     text: Cow<'b, [u8]>,
-    /// Given after the colon, if it was.
+    /// The port, if the input has one.
     pub port: Option<u16>,
 }
 
@@ -32,7 +34,7 @@ impl fmt::Display for BadHost {
         f.write_str(match self {
             BadHost::Empty => "the host is empty",
             BadHost::TooLong => "the host is longer than 255 bytes",
-            BadHost::Character => "the host has a character that no host name has",
+            BadHost::Character => "the host has an invalid character",
             BadHost::EmptyLabel => "the host has an empty label",
             BadHost::Port => "the port of the host is not a number from 0 to 65535",
             BadHost::Ipv6 => "the host is not a valid IPv6 address in brackets",
@@ -59,18 +61,18 @@ impl Host<'_> {
     }
 
     pub fn as_str(&self) -> &str {
-        // Only ASCII is ever taken.
+        // `parse` accepts ASCII only.
         std::str::from_utf8(&self.text).unwrap_or("")
     }
 
-    /// An address has no tenants: only exact entries match it.
+    /// Whether the host is an IP address. Addresses have no subdomains, so only exact entries match them.
     pub fn is_address(&self) -> bool {
         let text = self.as_str();
         text.starts_with('[') || text.parse::<std::net::Ipv4Addr>().is_ok()
     }
 }
 
-/// The name in one form, and what comes behind it.
+/// Returns the normalised name and the rest of the input.
 fn reg_name(input: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), BadHost> {
     let end = input.iter().position(|byte| *byte == b':').unwrap_or(input.len());
     let (mut name, rest) = input.split_at(end);
@@ -94,7 +96,7 @@ fn reg_name(input: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), BadHost> {
     Ok((if upper { name.to_ascii_lowercase().into() } else { name.into() }, rest))
 }
 
-/// The literal in canonical text, and what comes behind it.
+/// Returns the canonical literal and the rest of the input.
 fn ipv6(input: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), BadHost> {
     let end = memchr::memchr(b']', input).ok_or(BadHost::Ipv6)?;
     let address: Ipv6Addr = std::str::from_utf8(&input[1..end])
@@ -111,7 +113,7 @@ impl fmt::Debug for Host<'_> {
 }
 
 fn port(digits: &[u8]) -> Result<u16, BadHost> {
-    // At most five digits: "00000000080" is no port that anybody means.
+    // At most five digits: "00000000080" is not a plausible port.
     if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
         return Err(BadHost::Port);
     }
@@ -119,13 +121,13 @@ fn port(digits: &[u8]) -> Result<u16, BadHost> {
     u16::try_from(number).map_err(|_| BadHost::Port)
 }
 
-/// What a byte may be in a name; nothing of these: as it is.
+/// Classes of bytes in a name. 0 means that the byte needs no further check.
 const UPPER: u8 = 1;
 const PERCENT: u8 = 2;
 const OTHER: u8 = 4;
 
-/// RFC 3986 section 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`. A look into a
-/// table: this is asked for each byte of each request's host.
+/// RFC 3986 section 3.2.2: `reg-name = *( unreserved / pct-encoded / sub-delims )`. A table, because every
+/// byte of every request's host is looked up.
 static CLASS: [u8; 256] = {
     let mut table = [OTHER; 256];
     let plain = b"abcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=";
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn invalid_hosts_are_rejected() {
         assert_eq!(text(""), Err(BadHost::Empty));
         assert_eq!(text(":80"), Err(BadHost::Empty));
         assert_eq!(text("."), Err(BadHost::EmptyLabel));

@@ -1,17 +1,17 @@
-//! The names of one request by which log lines of the gateway, of the endpoint and of others meet:
-//! `X-Request-Id`, kept when the client's is one that Plug.RequestId would take, and the W3C
-//! `traceparent`, which is another's to begin unless the configuration says otherwise.
+//! Validates and creates request ids and trace ids, which connect the logs of the gateway and the endpoint.
+//!
+//! `X-Request-Id` is kept if Plug.RequestId would accept it. A W3C `traceparent` is created only if the
+//! configuration asks for it.
 
-/// Lengths that Plug.RequestId takes for an id.
+/// Lengths that Plug.RequestId accepts.
 const REQUEST_ID: std::ops::RangeInclusive<usize> = 20..=200;
 
-/// The id of the request under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RequestId {
     #[default]
     None,
     Made(u128),
-    /// The client's own.
+    /// Sent by the client.
     Given(Box<[u8]>),
 }
 
@@ -29,37 +29,37 @@ impl RequestId {
     }
 }
 
-/// A field of which only a single line means anything.
+/// The value of a field that must not be repeated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Line<'b> {
+pub enum SingleValue<'b> {
     #[default]
     Absent,
     One(&'b [u8]),
     Many,
 }
 
-impl<'b> Line<'b> {
-    pub fn take(&mut self, value: &'b [u8]) {
+impl<'b> SingleValue<'b> {
+    pub fn add(&mut self, value: &'b [u8]) {
         *self = match self {
-            Line::Absent => Line::One(value),
-            _ => Line::Many,
+            SingleValue::Absent => SingleValue::One(value),
+            _ => SingleValue::Many,
         };
     }
 
     pub fn valid(self, rule: impl FnOnce(&[u8]) -> bool) -> Option<&'b [u8]> {
         match self {
-            Line::One(value) if rule(value) => Some(value),
+            SingleValue::One(value) if rule(value) => Some(value),
             _ => None,
         }
     }
 }
 
-/// Plug.RequestId's rule for the length, and nothing in it that would look odd in a log.
+/// Whether Plug.RequestId accepts the length, and every character is printable ASCII.
 pub fn is_request_id(value: &[u8]) -> bool {
     REQUEST_ID.contains(&value.len()) && value.iter().all(|b| matches!(b, b' '..=b'~'))
 }
 
-/// W3C Trace Context, section 3.2: the trace id of a `traceparent`.
+/// Returns the trace id of a valid `traceparent` (W3C Trace Context section 3.2).
 pub fn trace_id(value: &[u8]) -> Option<&[u8]> {
     let lower_hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let known = value.get(..55)?;
@@ -67,7 +67,7 @@ pub fn trace_id(value: &[u8]) -> Option<&[u8]> {
     let (version, trace, parent, flags) =
         (&known[..2], &known[3..35], &known[36..52], &known[53..]);
     let parts = [version, trace, parent, flags];
-    // A later version may go on, after another dash.
+    // A later version may continue after another dash.
     let end = match value.get(55) {
         None => true,
         Some(next) => version != b"00" && *next == b'-',
@@ -77,8 +77,8 @@ pub fn trace_id(value: &[u8]) -> Option<&[u8]> {
     (good && !zero(trace) && !zero(parent)).then_some(trace)
 }
 
-/// A `traceparent` that begins a trace, sampled: an endpoint that follows its parent's decision
-/// would record nothing otherwise. The ids are random numbers; neither may be 0.
+/// Creates a `traceparent` that begins a sampled trace: an endpoint that follows its parent's decision would
+/// record nothing otherwise. The ids are random; neither may be 0.
 pub fn traceparent(trace_id: u128, parent_id: u64) -> [u8; 55] {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
     hex(&trace_id.max(1).to_be_bytes(), &mut text[3..35]);
@@ -87,7 +87,7 @@ pub fn traceparent(trace_id: u128, parent_id: u64) -> [u8; 55] {
 }
 
 fn hex(bytes: &[u8], digits: &mut [u8]) {
-    // Fails only where `digits` is not twice as long.
+    // Fails only if `digits` has the wrong length.
     let _ = const_hex::encode_to_slice(bytes, digits);
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_made_id_is_one_that_endpoints_take() {
+    fn endpoints_accept_generated_ids() {
         let mut text = Vec::new();
         RequestId::Made(0xabc).write(&mut text);
         assert_eq!(text, b"00000000000000000000000000000abc");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ids_of_sane_length_and_characters_are_kept() {
+    fn ids_with_a_bad_length_or_character_are_rejected() {
         assert!(is_request_id(b"F-0123456789_abcdef+"));
         assert!(is_request_id(&[b'a'; 200]));
         for bad in [&b""[..], &[b'a'; 19], &[b'a'; 201], b"twenty bytes\tof text", &[0xc3; 20]] {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_is_one_or_it_is_not() {
+    fn malformed_traceparents_are_rejected() {
         let good: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(trace_id(good), Some(&good[3..35]));
         assert!(trace_id(&traceparent(0, 7)).is_some());

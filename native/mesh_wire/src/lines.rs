@@ -1,6 +1,5 @@
-//! Writing field lines and numbers, and finding where a part of a head begins.
+//! Writes field lines and numbers, and locates a slice in its buffer.
 
-/// Writes one field line.
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -8,12 +7,11 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Where `part`, which is a slice of `whole`, begins in it.
+/// Returns the offset of `part`, a slice of `whole`.
 pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr() as usize - whole.as_ptr() as usize
 }
 
-/// Writes decimal digits.
 pub fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
@@ -21,7 +19,7 @@ pub fn number(out: &mut Vec<u8>, number: u64) {
 /// Writes nanoseconds as milliseconds with three decimals.
 pub fn millis(out: &mut Vec<u8>, nanos: u64) {
     number(out, nanos / 1_000_000);
-    // A leading 1, which is not written, keeps the zeros.
+    // The leading 1 preserves the zeros and is not written.
     let mut micros = itoa::Buffer::new();
     let micros = micros.format(1000 + nanos / 1000 % 1000);
     out.push(b'.');

@@ -1,6 +1,5 @@
 //! Request methods.
 
-/// Methods that the gateway itself treats in some way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -29,7 +28,7 @@ impl Method {
         }
     }
 
-    /// Sending it twice means the same as sending it once (RFC 9110 section 9.2.2).
+    /// Sending the request twice has the same effect as sending it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Method::Post | Method::Patch | Method::Other)
     }

@@ -1,12 +1,12 @@
-//! The PROXY protocol (versions 1 and 2, as HAProxy specifies it): a TCP load balancer in front
-//! says once per connection who the client is. Believed from trusted peers only, and demanded of
-//! them, so that nobody can leave it out to pass for the load balancer.
+//! Parses PROXY protocol headers (versions 1 and 2, as HAProxy specifies them).
+//!
+//! A TCP load balancer sends one per connection to name the client. The gateway believes the header from
+//! trusted peers only and requires it of them; otherwise a client could pass for the load balancer.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ppp::{PartialResult, v1, v2};
 
-/// Which versions are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
     V1,
@@ -14,26 +14,26 @@ pub enum ProxyProtocol {
     Any,
 }
 
-/// Of version 1.
+/// The prefix of version 1.
 const BEGINNING: &[u8] = b"PROXY ";
-/// The longest line of version 1, CRLF included.
+/// Longest header of version 1, including CRLF.
 const MAX_V1: usize = 107;
-/// Version 2 has binary addresses and whatever else the sender adds; this much of it.
+/// Longest header of version 2: binary addresses and further data of the sender.
 const MAX_V2: usize = 4096;
-/// What version 2 may say of TLS (section 2.2.7): a byte of flags, and more that is not needed here.
+/// The TLS record of version 2 (section 2.2.7): a byte of flags, then data that is not used here.
 const TYPE_SSL: u8 = 0x20;
 const SSL_FIXED: usize = 5;
 const CLIENT_SSL: u8 = 1;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
-    /// Nothing wrong so far, and not the whole.
+    /// Valid so far, but incomplete.
     Partial,
     Whole {
         size: usize,
-        /// `None`: the load balancer speaks for itself (a health check, say).
+        /// `None`: the load balancer itself is the client (for example, a health check).
         client: Option<SocketAddr>,
-        /// The client uses TLS, which the load balancer has ended.
+        /// The client uses TLS, which the load balancer terminates.
         tls: bool,
     },
 }
@@ -53,7 +53,7 @@ impl ProxyProtocol {
     }
 }
 
-/// Whether this begins like a header of either version.
+/// Whether `bytes` begin with a header of either version.
 pub fn begins_proxy_header(bytes: &[u8]) -> bool {
     let kinds: [&[u8]; 3] = [b"TCP4 ", b"TCP6 ", b"UNKNOWN"];
     match bytes.strip_prefix(BEGINNING) {
@@ -68,14 +68,14 @@ fn read_v1(bytes: &[u8]) -> Result<ProxyHeader, &'static str> {
     if bytes[..n] != BEGINNING[..n] {
         return Err(NONE);
     }
-    // The parser takes half an address for a wrong one: it gets whole lines only.
+    // The parser rejects incomplete addresses as malformed, so it gets complete lines only.
     let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(MAX_V1)]) else {
         return if bytes.len() < MAX_V1 { Ok(ProxyHeader::Partial) } else { Err(NONE) };
     };
     let size = end + 1;
     let line = &bytes[..size];
     const MALFORMED: &str = "the PROXY protocol version 1 header is malformed";
-    // The parser would take a space for the CR, and a number with a sign for a port.
+    // The parser accepts a space for the CR, and a port with a sign.
     if !line.ends_with(b"\r\n") || line.contains(&b'+') {
         return Err(MALFORMED);
     }
@@ -89,7 +89,7 @@ fn read_v1(bytes: &[u8]) -> Result<ProxyHeader, &'static str> {
 }
 
 fn read_v2(bytes: &[u8]) -> Result<ProxyHeader, &'static str> {
-    // Whether it is too long is not to depend on how much of it has come.
+    // Checked before the rest arrives: the result must not depend on how the bytes are split.
     if let Some(&[high, low]) = bytes.get(14..16)
         && 16 + usize::from(u16::from_be_bytes([high, low])) > MAX_V2
     {
@@ -110,7 +110,7 @@ fn read_v2(bytes: &[u8]) -> Result<ProxyHeader, &'static str> {
     Ok(ProxyHeader::Whole { size: header.len(), client, tls })
 }
 
-/// What comes behind something malformed is not looked at.
+/// Ignores everything after a malformed record.
 fn uses_tls(header: &v2::Header<'_>) -> bool {
     header.tlvs().map_while(Result::ok).any(|tlv| {
         tlv.kind == TYPE_SSL && tlv.value.len() >= SSL_FIXED && tlv.value[0] & CLIENT_SSL != 0
@@ -129,7 +129,7 @@ mod tests {
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x07\x7f\0\0\x01\x12\x34\0\x50GET";
 
     #[test]
-    fn both_versions_are_read_however_they_arrive() {
+    fn both_versions_are_parsed_at_any_split() {
         let v1 = b"PROXY TCP4 10.0.0.7 127.0.0.1 4660 80\r\nGET";
         for (version, bytes) in [(ProxyProtocol::V1, &v1[..]), (ProxyProtocol::V2, V2)] {
             let size = bytes.len() - 3;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_announced_is_refused() {
+    fn malformed_and_missing_headers_are_rejected() {
         let unknown = ProxyProtocol::Any.read(b"PROXY UNKNOWN\r\n");
         assert_eq!(unknown, Ok(ProxyHeader::Whole { size: 15, client: None, tls: false }));
         assert!(ProxyProtocol::Any.read(b"GET / HTTP/1.1\r\n").is_err());

@@ -1,31 +1,32 @@
-//! Response heads from endpoints: parsed as strictly as requests, since an endpoint that is wrong
-//! about its framing would put the next answer on the wrong request.
+//! Parses response heads from endpoints and writes them for clients.
+//!
+//! As strict as for requests: an endpoint with wrong framing would put a response on the wrong request.
 
 use httparse::{Header, ParserConfig};
 
-use crate::fields::{self, Field};
+use crate::fields::{self, FieldKind};
 use crate::head::{self, Storage};
 use crate::lines::{field, millis, offset_in};
 use crate::method::Method;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyLength {
+pub enum ResponseLength {
     None,
     Length(u64),
     Chunked,
-    /// Until the endpoint closes the connection.
+    /// The body ends when the endpoint closes the connection.
     Close,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseInfo {
     pub status: u16,
-    pub body: BodyLength,
-    /// The endpoint will take another request on this connection.
+    pub body: ResponseLength,
+    /// The endpoint accepts another request on this connection.
     pub keep_alive: bool,
-    /// Speaks of a WebSocket upgrade, as a 101 must.
+    /// The fields announce a WebSocket upgrade, as a 101 must.
     pub websocket: bool,
-    /// `Connection` names fields that are for the gateway only, and maybe trailers.
+    /// `Connection` names fields, which may be trailers: none is passed on.
     pub names_fields: bool,
 }
 
@@ -36,32 +37,31 @@ pub struct ResponseHead<'h, 'b> {
     minor: u8,
     reason: &'b str,
     headers: &'h [Header<'b>],
-    kinds: &'h [Field],
+    kinds: &'h [FieldKind],
     has_date: bool,
     content_length: bool,
-    /// The length that takes the place of several equal ones.
+    /// Replaces several equal lengths.
     merged_length: Option<&'b [u8]>,
 }
 
-/// What is wrong with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadResponse(pub &'static str);
 
-/// What the client is owed.
+/// How to write a response head for the client.
 #[derive(Clone, Copy)]
-pub struct Downstream {
+pub struct ResponseOptions {
     /// HTTP/1.`minor`.
     pub minor: u8,
     pub keep_alive: bool,
-    /// How the body will be framed, whatever the endpoint did.
+    /// The body will be chunked, whatever the endpoint did.
     pub chunked: bool,
-    /// What `Server-Timing` is to say.
+    /// The value of `Server-Timing`.
     pub timing: Option<ServerTiming>,
-    /// Tells the `Date` of a response that came without one (RFC 9110 section 6.6.1).
+    /// Creates the `Date` of a response without one (RFC 9110 section 6.6.1).
     pub date: fn() -> String,
 }
 
-/// Where the time went until the response head came, in nanoseconds.
+/// Durations until the response head arrived, in nanoseconds.
 #[derive(Clone, Copy)]
 pub struct ServerTiming {
     pub gateway: u64,
@@ -78,22 +78,22 @@ impl ServerTiming {
     }
 }
 
-const BEGINNING: &[u8] = b"HTTP/";
+const PREFIX: &[u8] = b"HTTP/";
 
-/// `Ok(None)`: nothing wrong so far, and not the whole.
+/// Parses a head. Returns `Ok(None)` if `bytes` are valid so far but incomplete.
 pub fn parse<'h, 'b>(
     bytes: &'b [u8],
     storage: &'h mut Storage<'b>,
-    most_fields: usize,
+    max_fields: usize,
     method: Method,
 ) -> Result<Option<ResponseHead<'h, 'b>>, BadResponse> {
-    // The parser skips empty lines before the status line, which only requests may have.
-    let n = bytes.len().min(BEGINNING.len());
-    if bytes[..n] != BEGINNING[..n] {
+    // httparse skips empty lines before the status line, which only requests may have.
+    let n = bytes.len().min(PREFIX.len());
+    if bytes[..n] != PREFIX[..n] {
         return Err(BadResponse("it does not begin with a status line"));
     }
     let (response, parsed, kinds) = storage.parse(
-        most_fields,
+        max_fields,
         || httparse::Response::new(&mut []),
         |response, room| {
             ParserConfig::default().parse_response_with_uninit_headers(response, bytes, room)
@@ -116,40 +116,40 @@ pub fn parse<'h, 'b>(
 }
 
 #[derive(Default)]
-struct Gathered<'b> {
+struct ResponseFields<'b> {
     content_length: Option<u64>,
     merged_length: Option<&'b [u8]>,
     chunked: bool,
-    connection: fields::Connection,
+    connection: fields::ConnectionOptions,
     websocket: bool,
     has_date: bool,
 }
 
-impl<'b> Gathered<'b> {
-    fn take(&mut self, kind: Field, value: &'b [u8]) -> Result<(), BadResponse> {
+impl<'b> ResponseFields<'b> {
+    fn add(&mut self, kind: FieldKind, value: &'b [u8]) -> Result<(), BadResponse> {
         match kind {
-            Field::ContentLength => self.content_length(value)?,
-            Field::TransferEncoding => {
+            FieldKind::ContentLength => self.content_length(value)?,
+            FieldKind::TransferEncoding => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(BadResponse("the transfer coding is not chunked, once"));
+                    return Err(BadResponse("the transfer coding is not a single chunked"));
                 }
                 self.chunked = true;
             }
-            Field::Connection => self.connection.take(value).map_err(BadResponse)?,
-            Field::Upgrade => self.websocket |= value.eq_ignore_ascii_case(b"websocket"),
-            Field::Date => self.has_date = true,
+            FieldKind::Connection => self.connection.add(value).map_err(BadResponse)?,
+            FieldKind::Upgrade => self.websocket |= value.eq_ignore_ascii_case(b"websocket"),
+            FieldKind::Date => self.has_date = true,
             _ => {}
         }
         Ok(())
     }
 
-    /// RFC 9110 section 8.6 lets a recipient take the same length several times for one of them.
-    /// A request could only say so to be read in two ways; a response has no other reader.
+    /// Merges equal lengths, as RFC 9110 section 8.6 allows. Requests with several lengths are rejected: other
+    /// readers may disagree about them. A response has no other reader.
     fn content_length(&mut self, value: &'b [u8]) -> Result<(), BadResponse> {
         let alone = fields::content_length(value).map(|length| (value, length));
         let (text, length) = alone
             .or_else(|| fields::repeated_length(value))
-            .ok_or(BadResponse("Content-Length is not a number, or not one alone"))?;
+            .ok_or(BadResponse("Content-Length is not a single number"))?;
         let before = self.content_length.replace(length);
         if before.is_some_and(|before| before != length) {
             return Err(BadResponse("there are two different Content-Length fields"));
@@ -161,7 +161,7 @@ impl<'b> Gathered<'b> {
     }
 
     /// RFC 9112 section 6.3.
-    fn body(&self, status: u16, minor: u8, method: Method) -> Result<BodyLength, BadResponse> {
+    fn body(&self, status: u16, minor: u8, method: Method) -> Result<ResponseLength, BadResponse> {
         if self.chunked && self.content_length.is_some() {
             return Err(BadResponse("there are both Content-Length and Transfer-Encoding"));
         }
@@ -169,13 +169,13 @@ impl<'b> Gathered<'b> {
             return Err(BadResponse("HTTP/1.0 has no Transfer-Encoding"));
         }
         if method == Method::Head || status < 200 || status == 204 || status == 304 {
-            return Ok(BodyLength::None);
+            return Ok(ResponseLength::None);
         }
         Ok(match (self.chunked, self.content_length) {
-            (true, _) => BodyLength::Chunked,
-            (false, Some(0)) => BodyLength::None,
-            (false, Some(length)) => BodyLength::Length(length),
-            (false, None) => BodyLength::Close,
+            (true, _) => ResponseLength::Chunked,
+            (false, Some(0)) => ResponseLength::None,
+            (false, Some(length)) => ResponseLength::Length(length),
+            (false, None) => ResponseLength::Close,
         })
     }
 }
@@ -186,34 +186,34 @@ fn check<'h, 'b>(
     minor: u8,
     reason: &'b str,
     headers: &'h [Header<'b>],
-    kinds: &'h mut [Field],
+    kinds: &'h mut [FieldKind],
     method: Method,
 ) -> Result<ResponseHead<'h, 'b>, BadResponse> {
     if status < 100 {
         return Err(BadResponse("the status is below 100"));
     }
-    let mut said = Gathered::default();
+    let mut gathered = ResponseFields::default();
     for (header, kind) in headers.iter().zip(&mut *kinds) {
-        *kind = Field::of(header.name);
-        said.take(*kind, header.value)?;
+        *kind = FieldKind::of(header.name);
+        gathered.add(*kind, header.value)?;
     }
-    let body = said.body(status, minor, method)?;
+    let body = gathered.body(status, minor, method)?;
     Ok(ResponseHead {
         info: ResponseInfo {
             status,
             body,
-            keep_alive: said.connection.persists(minor) && body != BodyLength::Close,
-            websocket: said.connection.upgrade && said.websocket,
-            names_fields: said.connection.names_fields,
+            keep_alive: gathered.connection.persists(minor) && body != ResponseLength::Close,
+            websocket: gathered.connection.upgrade && gathered.websocket,
+            names_fields: gathered.connection.names_fields,
         },
         bytes,
         minor,
         reason,
         headers,
         kinds,
-        has_date: said.has_date,
-        content_length: said.content_length.is_some(),
-        merged_length: said.merged_length,
+        has_date: gathered.has_date,
+        content_length: gathered.content_length.is_some(),
+        merged_length: gathered.merged_length,
     })
 }
 
@@ -222,30 +222,31 @@ impl ResponseHead<'_, '_> {
         self.bytes.len()
     }
 
-    /// The fields that go on, for a client that gets them in another form.
+    /// The fields to pass on, for a client that does not get HTTP/1.1 lines.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let kept = self.headers.iter().zip(self.kinds).filter(|(h, k)| self.keeps(**k, h.name));
         let kept = kept.map(|(header, _)| (header.name.as_bytes(), header.value));
         kept.chain(self.one_length().map(|length| (&b"content-length"[..], length)))
     }
 
-    /// The length that is written in place of several.
+    /// The merged length, if the client gets one.
     fn one_length(&self) -> Option<&[u8]> {
         self.merged_length.filter(|_| self.has_length())
     }
 
-    /// RFC 9110 section 8.6: not in a 1xx or 204, whatever an endpoint thinks.
+    /// RFC 9110 section 8.6: a 1xx or 204 has no length, even if the endpoint sent one.
     fn has_length(&self) -> bool {
         self.content_length && self.info.status >= 200 && self.info.status != 204
     }
 
-    /// Writes the head for the client.
-    pub fn write(&self, to: Downstream, out: &mut Vec<u8>) {
+    pub fn write(&self, to: ResponseOptions, out: &mut Vec<u8>) {
         let as_it_came = self.status_line_stays();
         if !as_it_came {
             self.write_status_line(out);
         }
-        self.copy_fields(as_it_came.then_some(0), out);
+        head::copy_fields(self.bytes, self.headers, as_it_came.then_some(0), out, |i, header| {
+            self.keeps(self.kinds[i], header.name)
+        });
         if let Some(length) = self.one_length() {
             field(out, b"Content-Length", length);
         }
@@ -275,8 +276,8 @@ impl ResponseHead<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Whether the line is what [`write_status_line`](Self::write_status_line) would write: with
-    /// another version, without a space, or with a reason that is not to be had as text, it is not.
+    /// Whether the status line equals what [`write_status_line`](Self::write_status_line) would write. It
+    /// does not with another version, without the second space, or with a reason that is not text.
     fn status_line_stays(&self) -> bool {
         let end = match self.headers.first() {
             Some(header) => offset_in(self.bytes, header.name.as_bytes()),
@@ -296,37 +297,16 @@ impl ResponseHead<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Copies the lines that stay, run by run; one may have begun with the status line.
-    fn copy_fields(&self, mut run: Option<usize>, out: &mut Vec<u8>) {
-        for (i, header) in self.headers.iter().enumerate() {
-            let start = offset_in(self.bytes, header.name.as_bytes());
-            if self.keeps(self.kinds[i], header.name) {
-                run.get_or_insert(start);
-            } else if let Some(from) = run.take() {
-                out.extend_from_slice(&self.bytes[from..start]);
-            }
-        }
-        if let Some(from) = run {
-            out.extend_from_slice(&self.bytes[from..self.bytes.len() - 2]);
-        }
-    }
-
-    fn keeps(&self, kind: Field, name: &str) -> bool {
+    fn keeps(&self, kind: FieldKind, name: &str) -> bool {
         if kind.is_hop_by_hop() {
             return false;
         }
-        if kind == Field::ContentLength {
+        if kind == FieldKind::ContentLength {
             return self.has_length() && self.merged_length.is_none();
         }
-        !(self.info.names_fields && !kind.is_framing_or_routing() && self.is_named(name))
-    }
-
-    fn is_named(&self, name: &str) -> bool {
-        let connection =
-            self.headers.iter().zip(self.kinds).filter(|(_, k)| **k == Field::Connection);
-        connection
-            .flat_map(|(h, _)| fields::members(h.value))
-            .any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
+        !(self.info.names_fields
+            && !kind.is_framing_or_routing()
+            && fields::connection_names(name, self.headers, self.kinds))
     }
 }
 
@@ -334,20 +314,21 @@ impl ResponseHead<'_, '_> {
 mod tests {
     use super::*;
 
+    const PLAIN: ResponseOptions = ResponseOptions {
+        minor: 1,
+        keep_alive: true,
+        chunked: false,
+        timing: None,
+        date: String::new,
+    };
+
     #[test]
-    fn the_status_line_is_ours_and_theirs_where_it_is_the_same() {
+    fn the_status_line_is_normalised() {
         let line = |head: &[u8]| {
             let mut storage = head::storage();
             let parsed = parse(head, &mut storage, 100, Method::Get).unwrap().unwrap();
             let mut out = Vec::new();
-            let to = Downstream {
-                minor: 1,
-                keep_alive: true,
-                chunked: false,
-                timing: None,
-                date: String::new,
-            };
-            parsed.write(to, &mut out);
+            parsed.write(PLAIN, &mut out);
             String::from_utf8(out).unwrap().lines().next().unwrap_or_default().to_string()
         };
         assert_eq!(line(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"), "HTTP/1.1 200 OK");
@@ -359,20 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn several_equal_lengths_become_one() {
+    fn equal_lengths_are_merged() {
         let written = |lengths: &str, status: u16| {
             let head = format!("HTTP/1.1 {status} OK\r\n{lengths}A: b\r\n\r\n");
             let mut storage = head::storage();
             let parsed = parse(head.as_bytes(), &mut storage, 100, Method::Get).ok()??;
             let mut out = Vec::new();
-            let to = Downstream {
-                minor: 1,
-                keep_alive: true,
-                chunked: false,
-                timing: None,
-                date: String::new,
-            };
-            parsed.write(to, &mut out);
+            parsed.write(PLAIN, &mut out);
             let lines = String::from_utf8(out).unwrap();
             let lines = lines.lines().filter(|line| line.starts_with("Content-Length"));
             let fields = parsed.fields().filter(|(name, _)| name.len() == 14).count();
@@ -380,14 +354,14 @@ mod tests {
             assert_eq!(lines.len(), fields, "HTTP/2 gets another number of them");
             Some((lines.join("; "), parsed.info.body))
         };
-        let five = Some(("Content-Length: 5".to_string(), BodyLength::Length(5)));
+        let five = Some(("Content-Length: 5".to_string(), ResponseLength::Length(5)));
         assert_eq!(written("Content-Length: 5\r\n", 200), five);
         assert_eq!(written("Content-Length: 5\r\nX: y\r\nContent-Length: 5\r\n", 200), five);
         assert_eq!(written("Content-Length: 5, 5\r\n", 200), five);
         assert_eq!(written("Content-Length: 5 , 05\r\nContent-Length: 5\r\n", 200), five);
         assert_eq!(
             written("Content-Length: 0, 0\r\n", 204),
-            Some((String::new(), BodyLength::None))
+            Some((String::new(), ResponseLength::None))
         );
         for bad in ["5\r\nContent-Length: 6", "5, 6", "5,", ", 5", "5 5", "5, x"] {
             assert_eq!(written(&format!("Content-Length: {bad}\r\n"), 200), None, "{bad}");
@@ -395,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_begins_with_its_status_line_and_every_line_ends_with_crlf() {
+    fn a_response_must_begin_with_a_status_line_and_use_crlf() {
         let accepts = |bytes: &[u8]| {
             let mut storage = head::storage();
             matches!(parse(bytes, &mut storage, 100, Method::Get), Ok(Some(_)))

@@ -1,4 +1,4 @@
-//! Moments as log lines have them, in UTC. Worked out once for each second.
+//! Formats times for log lines, in UTC. Formats each second once.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::wall_clock;
 
-/// Tells calendar time from the moments that records have.
+/// Converts the monotonic times of records to calendar time.
 pub struct Clock {
     now: (Instant, SystemTime),
     second: u64,
@@ -18,7 +18,7 @@ pub struct Clock {
 pub enum Style {
     /// `10/Oct/2000:13:55:36 +0000`
     Common,
-    /// `2000-10-10T13:55:36`, to which milliseconds are added.
+    /// `2000-10-10T13:55:36`, followed by milliseconds.
     Iso,
 }
 
@@ -28,12 +28,12 @@ impl Clock {
         Clock { now, second: u64::MAX, text: String::new(), style }
     }
 
-    /// Sets it anew: the calendar's clock may have been put right.
+    /// Reads both clocks again: the calendar clock may have been set.
     pub fn begin(&mut self) {
         self.now = (Instant::now(), wall_clock::now());
     }
 
-    /// The text of the second, and the milliseconds in it, with the point before them.
+    /// Returns the text of the second, and the milliseconds with a leading point.
     pub fn tell(&mut self, at: Instant) -> (&str, [u8; 4]) {
         let ago = self.now.0.saturating_duration_since(at);
         let time = self.now.1.checked_sub(ago).unwrap_or(UNIX_EPOCH);
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_become_dates() {
+    fn seconds_are_formatted_as_dates() {
         assert_eq!(text(0, Style::Common), "01/Jan/1970:00:00:00 +0000");
         assert_eq!(text(971_186_136, Style::Common), "10/Oct/2000:13:55:36 +0000");
         assert_eq!(text(951_782_399, Style::Iso), "2000-02-28T23:59:59");
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_told_by_how_long_ago_it_was() {
+    fn times_in_the_past_are_converted() {
         let mut clock = Clock::new(Style::Iso);
         clock.now.1 = UNIX_EPOCH + Duration::from_secs(86_400);
         let at = clock.now.0.checked_sub(Duration::from_millis(1500));

@@ -1,5 +1,7 @@
-//! The thread that takes records and notices away. Woken once for a batch; then it waits a moment
-//! for the batch to grow, since a wake-up costs a worker more than a record does.
+//! The thread that delivers records and notices to sinks.
+//!
+//! It is woken once per batch and then waits for the batch to grow, because a wake-up costs a worker more
+//! than a record.
 
 use std::io;
 use std::sync::Arc;
@@ -7,39 +9,39 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::collector_queue::{CollectorQueue, Commands};
 use super::format::Formatter;
 use super::log_file::LogFile;
-use super::notice::{Notice, Noticed};
+use super::notice::{CountedNotice, Notice};
 use super::record::Record;
-use super::sink::{Observe, Sink};
-use super::waiting::{Orders, Waiting};
+use super::sink::{ObserveConfig, Sink};
 
-const GATHER: Duration = Duration::from_millis(20);
-/// Notices are handed out no more often than this.
-const NOTICE_EVERY: Duration = Duration::from_secs(1);
+const BATCH_DELAY: Duration = Duration::from_millis(20);
+/// Minimum time between two deliveries of notices.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Collector {
     thread: JoinHandle<()>,
-    waiting: Arc<Waiting>,
+    queue: Arc<CollectorQueue>,
 }
 
 impl Collector {
-    /// Hands out what is waiting, and returns when the thread is gone.
+    /// Delivers what is queued, and returns when the thread has ended.
     pub fn stop(self) {
-        self.waiting.orders.lock().stop = true;
-        self.waiting.woken.notify_one();
-        // It panicked, if anything: nothing is left to be done about that.
+        self.queue.commands.lock().stop = true;
+        self.queue.wakeup.notify_one();
+        // An error means that the thread panicked, which leaves nothing to do.
         let _ = self.thread.join();
-        *self.waiting.orders.lock() = Orders::default();
+        *self.queue.commands.lock() = Commands::default();
     }
 }
 
-/// What the thread does.
+/// The state of the thread.
 pub struct Job {
-    waiting: Arc<Waiting>,
+    queue: Arc<CollectorQueue>,
     sink: Option<Box<dyn Sink>>,
     log: Option<Log>,
-    noticed_at: Option<Instant>,
+    notices_sent_at: Option<Instant>,
     lost_before: u64,
 }
 
@@ -49,7 +51,7 @@ struct Log {
 }
 
 impl Job {
-    pub fn new(observe: Observe, waiting: Arc<Waiting>) -> io::Result<Job> {
+    pub fn new(observe: ObserveConfig, queue: Arc<CollectorQueue>) -> io::Result<Job> {
         let log = match observe.access_log {
             None => None,
             Some(log) => Some(Log {
@@ -57,67 +59,67 @@ impl Job {
                 file: log.path.map(LogFile::open).transpose()?,
             }),
         };
-        let lost_before = waiting.lost();
-        Ok(Job { waiting, sink: observe.sink, log, noticed_at: None, lost_before })
+        let lost_before = queue.lost();
+        Ok(Job { queue, sink: observe.sink, log, notices_sent_at: None, lost_before })
     }
 
     pub fn spawn(self) -> io::Result<Collector> {
-        let waiting = Arc::clone(&self.waiting);
+        let queue = Arc::clone(&self.queue);
         let thread = std::thread::Builder::new().name("mesh_observe".into());
-        Ok(Collector { thread: thread.spawn(move || self.run())?, waiting })
+        Ok(Collector { thread: thread.spawn(move || self.run())?, queue })
     }
 
     fn run(mut self) {
         let mut records = Vec::new();
         loop {
             let stopping = self.wait();
-            // Before the look: what comes after it wakes anew.
-            self.waiting.something.store(false, Ordering::SeqCst);
-            self.waiting.take_records(&mut records);
-            self.hand_out(&records);
+            // Before taking the records: later ones wake the thread again.
+            self.queue.has_work.store(false, Ordering::SeqCst);
+            self.queue.take_records(&mut records);
+            self.deliver(&records);
             records.clear();
             records.shrink_to(1024);
-            self.hand_out_notices(stopping);
+            self.deliver_notices(stopping);
             if stopping {
                 return;
             }
         }
     }
 
-    /// Returns when there is something to do; whether that is to stop.
+    /// Waits for work. Returns whether to stop.
     fn wait(&mut self) -> bool {
-        let waiting = &self.waiting;
-        let mut orders = waiting.orders.lock();
-        while !orders.stop && !waiting.something.load(Ordering::SeqCst) {
-            let left = !waiting.notices.is_empty() || self.waiting.lost() != self.lost_before;
-            match self.noticed_at.filter(|_| left) {
-                None => waiting.woken.wait(&mut orders),
+        let queue = &self.queue;
+        let mut commands = queue.commands.lock();
+        while !commands.stop && !queue.has_work.load(Ordering::SeqCst) {
+            let left = !queue.notices.is_empty() || self.queue.lost() != self.lost_before;
+            match self.notices_sent_at.filter(|_| left) {
+                None => queue.wakeup.wait(&mut commands),
                 Some(at) => {
-                    if waiting.woken.wait_until(&mut orders, at + NOTICE_EVERY).timed_out() {
+                    if queue.wakeup.wait_until(&mut commands, at + NOTICE_INTERVAL).timed_out() {
                         break;
                     }
                 }
             }
         }
-        let until = Instant::now() + GATHER;
-        while !orders.stop && !orders.reopen {
-            if waiting.woken.wait_until(&mut orders, until).timed_out() {
+        let until = Instant::now() + BATCH_DELAY;
+        while !commands.stop && !commands.reopen {
+            if queue.wakeup.wait_until(&mut commands, until).timed_out() {
                 break;
             }
         }
-        let reopen = std::mem::take(&mut orders.reopen);
-        let stop = orders.stop;
-        drop(orders);
+        let reopen = std::mem::take(&mut commands.reopen);
+        let stop = commands.stop;
+        drop(commands);
         if reopen
             && let Some(Log { file: Some(file), .. }) = &mut self.log
             && let Err(error) = file.reopen()
         {
-            self.waiting.notices.add(Notice::LogFile, error.to_string());
+            self.queue.notices.add(Notice::LogFile, error.to_string());
         }
         stop
     }
 
-    fn hand_out(&mut self, records: &[Record]) {
+    fn deliver(&mut self, records: &[Record]) {
         if records.is_empty() {
             return;
         }
@@ -125,7 +127,7 @@ impl Job {
         let Some(sink) = &mut self.sink else { return };
         let sampled: Vec<&Record> = records.iter().filter(|r| r.is_sampled()).collect();
         if !sampled.is_empty() && !sink.records(&sampled) {
-            self.waiting.lose(sampled.len());
+            self.queue.lose(sampled.len());
         }
     }
 
@@ -138,7 +140,7 @@ impl Job {
                 logged().for_each(|record| log.formatter.write(record, &mut file.buffer));
                 let written = file.write();
                 if let Err(error) = &written {
-                    self.waiting.notices.add(Notice::LogFile, error.to_string());
+                    self.queue.notices.add(Notice::LogFile, error.to_string());
                 }
                 written.is_ok()
             }
@@ -149,24 +151,28 @@ impl Job {
             }
         };
         if !done {
-            self.waiting.lose(logged().count());
+            self.queue.lose(logged().count());
         }
     }
 
-    fn hand_out_notices(&mut self, at_once: bool) {
-        let lost = self.waiting.lost();
-        let due = at_once || self.noticed_at.is_none_or(|at| at.elapsed() >= NOTICE_EVERY);
+    fn deliver_notices(&mut self, at_once: bool) {
+        let lost = self.queue.lost();
+        let due = at_once || self.notices_sent_at.is_none_or(|at| at.elapsed() >= NOTICE_INTERVAL);
         let Some(sink) = &mut self.sink else { return };
-        if !due || (self.waiting.notices.is_empty() && lost == self.lost_before) {
+        if !due || (self.queue.notices.is_empty() && lost == self.lost_before) {
             return;
         }
-        let mut notices = self.waiting.notices.take();
+        let mut notices = self.queue.notices.take();
         if lost > self.lost_before {
             let count = lost - self.lost_before;
-            notices.push(Noticed { notice: Notice::RecordsLost, about: String::new(), count });
+            notices.push(CountedNotice {
+                notice: Notice::RecordsLost,
+                about: String::new(),
+                count,
+            });
         }
         self.lost_before = lost;
-        self.noticed_at = Some(Instant::now());
+        self.notices_sent_at = Some(Instant::now());
         sink.notices(notices);
     }
 }

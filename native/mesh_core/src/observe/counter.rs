@@ -1,4 +1,4 @@
-//! One counter of one worker.
+//! A counter of one worker.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     pub fn add(&self, n: u64) {
-        // One writer only: load and store instead of a locked addition.
+        // Load and store instead of a locked addition, because there is one writer.
         self.set(self.get().wrapping_add(n));
     }
 

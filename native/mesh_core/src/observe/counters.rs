@@ -1,5 +1,5 @@
-//! Counters. Each worker writes its own with plain stores, so that counting shares no cache line;
-//! whoever asks adds them up.
+//! Defines the counters. Each worker writes its own with plain stores, so no cache line is shared; readers
+//! add them up.
 
 use std::time::Instant;
 
@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
 use super::counter::Counter;
-use super::histogram::{Histogram, Recorded};
+use super::histogram::{Histogram, HistogramTotals};
 use crate::error::{Error, Side};
 
-/// Declares a set of counters, their sum, and the map that `stats()` hands out, from one list.
-/// Parts are sets of their own.
+/// Declares a set of counters, their totals, and the map that `stats()` returns, from one list. Parts are sets
+/// themselves.
 macro_rules! counters {
     (
         $(#[$doc:meta])* $name:ident, $totals:ident {
@@ -51,74 +51,74 @@ counters! {
     /// What one worker counts for one service.
     #[repr(align(128))]
     ServiceCounters, ServiceTotals {
-        /// Requests that were handed to this service, whatever came of them.
+        /// Requests handed to this service, whatever their result.
         requests,
-        /// Final responses by status class, those of the gateway on the service's behalf included.
+        /// Final responses by status class, including the gateway's own.
         responses_1xx,
         responses_2xx,
         responses_3xx,
         responses_4xx,
         responses_5xx,
-        /// Requests under way now, tunnels not included.
+        /// Requests in flight, without tunnels.
         in_flight,
         /// Body bytes from clients, framing included.
         request_body_bytes,
         /// Body bytes to clients, framing included.
         response_body_bytes,
-        /// Requests sent a second time because a pooled connection had died.
+        /// Requests sent again because a pooled connection had closed.
         retries,
-        /// Requests that waited for an endpoint to come back.
+        /// Requests that waited for an endpoint to return.
         holds,
         tunnels_open,
         tunnels_total,
-        /// What tunnels have moved from clients, and to them; in no other count of bytes.
+        /// Bytes that tunnels moved from clients and to clients. No other counter includes them.
         tunnel_received_bytes,
         tunnel_sent_bytes,
         upstream_connections_open,
         upstream_connections_opened,
         upstream_connections_reused,
-        /// No connection to the endpoint: refused, timed out, or nothing listens.
+        /// Failed connections to the endpoint: refused, timed out, or nothing listens.
         connect_errors,
-        /// The endpoint closed, reset, fell silent or answered nonsense.
+        /// The endpoint closed, reset, timed out or sent an invalid response.
         upstream_errors,
-        /// The client went away, or sent a body that is none.
+        /// The client left, or sent an invalid body.
         downstream_errors,
-        /// The gateway itself had a reason to refuse.
+        /// The gateway itself refused the request.
         gateway_errors,
     } {
         methods: MethodCounters, MethodTotals,
-        /// Requests that failed, each by one kind; the sides above add up to the same.
+        /// Failed requests by kind. The sum equals that of the three sides above.
         errors: ErrorCounters, ErrorTotals,
         latency: Latency, LatencyTotals,
-        /// What was wrong with the last response that was no HTTP.
-        last_bad_response: LastReason, LatestReason,
+        /// Why the last invalid response was invalid.
+        last_bad_response: LastReason, LastReasonTotals,
     }
 }
 
 counters! {
-    /// What one worker counts apart from any service.
+    /// What one worker counts without a service.
     #[repr(align(128))]
     WorkerCounters, WorkerTotals {
         connections_accepted,
         connections_open,
-        /// Turned away because of `limits.connections` or `limits.connections_per_client`.
+        /// Refused because of `limits.connections` or `limits.connections_per_client`.
         connections_refused,
-        /// `accept(2)` failed, for lack of file descriptors as a rule.
+        /// `accept(2)` failed, usually for lack of file descriptors.
         accept_errors,
         /// Requests refused before a service was found: malformed, too large, too slow.
         requests_refused,
         /// Requests for a host that no service has.
         requests_unrouted,
-        /// Responses to those two, by status class, and the bytes of their bodies.
+        /// Responses to those two, by status class, and their body bytes.
         responses_4xx,
         responses_5xx,
         response_body_bytes,
-        /// Tasks that panicked; each cost its own connection.
+        /// Tasks that panicked. Each ended its own connection.
         panics,
-        /// Request records that were thrown away because nobody took them in time.
+        /// Request records that were dropped because they were not collected in time.
         records_lost,
     } {
-        /// Connections and requests that failed before a service was found, each by one kind.
+        /// Connections and requests that failed before a service was found, by kind.
         errors: ErrorCounters, ErrorTotals,
         limits: LimitCounters, LimitTotals,
     }
@@ -172,29 +172,29 @@ counters! {
     }
 }
 
-/// How long requests took. One worker, one service.
+/// Durations of requests, for one worker and one service.
 #[derive(Default)]
 pub struct Latency {
-    /// The endpoint's: from the whole request sent to the response head read.
+    /// The endpoint's part: from the whole request sent to the response head read.
     pub first_byte: Histogram,
-    /// From the request head read to the end of the response, whatever came of it.
+    /// From the request head read to the end of the response, whatever the result.
     pub total: Histogram,
-    /// The gateway's: from the request head read to its head sent on, connecting and holding
-    /// included, and from the response head read to its head sent on.
+    /// The gateway's part: from the request head read to its head forwarded, including connecting and
+    /// holding, and from the response head read to its head forwarded.
     pub gateway: Histogram,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LatencyTotals {
     #[serde(serialize_with = "summary")]
-    pub first_byte: Recorded,
+    pub first_byte: HistogramTotals,
     #[serde(serialize_with = "summary")]
-    pub total: Recorded,
+    pub total: HistogramTotals,
     #[serde(serialize_with = "summary")]
-    pub gateway: Recorded,
+    pub gateway: HistogramTotals,
 }
 
-fn summary<S: Serializer>(recorded: &Recorded, to: S) -> Result<S::Ok, S::Error> {
+fn summary<S: Serializer>(recorded: &HistogramTotals, to: S) -> Result<S::Ok, S::Error> {
     recorded.summary().serialize(to)
 }
 
@@ -212,14 +212,13 @@ impl LatencyTotals {
     }
 }
 
-/// The words for something that has last gone wrong, and when. It goes wrong rarely: others wait for
-/// a lock then.
+/// The last reason for a failure, and its time. Failures are rare, so a lock is acceptable.
 #[derive(Default)]
-pub struct LastReason(Mutex<LatestReason>);
+pub struct LastReason(Mutex<LastReasonTotals>);
 
-/// The latest of several.
+/// The latest reason over all workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LatestReason(Option<(Instant, &'static str)>);
+pub struct LastReasonTotals(Option<(Instant, &'static str)>);
 
 impl LastReason {
     pub fn set(&self, reason: &'static str) {
@@ -227,20 +226,20 @@ impl LastReason {
     }
 }
 
-impl LatestReason {
+impl LastReasonTotals {
     fn add(&mut self, last: &LastReason) {
         self.merge(&last.0.lock());
     }
 
-    fn merge(&mut self, other: &LatestReason) {
-        let when = |reason: &LatestReason| reason.0.map(|(when, _)| when);
+    fn merge(&mut self, other: &LastReasonTotals) {
+        let when = |reason: &LastReasonTotals| reason.0.map(|(when, _)| when);
         if when(other) > when(self) {
             self.0 = other.0;
         }
     }
 }
 
-impl Serialize for LatestReason {
+impl Serialize for LastReasonTotals {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.0.map(|(_, reason)| reason).serialize(to)
     }
@@ -258,7 +257,7 @@ impl ServiceCounters {
         class.add(1);
     }
 
-    /// The gateway has answered in the service's place; a status of 0 is nobody there to be answered.
+    /// Counts the gateway's answer in the service's place. Status 0: the client was gone.
     pub fn answered(&self, status: u16, body: u64) {
         if status > 0 {
             self.response(status);
@@ -277,7 +276,7 @@ impl ServiceCounters {
 }
 
 impl WorkerCounters {
-    /// The answer to a connection or a request that has no service.
+    /// Counts the answer to a connection or request without a service.
     pub fn response(&self, status: u16) {
         match status / 100 {
             4 => self.responses_4xx.add(1),
@@ -287,7 +286,7 @@ impl WorkerCounters {
 }
 
 impl LimitCounters {
-    /// The limit that an error speaks of, with its name in the configuration.
+    /// The counter and configuration key of the limit that caused the error.
     pub fn of(&self, error: &Error) -> Option<(&Counter, &'static str)> {
         Some(match error {
             Error::Overloaded => (&self.connections, "connections"),
@@ -315,7 +314,7 @@ impl MethodCounters {
     }
 }
 
-/// What each error is called, and counted as.
+/// The name of each error, and its counter.
 macro_rules! kinds {
     ($($error:pat => $kind:ident,)*) => {
         impl ErrorCounters {

@@ -1,15 +1,15 @@
-//! What clients send, on its way into a line of a log. Nothing of it ends a line, ends a quotation,
-//! or is anything but printable ASCII afterwards, so that no client can write a line of its own, or
-//! one that reads differently than it is.
+//! Escapes client-supplied text for log lines.
+//!
+//! The result is printable ASCII and cannot end a line or a quotation, so a client cannot forge log lines.
 
-/// Between quotation marks, as web servers do: `\xHH`, and a backslash before quotes.
+/// Quotes text as web servers do: `\xHH`, and a backslash before quotes.
 pub fn quoted(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     bare(text, out);
     out.push(b'"');
 }
 
-/// The same without the marks.
+/// Escapes without quotation marks.
 pub fn bare(mut text: &[u8], out: &mut Vec<u8>) {
     while let Some(at) = text.iter().position(|b| !plain(*b)) {
         out.extend_from_slice(&text[..at]);
@@ -33,7 +33,7 @@ fn hex(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(const_hex::encode([byte]).as_bytes());
 }
 
-/// A JSON string. What is not UTF-8 becomes U+FFFD, what is not ASCII is escaped.
+/// Writes a JSON string. Invalid UTF-8 becomes U+FFFD; non-ASCII is escaped.
 pub fn json(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     if text.iter().all(|b| plain(*b)) {
@@ -54,7 +54,7 @@ pub fn json(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// A value of logfmt: quoted unless it is one plain word.
+/// Writes a logfmt value: quoted unless it is one plain word.
 pub fn logfmt(text: &[u8], out: &mut Vec<u8>) {
     let word = |b: &u8| plain(*b) && !matches!(b, b' ' | b'=');
     if !text.is_empty() && text.iter().all(word) {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_escapes_from_its_quotes() {
+    fn hostile_text_stays_inside_its_quotes() {
         let evil = b"a\"b\\c\r\nd\x7f\xc3\xa9\x1b[0m\0";
         let expected = r#""a\"b\\c\x0d\x0ad\x7f\xc3\xa9\x1b[0m\x00""#;
         assert_eq!(run(quoted, evil), expected);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_comes_back_out_of_json() {
+    fn json_strings_decode_to_the_original_text() {
         let text: String = (0..0x3000).filter_map(char::from_u32).chain(['\u{1f600}']).collect();
         let parsed: String = serde_json::from_str(&run(json, text.as_bytes())).unwrap();
         assert_eq!(parsed, text);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_logfmt_stay_bare() {
+    fn plain_words_are_not_quoted_in_logfmt() {
         assert_eq!(run(logfmt, b"/a/b?c"), "/a/b?c");
         assert_eq!(run(logfmt, b"a=b"), "\"a=b\"");
         assert_eq!(run(logfmt, b""), "\"\"");

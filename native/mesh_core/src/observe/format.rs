@@ -1,10 +1,10 @@
-//! Lines of an access log.
+//! Formats access log lines.
 
 use mesh_wire::lines::{millis, number};
 
 use super::clock::{Clock, Style};
 use super::escape;
-use super::record::{Field, Record};
+use super::record::{Record, RecordField};
 use crate::error::Side;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +29,12 @@ impl Formatter {
         Formatter { format, clock: Clock::new(style) }
     }
 
-    /// Before each batch.
+    /// Call before each batch.
     pub fn begin(&mut self) {
         self.clock.begin();
     }
 
-    /// A line without its end.
+    /// Formats a line without its line feed.
     pub fn line(&mut self, record: &Record) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         self.write(record, &mut out);
@@ -48,9 +48,9 @@ impl Formatter {
             Format::Combined => {
                 self.common(record, out);
                 out.push(b' ');
-                or_dash(record, Field::Referer, out);
+                or_dash(record, RecordField::Referer, out);
                 out.push(b' ');
-                or_dash(record, Field::UserAgent, out);
+                or_dash(record, RecordField::UserAgent, out);
             }
             Format::Json => self.pairs::<Json>(record, out),
             Format::Logfmt => self.pairs::<Logfmt>(record, out),
@@ -59,16 +59,16 @@ impl Formatter {
     }
 
     fn common(&mut self, record: &Record, out: &mut Vec<u8>) {
-        escape::bare(record.fields.get(Field::Client), out);
+        escape::bare(record.fields.get(RecordField::Client), out);
         out.extend_from_slice(b" - - [");
         out.extend_from_slice(self.clock.tell(record.began).0.as_bytes());
         out.extend_from_slice(b"] \"");
-        if record.fields.get(Field::Method).is_empty() {
+        if record.fields.get(RecordField::Method).is_empty() {
             out.push(b'-');
         } else {
-            escape::bare(record.fields.get(Field::Method), out);
+            escape::bare(record.fields.get(RecordField::Method), out);
             out.push(b' ');
-            escape::bare(record.fields.get(Field::Path), out);
+            escape::bare(record.fields.get(RecordField::Path), out);
             out.push(b' ');
             out.extend_from_slice(protocol(record));
         }
@@ -92,11 +92,11 @@ impl Formatter {
         out.push(b'Z');
         S::quote_from(from, out);
         for (name, field) in [
-            ("service", Field::Service),
-            ("client", Field::Client),
-            ("host", Field::Host),
-            ("method", Field::Method),
-            ("path", Field::Path),
+            ("service", RecordField::Service),
+            ("client", RecordField::Client),
+            ("host", RecordField::Host),
+            ("method", RecordField::Method),
+            ("path", RecordField::Path),
         ] {
             S::text(name, record.fields.get(field), out);
         }
@@ -112,10 +112,10 @@ impl Formatter {
             S::millis("gateway_ms", nanos, out);
         }
         for (name, field) in [
-            ("request_id", Field::RequestId),
-            ("trace_id", Field::TraceId),
-            ("referer", Field::Referer),
-            ("user_agent", Field::UserAgent),
+            ("request_id", RecordField::RequestId),
+            ("trace_id", RecordField::TraceId),
+            ("referer", RecordField::Referer),
+            ("user_agent", RecordField::UserAgent),
         ] {
             let text = record.fields.get(field);
             if !text.is_empty() {
@@ -149,14 +149,14 @@ fn protocol(record: &Record) -> &'static [u8] {
     }
 }
 
-fn or_dash(record: &Record, field: Field, out: &mut Vec<u8>) {
+fn or_dash(record: &Record, field: RecordField, out: &mut Vec<u8>) {
     match record.fields.get(field) {
         b"" => out.extend_from_slice(b"\"-\""),
         text => escape::quoted(text, out),
     }
 }
 
-/// Names and values, in one style or another.
+/// A style of writing names and values.
 trait Pairs {
     const OPEN: &'static [u8];
     const CLOSE: &'static [u8];
@@ -165,7 +165,7 @@ trait Pairs {
 
     fn value(text: &[u8], out: &mut Vec<u8>);
 
-    /// Quotes what was written from `from` on, if the style would.
+    /// Quotes what was written since `from`, if the style requires it.
     fn quote_from(from: usize, out: &mut Vec<u8>);
 
     fn text(name: &str, text: &[u8], out: &mut Vec<u8>) {

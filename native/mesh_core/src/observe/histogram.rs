@@ -1,27 +1,26 @@
-//! How long things took: counted in buckets that grow with the time they stand for, so that a
-//! quantile read from them is off by at most [`RELATIVE_ERROR`] of itself, whatever was recorded.
+//! Counts durations in buckets whose width grows with the duration, so that any quantile is off by at most
+//! [`RELATIVE_ERROR`].
 //!
-//! Eight buckets to each doubling, from 2 µs to 73 minutes; below that, buckets of 256 ns. One
-//! histogram is 2 KiB and recording is a handful of instructions: one writer, as for
-//! [`Counter`], and any number of readers.
+//! Eight buckets per doubling from 2 µs to 73 minutes; below that, buckets of 256 ns. A histogram takes 2
+//! KiB, and recording takes a few instructions. One writer and any number of readers, as for [`Counter`].
 
 use serde::Serialize;
 
 use super::counter::Counter;
 
-/// A value that is read is the middle of its bucket, and no bucket is wider than an eighth of its
-/// lower end. Below 2 µs the error is at most 128 ns instead. Longer than 73 minutes counts as
-/// that; `sum` and `max` are exact.
+/// A quantile is the middle of its bucket, and no bucket is wider than an eighth of its lower bound. Below
+/// 2 µs the error is at most 128 ns instead. Durations above 73 minutes count as 73 minutes; `sum` and
+/// `max` are exact.
 pub const RELATIVE_ERROR: f64 = 1.0 / 16.0;
 
 /// 256 ns, as a shift.
 const UNIT: u32 = 8;
-/// Eight buckets to an octave, as a shift.
+/// Eight buckets per doubling, as a shift.
 const SUB: u32 = 3;
 const BUCKETS: usize = 256;
 
-/// Upper ends, in nanoseconds, of the few buckets that are handed out for drawing and adding up
-/// elsewhere (Prometheus' `le`). A fine bucket belongs where its middle does.
+/// Upper bounds, in nanoseconds, of the coarse buckets for drawing and for other systems (Prometheus'
+/// `le`). A fine bucket belongs to the coarse bucket of its middle.
 pub const COARSE: [u64; 15] = [
     100_000,
     250_000,
@@ -40,7 +39,6 @@ pub const COARSE: [u64; 15] = [
     10_000_000_000,
 ];
 
-/// Written by one worker.
 pub struct Histogram {
     buckets: [Counter; BUCKETS],
     sum: Counter,
@@ -73,13 +71,13 @@ fn bucket(nanos: u64) -> usize {
         return units as usize;
     }
     let octave = units.ilog2() - SUB;
-    // The highest bit counts as the octave; the next three choose the bucket in it.
+    // The highest bit selects the doubling; the next three select the bucket in it.
     let within = (units >> octave) & ((1 << SUB) - 1);
     let index = ((octave as usize + 1) << SUB) + within as usize;
     index.min(BUCKETS - 1)
 }
 
-/// Lower end and width of a bucket, in nanoseconds.
+/// Lower bound and width of a bucket, in nanoseconds.
 fn span(index: usize) -> (u64, u64) {
     let (octave, within) = (index >> SUB, (index & ((1 << SUB) - 1)) as u64);
     match octave {
@@ -91,21 +89,21 @@ fn span(index: usize) -> (u64, u64) {
     }
 }
 
-/// Several histograms added up, at one moment.
+/// The sum of several histograms at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
+pub struct HistogramTotals {
     buckets: Box<[u64; BUCKETS]>,
     sum: u64,
     max: u64,
 }
 
-impl Default for Recorded {
-    fn default() -> Recorded {
-        Recorded { buckets: Box::new([0; BUCKETS]), sum: 0, max: 0 }
+impl Default for HistogramTotals {
+    fn default() -> HistogramTotals {
+        HistogramTotals { buckets: Box::new([0; BUCKETS]), sum: 0, max: 0 }
     }
 }
 
-impl Recorded {
+impl HistogramTotals {
     pub fn add(&mut self, histogram: &Histogram) {
         for (sum, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
             *sum += bucket.get();
@@ -114,7 +112,7 @@ impl Recorded {
         self.max = self.max.max(histogram.max.get());
     }
 
-    pub fn merge(&mut self, other: &Recorded) {
+    pub fn merge(&mut self, other: &HistogramTotals) {
         for (sum, bucket) in self.buckets.iter_mut().zip(other.buckets.iter()) {
             *sum += bucket;
         }
@@ -126,12 +124,12 @@ impl Recorded {
         self.buckets.iter().sum()
     }
 
-    /// The value below which the share `q` of all values lies; 0 without any.
+    /// The value below which the share `q` of all values lies. 0 without values.
     pub fn quantile(&self, q: f64) -> u64 {
         self.quantiles(self.count(), [q])[0]
     }
 
-    /// Several at once, in ascending order.
+    /// Several quantiles, in ascending order.
     fn quantiles<const N: usize>(&self, count: u64, shares: [f64; N]) -> [u64; N] {
         let mut index = 0;
         let mut passed = self.buckets[0];
@@ -173,7 +171,7 @@ impl Recorded {
     }
 }
 
-/// What is handed out of a histogram. All times are nanoseconds.
+/// A summary of a histogram. All durations are nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub count: u64,
@@ -183,7 +181,7 @@ pub struct Summary {
     pub p90: u64,
     pub p99: u64,
     pub p999: u64,
-    /// Counts up to each of [`COARSE`]; what is longer is the rest of `count`.
+    /// Cumulative counts for [`COARSE`]; longer durations are the rest of `count`.
     pub buckets: Vec<u64>,
 }
 
@@ -204,7 +202,7 @@ mod tests {
     fn check(name: &str, values: Vec<u64>) {
         let histogram = Histogram::default();
         values.iter().for_each(|nanos| histogram.record(*nanos));
-        let mut recorded = Recorded::default();
+        let mut recorded = HistogramTotals::default();
         recorded.add(&histogram);
         let mut sorted = values;
         sorted.sort_unstable();
@@ -215,11 +213,11 @@ mod tests {
             let rank = ((q * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len());
             let exact = sorted[rank - 1] as f64;
             let read = recorded.quantile(q) as f64;
-            let most = (exact * RELATIVE_ERROR).max(128.0);
-            assert!((read - exact).abs() <= most, "{name}: p{q}: {read} instead of {exact}");
+            let max = (exact * RELATIVE_ERROR).max(128.0);
+            assert!((read - exact).abs() <= max, "{name}: p{q}: {read} instead of {exact}");
         }
         for (le, count) in COARSE.iter().zip(recorded.coarse()) {
-            // Between what lies below and above by the relative error of the end.
+            // Fine buckets near the bound may fall on either side, by the relative error.
             let below = |limit: f64| sorted.partition_point(|v| (*v as f64) <= limit) as u64;
             let (low, high) = (*le as f64 * (1.0 - 0.0625), *le as f64 * (1.0 + 0.0667));
             assert!((below(low)..=below(high)).contains(&count), "{name}: le {le}: {count}");
@@ -255,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_recorded_is_all_zero() {
-        let summary = Recorded::default().summary();
+    fn an_empty_histogram_is_all_zero() {
+        let summary = HistogramTotals::default().summary();
         assert_eq!((summary.count, summary.p99, summary.max), (0, 0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! A log file that can be moved away: it is opened anew when told so, as with any log rotation.
+//! A log file that is reopened on request, so that it can be rotated.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct LogFile {
     path: PathBuf,
     file: File,
-    /// Lines that have not been written.
+    /// Lines to write.
     pub buffer: Vec<u8>,
 }
 
@@ -16,14 +16,13 @@ impl LogFile {
         Ok(LogFile { file: append(&path)?, path, buffer: Vec::new() })
     }
 
-    /// On an error the old file stays.
+    /// On an error the old file stays open.
     pub fn reopen(&mut self) -> io::Result<()> {
         self.file = append(&self.path)?;
         Ok(())
     }
 
-    /// Writes what is in the buffer, which is empty afterwards in any case: a full disk must not
-    /// become full memory.
+    /// Writes and clears the buffer, even on an error: a full disk must not fill the memory.
     pub fn write(&mut self) -> io::Result<()> {
         let written = self.file.write_all(&self.buffer);
         self.buffer.clear();

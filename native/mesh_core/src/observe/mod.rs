@@ -1,8 +1,9 @@
-//! What the gateway tells of itself: counters, histograms, records of single requests, the access log, and
-//! notices for an operator.
+//! Observes the gateway: counters, histograms, records of single requests, the access log, and notices for
+//! operators.
 
 mod clock;
 mod collector;
+mod collector_queue;
 mod counter;
 mod counters;
 mod escape;
@@ -15,17 +16,16 @@ mod record;
 mod sink;
 mod stats;
 mod timings;
-mod waiting;
 pub(crate) mod wall_clock;
 
 pub use counter::Counter;
 pub use counters::{LatencyTotals, ServiceCounters, ServiceTotals, WorkerCounters, WorkerTotals};
 pub use format::{Format, side_name};
 pub use histogram::{COARSE, RELATIVE_ERROR, Summary};
-pub use notice::{Notice, Noticed};
-pub use record::{Failure, Field, Fields, Record, Wanted};
-pub use sink::{AccessLog, Observe, ObserveError, Sink};
-pub use stats::{Gone, ServiceStats, Stats};
+pub use notice::{CountedNotice, Notice};
+pub use record::{Failure, Record, RecordField, RecordFields, RecordFlags};
+pub use sink::{AccessLog, ObserveConfig, ObserveError, Sink};
+pub use stats::{RemovedServices, ServiceStats, Stats};
 pub use timings::Timings;
 
 pub(crate) use observer::Observer;

@@ -1,38 +1,38 @@
-//! Events worth a line in the log of an operator, added up so that there is one line for many.
+//! Aggregates events for an operator's log, so that one line covers many.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// Different ones that are kept apart; more than these are dropped until the next hand-out.
-const MOST: usize = 256;
+/// How many different notices are kept. More are dropped until the next delivery.
+const MAX_NOTICES: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A limit of the configuration, by its name in `limits`, or `timeouts.` and its name there.
+    /// A limit was reached. About: its name in `limits`, or `timeouts.` and its name there.
     Limit,
-    /// The first failure to connect to a service after it had been reached.
+    /// The first failure to connect to a service after a success.
     UpstreamDown,
-    /// The first success after that.
+    /// The first success after a failure.
     UpstreamUp,
-    /// An endpoint's response was no HTTP; about: the service, and what was wrong with it.
+    /// An endpoint's response was invalid. About: the service and the reason.
     BadResponse,
-    /// A task panicked; it cost its own connection.
+    /// A task panicked and ended its own connection.
     Panic,
-    /// `accept(2)` failed; about: in the system's words.
+    /// `accept(2)` failed. About: the system's error.
     Accept,
-    /// No connection to an endpoint could be tried, for lack of descriptors or ports, or because
-    /// this machine has no way to it; about: in the system's words.
+    /// No connection could be attempted: no descriptors or ports are left, or there is no route to the
+    /// endpoint. About: the system's error.
     Connect,
-    /// The access log cannot be written or reopened; about: in the system's words.
+    /// The access log cannot be written or reopened. About: the system's error.
     LogFile,
-    /// Records were dropped, for nobody took them in time.
+    /// Records were dropped because they were not collected in time.
     RecordsLost,
 }
 
-/// What has happened since the last hand-out, `count` times.
+/// A notice, and how often it happened since the last delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Noticed {
+pub struct CountedNotice {
     pub notice: Notice,
     pub about: String,
     pub count: u64,
@@ -40,12 +40,12 @@ pub struct Noticed {
 
 #[derive(Default)]
 pub struct Notices {
-    all: Mutex<Vec<Noticed>>,
-    /// Of [`LIMITS`], which come with each request of a flood: no lock for them.
+    all: Mutex<Vec<CountedNotice>>,
+    /// Counts of [`LIMITS`] without a lock, because every request of a flood may reach one.
     limits: [AtomicU64; LIMITS.len()],
 }
 
-/// What a [`Notice::Limit`] is about.
+/// The limits that notices are about.
 const LIMITS: [&str; 9] = [
     "head_bytes",
     "header_count",
@@ -59,7 +59,7 @@ const LIMITS: [&str; 9] = [
 ];
 
 impl Notices {
-    /// A limit has been reached; its name is one of [`LIMITS`].
+    /// Counts a limit that was reached; `name` is one of [`LIMITS`].
     pub fn limit(&self, name: &str) {
         match LIMITS.iter().position(|limit| *limit == name) {
             Some(at) => _ = self.limits[at].fetch_add(1, Ordering::Relaxed),
@@ -70,10 +70,10 @@ impl Notices {
     pub fn add(&self, notice: Notice, about: String) {
         let mut all = self.all.lock();
         let same = all.iter().position(|n| n.notice == notice && n.about == about);
-        // To the end, so that of "down" and "up" the last word comes last.
+        // Moved to the end, so that the latest of "down" and "up" comes last.
         let count = same.map_or(0, |at| all.remove(at).count) + 1;
-        if all.len() < MOST {
-            all.push(Noticed { notice, about, count });
+        if all.len() < MAX_NOTICES {
+            all.push(CountedNotice { notice, about, count });
         }
     }
 
@@ -82,11 +82,11 @@ impl Notices {
             && self.all.lock().is_empty()
     }
 
-    pub fn take(&self) -> Vec<Noticed> {
+    pub fn take(&self) -> Vec<CountedNotice> {
         let limits = LIMITS.iter().zip(&self.limits).filter_map(|(name, count)| {
             let count = count.swap(0, Ordering::Relaxed);
             let about = || (*name).to_string();
-            (count > 0).then(|| Noticed { notice: Notice::Limit, about: about(), count })
+            (count > 0).then(|| CountedNotice { notice: Notice::Limit, about: about(), count })
         });
         let mut taken: Vec<_> = limits.collect();
         taken.append(&mut self.all.lock());
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_comes_last() {
+    fn the_latest_notice_comes_last() {
         let notices = Notices::default();
         for notice in [Notice::UpstreamDown, Notice::UpstreamUp, Notice::UpstreamDown] {
             notices.add(notice, "a".into());
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_counted_by_name_whatever_the_name() {
+    fn limits_are_counted_by_name() {
         let notices = Notices::default();
         for name in ["head_bytes", "a new one", "head_bytes", "a new one", "timeouts.idle"] {
             notices.limit(name);
@@ -124,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_different_ones_is_bounded() {
+    fn different_notices_are_bounded() {
         let notices = Notices::default();
         (0..10_000).for_each(|n| notices.add(Notice::Accept, n.to_string()));
-        assert_eq!(notices.take().len(), MOST);
+        assert_eq!(notices.take().len(), MAX_NOTICES);
     }
 }

@@ -1,8 +1,8 @@
-//! The observer: what workers tell records and notices to.
+//! Accepts records and notices from workers.
 //!
-//! Workers never wait for it. A record goes into a bounded queue; a record that finds the queue full is
-//! dropped and counted. Notices are added up where they happen. One small thread, which exists only
-//! while something is wanted, takes both away in batches and hands them to the sinks.
+//! Workers never wait. Records go into a bounded queue; when it is full they are dropped and counted.
+//! Notices are aggregated at once. One thread, which exists only while something is observed, delivers both
+//! in batches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -10,25 +10,24 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::collector::{Collector, Job};
+use super::collector_queue::CollectorQueue;
 use super::notice::Notice;
-use super::record::{LOG, NOTICES, QUERY, Record, SAMPLED, Wanted};
-use super::sink::{Observe, ObserveError};
-use super::waiting::Waiting;
+use super::record::{LOG, NOTICES, QUERY, Record, RecordFlags, SAMPLED};
+use super::sink::{ObserveConfig, ObserveError};
 
 #[derive(Default)]
 pub struct Observer {
     mode: AtomicU8,
-    /// A random number up to this one is a request to be sampled.
+    /// Requests whose random number is at most this are sampled.
     threshold: AtomicU64,
-    waiting: Arc<Waiting>,
+    queue: Arc<CollectorQueue>,
     collector: Mutex<Option<Collector>>,
 }
 
 impl Observer {
-    /// Begins to observe, in place of what was observed before; what of that is still waiting has
-    /// been handed out when this returns. A log file that cannot be opened changes nothing; without
-    /// a thread nothing is observed.
-    pub fn start(&self, observe: Observe) -> Result<(), ObserveError> {
+    /// Replaces the observation settings. Everything queued has been delivered when this returns. If the
+    /// log file cannot be opened, nothing changes; if the thread cannot be started, nothing is observed.
+    pub fn start(&self, observe: ObserveConfig) -> Result<(), ObserveError> {
         let mut collector = self.collector.lock();
         let mut mode = 0;
         let sampled = observe.sample > 0.0 && observe.sink.is_some();
@@ -41,7 +40,7 @@ impl Observer {
         let next = match mode {
             0 => None,
             _ => {
-                let job = Job::new(observe, Arc::clone(&self.waiting));
+                let job = Job::new(observe, Arc::clone(&self.queue));
                 Some(job.map_err(ObserveError::LogFile)?)
             }
         };
@@ -55,7 +54,7 @@ impl Observer {
         Ok(())
     }
 
-    /// Ends it, and the thread with it.
+    /// Stops observing, and ends the thread.
     pub fn stop(&self) {
         self.mode.store(0, Ordering::Relaxed);
         if let Some(collector) = self.collector.lock().take() {
@@ -63,48 +62,46 @@ impl Observer {
         }
     }
 
-    /// Opens the log file anew, under its name, for it has been moved away.
+    /// Reopens the log file under its name after a rotation.
     pub fn reopen(&self) {
-        self.waiting.orders.lock().reopen = true;
-        self.waiting.wake();
+        self.queue.commands.lock().reopen = true;
+        self.queue.wake();
     }
 
-    /// Whether this request is to be recorded, and what for. `random` is asked only when that
-    /// matters.
+    /// Whether to record this request, and for what. Calls `random` only if requests are sampled.
     #[inline]
-    pub fn wants(&self, random: impl FnOnce() -> u64) -> Option<Wanted> {
+    pub fn record_flags(&self, random: impl FnOnce() -> u64) -> Option<RecordFlags> {
         let mode = self.mode.load(Ordering::Relaxed);
         if mode & (LOG | SAMPLED) == 0 {
             return None;
         }
         let sampled = mode & SAMPLED != 0 && random() <= self.threshold.load(Ordering::Relaxed);
         let wanted = mode & (LOG | QUERY) | if sampled { SAMPLED } else { 0 };
-        (wanted & (LOG | SAMPLED) != 0).then_some(Wanted(wanted))
+        (wanted & (LOG | SAMPLED) != 0).then_some(RecordFlags(wanted))
     }
 
     pub fn record(&self, record: Record) {
-        self.waiting.record(record);
+        self.queue.record(record);
     }
 
-    /// An event that an operator should hear of, though not each time. `about` is asked only if
-    /// anybody listens.
+    /// Reports an event for operators. Calls `about` only if notices are wanted.
     pub fn notice(&self, notice: Notice, about: impl FnOnce() -> String) {
         if self.mode.load(Ordering::Relaxed) & NOTICES != 0 {
-            self.waiting.notices.add(notice, about());
-            self.waiting.wake();
+            self.queue.notices.add(notice, about());
+            self.queue.wake();
         }
     }
 
-    /// A limit has been reached, by its name in the configuration. Cheap: it may be a flood.
+    /// Reports a limit by its configuration key. Cheap, because a flood may reach it.
     pub fn limit(&self, name: &'static str) {
         if self.mode.load(Ordering::Relaxed) & NOTICES != 0 {
-            self.waiting.notices.limit(name);
-            self.waiting.wake();
+            self.queue.notices.limit(name);
+            self.queue.wake();
         }
     }
 
     pub fn lost(&self) -> u64 {
-        self.waiting.lost()
+        self.queue.lost()
     }
 }
 
@@ -113,16 +110,16 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Instant;
 
-    use super::super::notice::Noticed;
-    use super::super::record::Fields;
+    use super::super::collector_queue::QUEUE_LEN;
+    use super::super::notice::CountedNotice;
+    use super::super::record::RecordFields;
     use super::super::sink::Sink;
     use super::super::timings::Timings;
-    use super::super::waiting::QUEUE;
     use super::*;
 
-    fn record(wanted: Wanted) -> Record {
+    fn record(wanted: RecordFlags) -> Record {
         Record {
-            fields: Fields::capture([b"GET", b"a.test", b"/", b"", b"", b"", b"::1"]),
+            fields: RecordFields::capture([b"GET", b"a.test", b"/", b"", b"", b"", b"::1"]),
             wanted,
             began: Instant::now(),
             timings: Timings::default(),
@@ -134,7 +131,7 @@ mod tests {
         }
     }
 
-    /// Waits in its first batch until it is let go, and counts.
+    /// Blocks in its first batch until released, and counts records.
     struct Slow {
         entered: mpsc::Sender<()>,
         go: mpsc::Receiver<()>,
@@ -153,41 +150,42 @@ mod tests {
             false
         }
 
-        fn notices(&mut self, _: Vec<Noticed>) {}
+        fn notices(&mut self, _: Vec<CountedNotice>) {}
     }
 
     #[test]
-    fn a_sink_that_hangs_loses_records_and_holds_nobody_up() {
+    fn a_blocked_sink_loses_records_and_blocks_no_worker() {
         let observer = Arc::new(Observer::default());
-        assert_eq!(observer.wants(|| 0), None);
+        assert_eq!(observer.record_flags(|| 0), None);
         let (entered, is_in) = mpsc::channel();
         let (let_go, go) = mpsc::channel();
         let taken = Arc::new(AtomicU64::new(0));
         let sink = Slow { entered, go, taken: Arc::clone(&taken) };
-        let observe = Observe { sample: 1.0, sink: Some(Box::new(sink)), ..Observe::default() };
+        let observe =
+            ObserveConfig { sample: 1.0, sink: Some(Box::new(sink)), ..ObserveConfig::default() };
         observer.start(observe).unwrap();
-        let wanted = observer.wants(|| u64::MAX).expect("all of them");
+        let wanted = observer.record_flags(|| u64::MAX).expect("all of them");
         observer.record(record(wanted));
         is_in.recv().unwrap();
-        let more = QUEUE as u64 + 1000;
+        let more = QUEUE_LEN as u64 + 1000;
         (0..more).for_each(|_| observer.record(record(wanted)));
         assert_eq!(observer.lost(), 1000);
         drop(let_go);
         observer.stop();
         assert_eq!(taken.load(Ordering::Relaxed), more - 1000 + 1);
-        assert_eq!(Arc::strong_count(&observer.waiting), 1, "the thread is gone");
-        assert_eq!(observer.wants(|| 0), None);
+        assert_eq!(Arc::strong_count(&observer.queue), 1, "the thread is gone");
+        assert_eq!(observer.record_flags(|| 0), None);
     }
 
     #[test]
-    fn a_sample_is_a_share() {
+    fn the_sample_rate_selects_a_share_of_requests() {
         let observer = Arc::new(Observer::default());
         observer.threshold.store((0.25 * u64::MAX as f64) as u64, Ordering::Relaxed);
         observer.mode.store(SAMPLED, Ordering::Relaxed);
-        assert!(observer.wants(|| u64::MAX / 5).is_some());
-        assert!(observer.wants(|| u64::MAX / 3).is_none());
-        // The log wants them all.
+        assert!(observer.record_flags(|| u64::MAX / 5).is_some());
+        assert!(observer.record_flags(|| u64::MAX / 3).is_none());
+        // The log needs every request.
         observer.mode.store(SAMPLED | LOG, Ordering::Relaxed);
-        assert_eq!(observer.wants(|| u64::MAX), Some(Wanted(LOG)));
+        assert_eq!(observer.record_flags(|| u64::MAX), Some(RecordFlags(LOG)));
     }
 }

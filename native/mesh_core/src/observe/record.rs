@@ -1,23 +1,23 @@
-//! One request as its record has it.
+//! Records of single requests.
 
 use std::time::Instant;
 
 use super::timings::Timings;
 use crate::error::{Error, Side};
 
-/// A bit each, of what a record is for.
+/// Bits of [`RecordFlags`] and of the observer's mode.
 pub(super) const LOG: u8 = 1;
 pub(super) const SAMPLED: u8 = 2;
-/// Somebody hears notices.
+/// Notices are wanted.
 pub(super) const NOTICES: u8 = 4;
-/// Log lines have query strings.
+/// Log lines include query strings.
 pub(super) const QUERY: u8 = 8;
 
-/// What one request is to be recorded for.
+/// What to record a request for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted(pub(super) u8);
+pub struct RecordFlags(pub(super) u8);
 
-impl Wanted {
+impl RecordFlags {
     pub(super) fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
@@ -27,9 +27,9 @@ impl Wanted {
     }
 }
 
-/// The texts of a record, in the order in which they are captured.
+/// The texts of a record, in the order of their capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
+pub enum RecordField {
     Method,
     Host,
     Path,
@@ -37,30 +37,30 @@ pub enum Field {
     Referer,
     TraceId,
     Client,
-    /// Known only after the capture, and so the last two.
+    /// This and the next are known only after the capture, so they come last.
     Service,
     RequestId,
 }
 
 const FIELDS: usize = 9;
-/// Each text's end, as bytes at the front.
+/// The end offset of each text, at the front of the buffer.
 const HEADER: usize = FIELDS * 4;
 
-/// Longest text that is kept of each field: what clients send may be as long as a head.
-const MOST: usize = 2048;
+/// Longest text kept per field: client input may be as long as a head.
+const MAX_TEXT: usize = 2048;
 
-/// All texts of a record in one allocation: where each ends, then the texts.
+/// All texts of a record in one allocation: end offsets, then texts.
 #[derive(Clone)]
-pub struct Fields(Vec<u8>);
+pub struct RecordFields(Vec<u8>);
 
-impl Fields {
-    pub fn capture(texts: [&[u8]; FIELDS - 2]) -> Fields {
-        let texts = texts.map(|text| &text[..text.len().min(MOST)]);
-        // Room for the two that follow.
+impl RecordFields {
+    pub fn capture(texts: [&[u8]; FIELDS - 2]) -> RecordFields {
+        let texts = texts.map(|text| &text[..text.len().min(MAX_TEXT)]);
+        // Room for the two texts that follow.
         let room = HEADER + 96 + texts.iter().map(|t| t.len()).sum::<usize>();
         let mut fields = Vec::with_capacity(room);
         fields.resize(HEADER, 0);
-        let mut fields = Fields(fields);
+        let mut fields = RecordFields(fields);
         for (at, text) in texts.iter().enumerate() {
             fields.append(at, |out| out.extend_from_slice(text));
         }
@@ -68,13 +68,13 @@ impl Fields {
     }
 
     pub fn complete(&mut self, service: &[u8], request_id: impl FnOnce(&mut Vec<u8>)) {
-        self.append(Field::Service as usize, |out| out.extend_from_slice(service));
-        self.append(Field::RequestId as usize, request_id);
+        self.append(RecordField::Service as usize, |out| out.extend_from_slice(service));
+        self.append(RecordField::RequestId as usize, request_id);
     }
 
     fn append(&mut self, at: usize, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.0);
-        // A record is no longer than its limits allow, far below 4 GiB.
+        // Limits keep a record far below 4 GiB.
         let end = self.0.len() as u32;
         self.0[at * 4..at * 4 + 4].copy_from_slice(&end.to_ne_bytes());
     }
@@ -85,29 +85,29 @@ impl Fields {
         u32::from_ne_bytes(bytes) as usize
     }
 
-    pub fn get(&self, field: Field) -> &[u8] {
+    pub fn get(&self, field: RecordField) -> &[u8] {
         let at = field as usize;
         let start = if at == 0 { HEADER } else { self.end(at - 1) };
         self.0.get(start..self.end(at)).unwrap_or(b"")
     }
 }
 
-/// A request under way that is to be recorded.
+/// A request in flight that will be recorded.
 pub struct Draft {
-    pub fields: Fields,
-    pub wanted: Wanted,
+    pub fields: RecordFields,
+    pub wanted: RecordFlags,
     /// When its head had been read.
     pub began: Instant,
 }
 
-/// What went wrong with a request.
+/// Why a request failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure {
-    /// As in the statistics.
+    /// The kind in the statistics.
     pub kind: &'static str,
-    /// On whose side.
+    /// The side that caused the failure.
     pub side: Side,
-    /// What exactly broke the protocol.
+    /// How the protocol was violated.
     pub reason: Option<&'static str>,
 }
 
@@ -117,14 +117,14 @@ impl Failure {
     }
 }
 
-/// A request that is over.
+/// A finished request.
 pub struct Record {
-    pub fields: Fields,
-    pub(crate) wanted: Wanted,
+    pub fields: RecordFields,
+    pub(crate) wanted: RecordFlags,
     /// When its head had been read.
     pub began: Instant,
     pub timings: Timings,
-    /// What the client was told; 0: nothing, it was gone.
+    /// The response status. 0: none, because the client was gone.
     pub status: u16,
     /// HTTP/1.`minor`; 2 stands for HTTP/2.
     pub minor: u8,
@@ -149,17 +149,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_text_is_found_again() {
+    fn captured_texts_are_returned_by_field() {
         let long = [b'x'; 5000];
-        let mut fields = Fields::capture([b"GET", b"a.test", &long, b"", b"r", b"t", b"::1"]);
-        assert_eq!(fields.get(Field::Service), b"");
+        let mut fields = RecordFields::capture([b"GET", b"a.test", &long, b"", b"r", b"t", b"::1"]);
+        assert_eq!(fields.get(RecordField::Service), b"");
         fields.complete(b"A", |out| out.extend_from_slice(b"id"));
-        assert_eq!(fields.get(Field::Method), b"GET");
-        assert_eq!(fields.get(Field::Path), &long[..MOST]);
-        assert_eq!(fields.get(Field::UserAgent), b"");
-        assert_eq!(fields.get(Field::Client), b"::1");
+        assert_eq!(fields.get(RecordField::Method), b"GET");
+        assert_eq!(fields.get(RecordField::Path), &long[..MAX_TEXT]);
+        assert_eq!(fields.get(RecordField::UserAgent), b"");
+        assert_eq!(fields.get(RecordField::Client), b"::1");
         assert_eq!(
-            (fields.get(Field::Service), fields.get(Field::RequestId)),
+            (fields.get(RecordField::Service), fields.get(RecordField::RequestId)),
             (&b"A"[..], &b"id"[..])
         );
     }

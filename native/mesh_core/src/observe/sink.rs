@@ -1,37 +1,34 @@
-//! What is to be observed, and who takes it.
+//! Defines the observation settings, and the sink for records.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use super::format::Format;
-use super::notice::Noticed;
+use super::notice::CountedNotice;
 use super::record::Record;
 
-/// What is wanted.
 #[derive(Default)]
-pub struct Observe {
+pub struct ObserveConfig {
     pub access_log: Option<AccessLog>,
-    /// The share of requests, from 0 to 1, whose records the sink gets.
+    /// The share of requests, from 0 to 1, whose records go to the sink.
     pub sample: f64,
-    /// Gets records, notices, and lines of an access log that is not a file.
+    /// Receives records, notices, and the lines of an access log without a file.
     pub sink: Option<Box<dyn Sink>>,
 }
 
 pub struct AccessLog {
     pub format: Format,
-    /// Log query strings, which may have secrets in them.
+    /// Log query strings, which may contain secrets.
     pub query: bool,
-    /// A file; without one the lines go to the sink.
+    /// The log file. `None` sends lines to the sink.
     pub path: Option<PathBuf>,
 }
 
-/// Why nothing can be observed.
+/// Why observation could not start.
 #[derive(Debug)]
 pub enum ObserveError {
-    /// The file of the access log cannot be opened.
     LogFile(io::Error),
-    /// The collector's thread cannot be started.
     Thread(io::Error),
 }
 
@@ -45,10 +42,10 @@ impl fmt::Display for ObserveError {
 
 impl std::error::Error for ObserveError {}
 
-/// Takes batches away, on the collector's thread. What it cannot take it drops: `false`.
+/// Receives batches on the collector's thread. Returns `false` if it dropped a batch.
 pub trait Sink: Send {
     fn records(&mut self, records: &[&Record]) -> bool;
     fn lines(&mut self, lines: &[Vec<u8>]) -> bool;
-    /// Never refused: they are few.
-    fn notices(&mut self, notices: Vec<Noticed>);
+    /// Notices are few and never dropped.
+    fn notices(&mut self, notices: Vec<CountedNotice>);
 }

@@ -1,4 +1,4 @@
-//! What all workers have counted together, for each service and over all of them.
+//! Adds up the counters of all workers, per service and in total.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use super::counters::{ServiceCounters, ServiceTotals, WorkerTotals};
 
-/// The counters of one service over all workers. Lives as long as the service's name does.
+/// The counters of one service over all workers. Lives as long as the service's name is in the table.
 #[derive(Default)]
 pub struct ServiceStats {
     workers: Mutex<BTreeMap<usize, Arc<ServiceCounters>>>,
 }
 
 impl ServiceStats {
-    /// The counters that worker `index` writes, the same ones after a restart of the worker.
+    /// The counters of worker `index`. A restarted worker continues them.
     pub fn of_worker(&self, index: usize) -> Arc<ServiceCounters> {
         Arc::clone(self.workers.lock().entry(index).or_default())
     }
@@ -29,31 +29,31 @@ impl ServiceStats {
     }
 }
 
-/// Services that are in the table no more, so that what they counted stays in the sum.
+/// Services that have left the table, so that their counts stay in the total.
 #[derive(Default)]
-pub struct Gone {
-    /// Requests may still be under way.
-    ending: Vec<Arc<ServiceStats>>,
-    ended: ServiceTotals,
+pub struct RemovedServices {
+    /// Requests or connections may still count here.
+    active: Vec<Arc<ServiceStats>>,
+    finished: ServiceTotals,
 }
 
-impl Gone {
+impl RemovedServices {
     pub fn add(&mut self, stats: Arc<ServiceStats>) {
         self.settle();
-        self.ending.push(stats);
+        self.active.push(stats);
     }
 
-    /// Keeps only the sum of those that count no more: no request refers to them, and no connection
-    /// that another service may use next is open.
+    /// Folds services that no longer count into the sum: no request refers to them, and no connection that
+    /// another service may take over is open.
     fn settle(&mut self) {
-        self.ending.retain(|stats| {
+        self.active.retain(|stats| {
             if Arc::strong_count(stats) > 1 {
                 return true;
             }
             let totals = stats.totals();
             let counts = totals.upstream_connections_open > 0;
             if !counts {
-                self.ended.merge(&totals);
+                self.finished.merge(&totals);
             }
             counts
         });
@@ -61,19 +61,19 @@ impl Gone {
 
     pub fn totals(&mut self) -> ServiceTotals {
         self.settle();
-        let mut totals = self.ended.clone();
-        self.ending.iter().for_each(|stats| totals.merge(&stats.totals()));
+        let mut totals = self.finished.clone();
+        self.active.iter().for_each(|stats| totals.merge(&stats.totals()));
         totals
     }
 }
 
-/// Everything counted, in one snapshot.
+/// A snapshot of all counters.
 #[derive(Debug, Serialize)]
 pub struct Stats {
     pub gateway: WorkerTotals,
-    /// Over all services, those included that are gone.
+    /// Over all services, including removed ones.
     pub total: ServiceTotals,
     pub services: BTreeMap<String, ServiceTotals>,
-    /// Upper ends, in nanoseconds, of the buckets of every `latency`.
+    /// Upper bounds, in nanoseconds, of the buckets of each `latency`.
     pub latency_buckets: Vec<u64>,
 }

@@ -1,5 +1,7 @@
-//! When what happened to one request. The clock is read four times for a request and a response
-//! that each fit in one write, and once more for each of the two that does not.
+//! Measures the phases of one request.
+//!
+//! Reads the clock four times if the request and the response fit in one write each, and once more for each
+//! that does not.
 
 use std::cell::Cell;
 
@@ -10,20 +12,20 @@ use super::counters::Latency;
 
 pub struct Stopwatch {
     head_read: Instant,
-    /// Since then, in nanoseconds; 0 is "not yet".
+    /// Nanoseconds since `head_read`; 0 means "not yet".
     head_sent: Cell<u64>,
     request_sent: Cell<u64>,
     response_head_read: Cell<u64>,
     response_head_sent: Cell<u64>,
-    /// The body took more writes than that of the head.
+    /// The response took more than one write.
     wrote_more: Cell<bool>,
 }
 
-/// How long it took, in nanoseconds.
+/// Durations in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     pub total: u64,
-    /// Neither is known of a request without a response.
+    /// This and `gateway` are unknown for requests without a response.
     pub first_byte: Option<u64>,
     pub gateway: Option<u64>,
 }
@@ -47,7 +49,7 @@ impl Stopwatch {
         now
     }
 
-    /// The head has gone to the endpoint, and maybe all there is. The moment.
+    /// The head was sent to the endpoint; `whole`: the entire request was. Returns the time.
     pub fn head_sent(&self, whole: bool) -> Instant {
         let now = self.now(&self.head_sent);
         self.request_sent.set(if whole { self.head_sent.get() } else { 0 });
@@ -62,12 +64,12 @@ impl Stopwatch {
         self.now(&self.response_head_read);
     }
 
-    /// The head of a response has come, whether or not the client has been sent any of it.
+    /// Whether a response head has arrived.
     pub fn has_response(&self) -> bool {
         self.response_head_read.get() != 0
     }
 
-    /// Something has gone to the client.
+    /// Something was sent to the client.
     pub fn wrote(&self) {
         if self.response_head_sent.get() != 0 {
             self.wrote_more.set(true);
@@ -76,7 +78,7 @@ impl Stopwatch {
         }
     }
 
-    /// What can be said when the response head is about to be passed on.
+    /// The durations known when the response head is forwarded.
     pub fn timing(&self) -> ServerTiming {
         ServerTiming { gateway: self.head_sent.get(), upstream: self.upstream() }
     }
@@ -90,7 +92,7 @@ impl Stopwatch {
         self.response_head_read.get().saturating_sub(sent)
     }
 
-    /// It is over.
+    /// The durations of a finished request.
     pub fn timings(&self) -> Timings {
         let sent = self.response_head_sent.get();
         let total = Cell::new(sent);

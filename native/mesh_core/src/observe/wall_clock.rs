@@ -1,12 +1,14 @@
-//! Calendar time, for what is told to people and to other machines. It may be put forward or back at
-//! any time, so nothing waits for it or is measured by it, and nothing else reads it (clippy.toml).
+//! Reads calendar time, for people and other machines.
+//!
+//! It may be set at any time, so nothing may wait for it or be measured by it. No other module reads it
+//! (clippy.toml).
 
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-/// By how many seconds the clock is wrong.
+/// Error of the clock in seconds.
 #[cfg(test)]
 pub static OFFSET: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
 
@@ -22,7 +24,7 @@ pub fn now() -> SystemTime {
     now
 }
 
-/// The current time as the `Date` field has it (RFC 9110 section 5.6.7).
+/// The current time in the format of the `Date` field (RFC 9110 section 5.6.7).
 pub fn http_date() -> String {
     http_date_of(now())
 }

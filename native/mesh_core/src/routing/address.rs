@@ -1,5 +1,7 @@
-//! Addresses of upstreams. Workers keep idle connections and health per address, so an address has an
-//! identity of its own: services that name it share it, and it lives while successive tables name it.
+//! Identifies upstream addresses.
+//!
+//! Workers keep idle connections and health per address. Services that name the same address share it, and
+//! it lives as long as successive tables name it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamAddr {
     Tcp(SocketAddr),
-    /// A port of the loopback address of IPv6 or IPv4. An endpoint that is bound to `::` listens on
-    /// both, or only on one: IPv6 may be switched off, or its socket may not take IPv4.
+    /// A port on the loopback address of IPv6 or IPv4. An endpoint bound to `::` may listen on only one of
+    /// them: IPv6 may be disabled, or its socket may not accept IPv4.
     Loopback(u16),
     Unix(PathBuf),
 }
@@ -26,9 +28,8 @@ impl fmt::Display for UpstreamAddr {
     }
 }
 
-/// An address that the routing table names.
 pub struct Address {
-    /// Unique in this gateway's life.
+    /// Unique within the gateway.
     pub id: u64,
     pub address: UpstreamAddr,
     retired: AtomicBool,
@@ -43,7 +44,7 @@ impl Address {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// No service of the table names it any more: workers drop its idle connections.
+    /// No service names the address any more: workers drop its idle connections.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
     }

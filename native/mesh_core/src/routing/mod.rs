@@ -1,4 +1,4 @@
-//! Where requests go: an immutable table from host to service, and the addresses of the upstreams.
+//! Maps hosts to services, and services to the addresses of their upstreams, in an immutable table.
 
 mod address;
 mod service;

@@ -1,4 +1,4 @@
-//! Services: what the control plane describes, and what workers share.
+//! Services, as the control plane describes them and as workers share them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,29 +9,29 @@ use crate::observe::ServiceStats;
 /// One service as the control plane describes it.
 #[derive(Clone, Debug)]
 pub struct ServiceSpec {
-    /// What logs and counters call it.
+    /// The name in logs and metrics.
     pub name: String,
     pub hosts: Vec<String>,
-    /// None at all is a service that is known and not listening: its requests get a 503.
+    /// If empty, the service is known but not listening: its requests get a 503.
     pub upstreams: Vec<UpstreamAddr>,
 }
 
 impl ServiceSpec {
-    /// A service with one host, which is its name, too.
+    /// A service with one host, which is also its name.
     pub fn new(host: &str, upstreams: Vec<UpstreamAddr>) -> ServiceSpec {
         ServiceSpec { name: host.to_string(), hosts: vec![host.to_string()], upstreams }
     }
 }
 
-/// One service as the workers see it. Two tables that agree on name and upstreams share it.
+/// One service as the workers see it. Tables with the same name and upstreams share it.
 pub struct Service {
-    /// Unique in this gateway's life.
+    /// Unique within the gateway.
     pub id: u64,
     pub name: String,
     pub upstreams: Vec<Arc<Address>>,
     pub stats: Arc<ServiceStats>,
     retired: AtomicBool,
-    /// It could not be reached the last time that a connection was opened.
+    /// The last attempt to open a connection failed.
     down: AtomicBool,
 }
 
@@ -56,9 +56,9 @@ impl Service {
         self.upstreams.iter().map(|upstream| &upstream.address).eq(upstreams)
     }
 
-    /// Whether that it could be reached just now, or could not, is news.
-    pub fn turned(&self, up: bool) -> bool {
-        // Mostly it is none, and then nothing is written that other workers would have to read.
+    /// Records whether the service was reachable. Returns whether that has changed.
+    pub fn set_reachable(&self, up: bool) -> bool {
+        // Usually nothing has changed. Then nothing is written, and other workers keep their cache line.
         self.down.load(Ordering::Relaxed) == up && self.down.swap(!up, Ordering::Relaxed) == up
     }
 
@@ -66,7 +66,7 @@ impl Service {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// No longer in the table.
+    /// The service is no longer in the table.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
     }

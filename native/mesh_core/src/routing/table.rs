@@ -1,5 +1,7 @@
-//! The routing table: an immutable snapshot from host to service. A new one replaces the old one
-//! whole; requests that found their service in the old one finish with it.
+//! The routing table: an immutable snapshot that maps hosts to services.
+//!
+//! A new table replaces the old one as a whole. Requests that found their service in the old one finish
+//! with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ pub enum Rule {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
     pub rule: Rule,
-    /// The entry of the table that matched.
+    /// The matching entry of the table.
     pub host: String,
     pub service: String,
 }
@@ -33,7 +35,7 @@ pub enum RouteError {
         host: String,
         why: BadHost,
     },
-    /// Two services claim one host; the control plane must have decided before.
+    /// Two services claim one host. The control plane should have prevented it.
     Conflict {
         host: String,
         first: String,
@@ -48,7 +50,7 @@ impl fmt::Display for RouteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RouteError::BadHost { service, host, why } => {
-                write!(f, "host {host:?} of service {service:?} is no host name: {why}")
+                write!(f, "host {host:?} of service {service:?} is not a host name: {why}")
             }
             RouteError::Conflict { host, first, second } => {
                 write!(f, "host {host:?} is claimed by {first:?} and by {second:?}")
@@ -66,7 +68,7 @@ type Entry = (Box<str>, Arc<Service>);
 
 #[derive(Default)]
 pub struct Table {
-    /// Keyed by bytes, so that a lookup need not prove again that they are text.
+    /// Keyed by bytes, so a lookup does not validate UTF-8.
     hosts: HashMap<Box<[u8]>, Arc<Service>>,
     services: HashMap<String, Arc<Service>>,
     addresses: HashMap<UpstreamAddr, Arc<Address>>,
@@ -74,8 +76,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Builds the successor of `old`. Services that did not change are taken over from it with their
-    /// counters, and addresses that are still named with their pooled connections and their health.
+    /// Builds the successor of `old`. Unchanged services keep their counters; addresses that are still
+    /// named keep their pooled connections and health.
     pub fn build(
         specs: Vec<ServiceSpec>,
         default: Option<&str>,
@@ -155,7 +157,7 @@ impl Table {
         }
     }
 
-    /// Marks what `self` had and `new` has no more.
+    /// Retires the services and addresses that are missing in `new`.
     pub fn retire_missing_from(&self, new: &Table) {
         for (name, service) in &self.services {
             let lives = new.services.get(name).is_some_and(|s| s.id == service.id);
@@ -176,13 +178,13 @@ impl Table {
         self.services.values()
     }
 
-    /// Exact first, then the longest suffix, then the default.
+    /// Exact match first, then the longest suffix, then the default.
     pub fn lookup(&self, host: &Host<'_>) -> Option<&Arc<Service>> {
         let default = || self.default().map(|(_, service)| service);
         self.find(host).map(|(_, service)| service).or_else(default)
     }
 
-    /// What answers requests that name no host at all (HTTP/1.0 only), and the host to name instead.
+    /// The service for requests without a host (HTTP/1.0 only), and the host to send to it.
     pub fn default(&self) -> Option<(&str, &Arc<Service>)> {
         self.default.as_ref().map(|(host, service)| (&**host, service))
     }
@@ -200,7 +202,7 @@ impl Table {
         })
     }
 
-    /// Where in the host the entry begins that matches, and its service.
+    /// Returns the matching service, and where its entry begins in the host.
     fn find(&self, host: &Host<'_>) -> Option<(usize, &Arc<Service>)> {
         let whole = host.as_bytes();
         if let Some(service) = self.hosts.get(whole) {
@@ -248,7 +250,7 @@ mod tests {
         let gone = second.named("a").unwrap();
         assert!(gone.is_retired() && gone.upstreams.iter().all(|address| address.is_retired()));
         assert!(!third.named("c").unwrap().upstreams[0].is_retired());
-        // One that comes back is new: what was kept for it is closed.
+        // An address that returns is new: its old connections are closed.
         let fourth = next(&third, &[("a", &[2])], &mut id);
         assert_ne!(ids(&fourth, "a"), ids(&second, "a")[..1]);
     }

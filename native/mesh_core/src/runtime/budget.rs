@@ -1,16 +1,14 @@
-//! A bound on the memory that all workers of a gateway use together for one purpose.
+//! Bounds the memory that all workers of a gateway use for one purpose.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How much memory all workers of a gateway may use for something. It goes to those who ask first;
-/// the others do with little.
 pub struct Budget {
     bytes: usize,
     used: AtomicUsize,
 }
 
-/// Bytes of a budget, given back with this.
+/// Bytes of a budget, returned when dropped.
 pub struct Share {
     budget: Arc<Budget>,
     bytes: usize,
@@ -21,12 +19,12 @@ impl Budget {
         Arc::new(Budget { bytes, used: AtomicUsize::new(0) })
     }
 
-    /// Whether so many bytes are left.
+    /// Whether this many bytes are available.
     pub fn has(&self, bytes: usize) -> bool {
         self.used.load(Ordering::Relaxed).saturating_add(bytes) <= self.bytes
     }
 
-    /// Takes them whether or not they are left.
+    /// Takes the bytes even if they exceed the budget.
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Share {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         Share { budget: Arc::clone(self), bytes }

@@ -1,24 +1,25 @@
-//! Byte buffers that are borrowed from the worker while something is moving and given back as soon
-//! as nothing is, so that an idle connection or tunnel owns none.
+//! Byte buffers that connections borrow from their worker while data moves.
+//!
+//! Buffers are released as soon as they are empty, so an idle connection or tunnel owns none.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::budget::{Budget, Share};
 
-/// Fits the heads and the small bodies that most traffic consists of.
+/// Fits the heads and small bodies of most traffic.
 pub const SMALL: usize = 16 * 1024;
-/// For bodies that do not fit a small one: fewer, larger system calls.
+/// For larger bodies: fewer and larger system calls.
 pub const LARGE: usize = 256 * 1024;
 
 /// How many spare buffers of each size a worker keeps.
 const SPARE_SMALL: usize = 256;
 const SPARE_LARGE: usize = 8;
 
-/// One worker's spare buffers. Their bytes were zeroed once and are never read before written.
+/// One worker's spare buffers. They are zeroed once; no byte is read before it is written again.
 pub struct BufferPool {
     small: RefCell<Vec<Vec<u8>>>,
-    /// Not in the budget: they are few.
+    /// Spare buffers are few and do not count against the budget.
     large: RefCell<Vec<Vec<u8>>>,
     budget: Arc<Budget>,
 }
@@ -28,32 +29,32 @@ impl BufferPool {
         BufferPool { small: RefCell::default(), large: RefCell::default(), budget }
     }
 
-    fn take(&self, size: usize) -> Vec<u8> {
+    fn get(&self, size: usize) -> Vec<u8> {
         let spares = if size == SMALL { &self.small } else { &self.large };
         let spare = spares.borrow_mut().pop();
         spare.unwrap_or_else(|| vec![0; size])
     }
 
-    fn give(&self, data: Vec<u8>) {
-        let (spares, most) = match data.len() {
+    fn put(&self, data: Vec<u8>) {
+        let (spares, max) = match data.len() {
             SMALL => (&self.small, SPARE_SMALL),
             LARGE => (&self.large, SPARE_LARGE),
             _ => return,
         };
         let mut spares = spares.borrow_mut();
-        if spares.len() < most {
+        if spares.len() < max {
             spares.push(data);
         }
     }
 }
 
-/// A window of filled bytes in a buffer that may not be there at all.
+/// The filled range of a buffer, which may not be allocated.
 #[derive(Default)]
 pub struct Buf {
     data: Vec<u8>,
     start: usize,
     end: usize,
-    /// Of the budget, for a large one. Boxed, because buffers are moved for each request.
+    /// A large buffer's share of the budget. Boxed, because each request moves its buffers.
     share: Option<Box<Share>>,
 }
 
@@ -78,7 +79,7 @@ impl Buf {
         self.start == self.end
     }
 
-    /// Room behind the filled bytes.
+    /// The room after the filled bytes.
     pub fn spare_mut(&mut self) -> &mut [u8] {
         &mut self.data[self.end..]
     }
@@ -105,39 +106,39 @@ impl Buf {
         self.end = 0;
     }
 
-    /// Makes sure that there is a buffer, of at least the small size.
+    /// Borrows a small buffer, unless there is a buffer.
     pub fn borrow_from(&mut self, pool: &BufferPool) {
         if self.data.is_empty() {
-            self.data = pool.take(SMALL);
+            self.data = pool.get(SMALL);
             self.clear();
         }
     }
 
-    /// Exchanges an empty buffer for a large one, if the budget has it.
+    /// Replaces an empty buffer with a large one, if the budget allows it.
     pub fn borrow_large(&mut self, pool: &BufferPool) {
         if self.is_empty()
             && self.data.len() != LARGE
             && let Some(share) = pool.budget.take(LARGE)
         {
-            pool.give(std::mem::take(&mut self.data));
-            self.data = pool.take(LARGE);
+            pool.put(std::mem::take(&mut self.data));
+            self.data = pool.get(LARGE);
             self.share = Some(Box::new(share));
             self.clear();
         }
     }
 
-    /// Gives the buffer back if nothing is in it.
-    pub fn give_back(&mut self, pool: &BufferPool) {
+    /// Returns the buffer to the pool if it is empty.
+    pub fn release(&mut self, pool: &BufferPool) {
         if self.is_empty() && !self.data.is_empty() {
-            pool.give(std::mem::take(&mut self.data));
+            pool.put(std::mem::take(&mut self.data));
             self.share = None;
             self.clear();
         }
     }
 
-    /// Makes room behind the filled bytes: first by moving them to the front, then by growing up
-    /// to `most` bytes in all. `false` when `most` is reached.
-    pub fn make_room(&mut self, most: usize) -> bool {
+    /// Makes room after the filled bytes: moves them to the front, or grows the buffer up to `max` bytes.
+    /// Returns `false` if it has reached `max`.
+    pub fn make_room(&mut self, max: usize) -> bool {
         if self.has_room() {
             return true;
         }
@@ -147,10 +148,10 @@ impl Buf {
             self.start = 0;
             return true;
         }
-        if self.data.len() >= most {
+        if self.data.len() >= max {
             return false;
         }
-        let size = (self.data.len() * 2).clamp(SMALL, most.max(SMALL));
+        let size = (self.data.len() * 2).clamp(SMALL, max.max(SMALL));
         self.data.resize(size, 0);
         self.has_room()
     }
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_buffers_beyond_the_budget_are_small_until_one_is_given_back() {
+    fn buffers_beyond_the_budget_are_small_until_a_large_one_is_released() {
         let budget = Budget::new(2 * LARGE);
         let pool = BufferPool::new(Arc::clone(&budget));
         let mut buffers: Vec<Buf> = (0..3).map(|_| Buf::new()).collect();
@@ -171,8 +172,8 @@ mod tests {
         }
         let sizes: Vec<_> = buffers.iter().map(|buf| buf.data.len()).collect();
         assert_eq!(sizes, [LARGE, LARGE, SMALL]);
-        // Given back, or just dropped with what is in it.
-        buffers[0].give_back(&pool);
+        // A buffer's share ends when it is released, or dropped with its contents.
+        buffers[0].release(&pool);
         buffers[2].borrow_large(&pool);
         assert_eq!(buffers[2].data.len(), LARGE);
         buffers[1].advance(1);

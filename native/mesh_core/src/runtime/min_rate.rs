@@ -1,18 +1,17 @@
-//! How long one side may keep a transfer waiting. A plain idle time would let a client send, or
-//! take, a byte now and then for ever; here what moves only earns time in proportion, so that the
-//! patience of [`MinRate`] runs out unless the transfer keeps up a minimum rate.
+//! Limits how long a peer may delay a transfer.
+//!
+//! A plain idle timeout would let a client send or read one byte now and then forever. Here each byte earns
+//! time in proportion, so the time runs out below a minimum rate.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::timer;
-
 pub struct MinRate {
-    /// The most patience there is, and what there is in the beginning. `None`: no end.
+    /// The time at the start, and the maximum. `None`: no limit.
     idle: Option<Duration>,
-    /// Bytes that earn one second. `None`: any byte restores all patience.
+    /// Bytes that earn one second. `None`: any byte restores all time.
     rate: Option<u64>,
     left: Cell<Duration>,
     since: Cell<Option<Instant>>,
@@ -28,14 +27,14 @@ impl MinRate {
         }
     }
 
-    /// The other side is being waited for.
+    /// Starts the clock: the transfer waits for the peer.
     pub fn waiting(&self) {
         if self.idle.is_some() && self.since.get().is_none() {
             self.since.set(Some(Instant::now()));
         }
     }
 
-    /// It has moved this many bytes.
+    /// Stops the clock: the peer has moved this many bytes.
     pub fn moved(&self, bytes: usize) {
         let (Some(idle), Some(since)) = (self.idle, self.since.take()) else { return };
         let earned =
@@ -44,9 +43,9 @@ impl MinRate {
         self.left.set(left.saturating_add(earned).min(idle));
     }
 
-    /// When patience runs out, while there is any waiting.
+    /// When the time runs out, while the transfer waits.
     pub fn deadline(&self) -> Option<Instant> {
         let since = self.since.get()?;
-        timer::after(since, self.left.get())
+        since.checked_add(self.left.get())
     }
 }

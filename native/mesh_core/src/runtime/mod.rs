@@ -1,4 +1,4 @@
-//! What one worker's event loop needs besides tokio: buffers, timers, and the clock of a slow transfer.
+//! Provides what a worker's event loop needs besides tokio: buffers, memory budgets, timers and minimum rates.
 
 mod budget;
 mod buffer;
@@ -8,4 +8,4 @@ mod timer;
 pub use budget::{Budget, Share};
 pub use buffer::{Buf, BufferPool, SMALL};
 pub use min_rate::MinRate;
-pub use timer::{Timer, after, deadline};
+pub use timer::{Timer, deadline};

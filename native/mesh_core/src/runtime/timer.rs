@@ -1,6 +1,7 @@
-//! A connection's one timer. Moving a deadline later costs a store and nothing else: the timer
-//! underneath is only moved when it fires too early, or when the deadline comes nearer, and it is
-//! asked whether it has fired no more often than that.
+//! A timer whose deadline can be moved cheaply.
+//!
+//! Moving the deadline later is a store. tokio's timer is reset only when it fires too early or when the
+//! deadline moves closer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,12 +10,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Belongs to one task, which it wakes.
+/// Wakes the one task that polls it.
 #[derive(Default)]
 pub struct Timer {
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// The task will be woken when `sleep` is over.
+    /// `sleep` will wake the task.
     armed: bool,
 }
 
@@ -50,12 +51,7 @@ impl Timer {
     }
 }
 
-/// The moment `after` from now; an absurdly long time is no deadline.
+/// `duration` from now. `None` if that overflows.
 pub fn deadline(duration: Option<Duration>) -> Option<Instant> {
-    duration.and_then(|duration| after(Instant::now(), duration))
-}
-
-/// The moment `duration` after `start`.
-pub fn after(start: Instant, duration: Duration) -> Option<Instant> {
-    start.checked_add(duration)
+    duration.and_then(|duration| Instant::now().checked_add(duration))
 }

@@ -1,5 +1,7 @@
-//! Accepting connections, for one worker. The listening sockets are shared: each worker has
-//! descriptors of its own for the same queues, which the kernel drops with the last of them.
+//! Accepts connections for one worker.
+//!
+//! The listening sockets are shared: each worker has its own descriptors of the same queues, which the
+//! kernel drops with the last descriptor.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,22 +19,21 @@ use tokio::time::{sleep, timeout};
 
 use super::http1;
 use super::listener::BACKLOG;
-use super::worker::{Accepted, Open, Worker};
+use super::worker::{Accepted, ConnectionGuard, Worker};
 use crate::observe::Notice;
 
-/// Pause after a failed `accept`: without descriptors the next one fails as well, and a loop that
-/// tries at once would take the whole core.
+/// Pause after a failed `accept`. Without descriptors the next one fails too, and a retry loop would use a
+/// whole core.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often a worker that stops tries again after that.
-const LAST_TRIES: usize = 50;
-/// A worker with this many connections more than another, and an eighth of the other's, lets it have
-/// the next ones.
-const AHEAD: u64 = 4;
-/// For how long: enough to wake up, and too short to notice.
-const TURN: Duration = Duration::from_millis(1);
-/// Where the others take none of what waits, they are busy, and the worker that is ahead takes twice
-/// as many after each turn: up to so many.
-const MOST_AT_ONCE: usize = 64;
+/// How often a stopping worker retries after that.
+const DRAIN_RETRIES: usize = 50;
+/// A worker yields to another if it has more connections than the other by this many and by an eighth.
+const MAX_LEAD: u64 = 4;
+/// How long it yields: enough for the other to wake up, and too short to notice.
+const YIELD_TIME: Duration = Duration::from_millis(1);
+/// If the others accept nothing meanwhile, they are busy. The worker then accepts twice as many per turn,
+/// up to this many.
+const MAX_BATCH: usize = 64;
 
 pub struct Accepting {
     listeners: Vec<Rc<TcpListener>>,
@@ -52,7 +53,7 @@ impl Accepting {
         Ok(Accepting { listeners, tasks })
     }
 
-    /// Returns when a task that accepts has panicked.
+    /// Returns when an accept task has panicked.
     pub async fn failed(&mut self) {
         match self.tasks.join_next().await {
             Some(_) => {}
@@ -64,7 +65,7 @@ impl Accepting {
         self.listeners.is_empty()
     }
 
-    /// Accepts what is left in the queues, and closes this worker's descriptors of them.
+    /// Accepts the connections left in the queues, then closes this worker's descriptors.
     pub async fn finish(mut self, worker: &Rc<Worker>) {
         self.tasks.shutdown().await;
         for listener in self.listeners.drain(..).filter_map(Rc::into_inner) {
@@ -80,7 +81,7 @@ async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>) {
     let (mut left, mut next) = (0, 1);
     loop {
         let accepted = listener.accept().await;
-        let served = take(&worker, accepted).await;
+        let served = handle(&worker, accepted).await;
         if !served || !is_ahead(&worker) {
             continue;
         }
@@ -88,29 +89,28 @@ async fn accept(worker: Rc<Worker>, listener: Rc<TcpListener>) {
             left -= 1;
             continue;
         }
-        let before = taken_by_others(&worker);
+        let before = accepted_by_others(&worker);
         #[cfg(test)]
-        worker.shared.turns.fetch_add(1, Ordering::Relaxed);
-        // A connection that has ended meanwhile will do, too.
-        let _ = timeout(TURN, worker.ended.notified()).await;
-        let none_taken = taken_by_others(&worker) == before;
-        match at_once(listener.accept()).await {
+        worker.shared.yields.fetch_add(1, Ordering::Relaxed);
+        // A connection that ends meanwhile also evens out the load.
+        let _ = timeout(YIELD_TIME, worker.ended.notified()).await;
+        let none_taken = accepted_by_others(&worker) == before;
+        match poll_once(listener.accept()).await {
             Some(accepted) => {
-                take(&worker, accepted).await;
-                (left, next) = if none_taken { (next, MOST_AT_ONCE.min(2 * next)) } else { (0, 1) };
+                handle(&worker, accepted).await;
+                (left, next) = if none_taken { (next, MAX_BATCH.min(2 * next)) } else { (0, 1) };
             }
             None => next = 1,
         }
     }
 }
 
-/// Connections that the other workers have accepted so far.
-fn taken_by_others(worker: &Worker) -> u64 {
+fn accepted_by_others(worker: &Worker) -> u64 {
     worker.shared.accepted().wrapping_sub(worker.counters.connections_accepted.get())
 }
 
-/// The result of a future that has one already.
-async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+/// Polls a future once. Returns its result if it is ready.
+async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         Poll::Ready(match future.as_mut().poll(cx) {
@@ -121,12 +121,12 @@ async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// Accepts until nothing is left.
+/// Accepts until the queue is empty.
 async fn accept_rest(worker: &Rc<Worker>, listener: &net::TcpListener) {
-    // More than the queue holds: nothing is to come in any more.
-    let (mut most, mut tries) = (2 * BACKLOG, LAST_TRIES);
-    while most > 0 && tries > 0 {
-        most -= 1;
+    // More than the queue holds; no new connections enter it.
+    let (mut max, mut tries) = (2 * BACKLOG, DRAIN_RETRIES);
+    while max > 0 && tries > 0 {
+        max -= 1;
         let accepted = listener.accept().and_then(|(stream, address)| {
             stream.set_nonblocking(true)?;
             Ok((TcpStream::from_std(stream)?, address))
@@ -136,12 +136,12 @@ async fn accept_rest(worker: &Rc<Worker>, listener: &net::TcpListener) {
             Err(error) if !concerns_one_connection(error) => tries -= 1,
             _ => {}
         }
-        take(worker, accepted).await;
+        handle(worker, accepted).await;
     }
 }
 
-/// Has a connection served; whether there is one.
-async fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
+/// Starts serving an accepted connection. Returns whether there is one.
+async fn handle(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
     match accepted {
         Ok((client, address)) => {
             #[cfg(test)]
@@ -149,10 +149,10 @@ async fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>
                 !worker.shared.crash.swap(false, Ordering::SeqCst),
                 "a worker is told to panic"
             );
-            match Open::new(worker, address.ip().to_canonical()) {
-                Ok(open) => {
+            match ConnectionGuard::new(worker, address.ip().to_canonical()) {
+                Ok(guard) => {
                     worker.counters.connections_accepted.add(1);
-                    let accepted = Accepted { open, client, address };
+                    let accepted = Accepted { guard, client, address };
                     worker.tasks.serve(accepted, http1::serve);
                     return true;
                 }
@@ -169,7 +169,7 @@ async fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>
     false
 }
 
-/// The client left between its SYN and our accept.
+/// The client left between its SYN and `accept`.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -180,10 +180,9 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Whether another worker is to have the next connection. The worker that wakes up first takes one
-/// after another while there are any: of connections that come at once and are kept, it could get
-/// them all, and serve them all for as long as they are kept.
+/// Whether another worker should accept the next connection. Otherwise the worker that wakes up first could
+/// accept all connections of a burst, and serve them for as long as they stay open.
 fn is_ahead(worker: &Worker) -> bool {
     let fewest = worker.shared.fewest_open();
-    worker.counters.connections_open.get() > fewest + AHEAD + fewest / 8
+    worker.counters.connections_open.get() > fewest + MAX_LEAD + fewest / 8
 }

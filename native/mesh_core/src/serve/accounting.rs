@@ -1,5 +1,4 @@
-//! What is counted and recorded of a request, from its head to its end, however it ends and
-//! whatever protocol it came by.
+//! Counts and records each request from its head to its end, for any protocol and any result.
 
 use std::rc::Rc;
 
@@ -11,14 +10,13 @@ use tokio::time::Instant;
 
 use super::worker::Worker;
 use crate::error::Error;
-use crate::observe::{Counter, Draft, Failure, Fields, Notice, Record, Timings, Wanted};
+use crate::observe::{Counter, Draft, Failure, Notice, Record, RecordFields, RecordFlags, Timings};
 use crate::upstream::LocalService;
 
-/// How a request ended.
 #[derive(Default)]
-pub struct Ended {
+pub struct RequestEnd {
     pub timings: Timings,
-    /// 0: the client was told nothing.
+    /// The response status. 0: none.
     pub status: u16,
     /// HTTP/1.`minor`; 2 stands for HTTP/2.
     pub minor: u8,
@@ -27,36 +25,36 @@ pub struct Ended {
     pub error: Option<Failure>,
 }
 
-impl Ended {
-    /// By an answer of the gateway's, with a body of so many bytes.
-    pub fn answered(mut self, status: u16, sent: u64) -> Ended {
+impl RequestEnd {
+    /// Sets the status and body size of the gateway's own answer.
+    pub fn answered(mut self, status: u16, sent: u64) -> RequestEnd {
         (self.status, self.sent) = (status, sent);
         self
     }
 
-    pub fn failed(mut self, error: &Error) -> Ended {
+    pub fn failed(mut self, error: &Error) -> RequestEnd {
         self.error = Some(Failure::of(error));
         self
     }
 }
 
-/// What a record says of a request's head.
+/// What a record keeps of a request head.
 #[derive(Default)]
-pub struct Head<'a> {
+pub struct RecordedHead<'a> {
     pub method: &'a [u8],
     pub host: &'a [u8],
-    /// With its query.
+    /// With the query.
     pub path: &'a str,
     pub user_agent: &'a [u8],
     pub referer: &'a [u8],
     pub trace_id: &'a [u8],
 }
 
-impl<'a> Head<'a> {
-    /// `begun` is the `traceparent` of a trace that begins here.
-    pub fn of(request: &'a RequestHead<'_, '_>, begun: Option<&'a [u8; 55]>) -> Head<'a> {
+impl<'a> RecordedHead<'a> {
+    /// `begun` is the `traceparent` of a trace that the gateway begins.
+    pub fn of(request: &'a RequestHead<'_, '_>, begun: Option<&'a [u8; 55]>) -> RecordedHead<'a> {
         let begun = || begun.and_then(|parent| ids::trace_id(parent));
-        Head {
+        RecordedHead {
             method: request.method().as_bytes(),
             host: request.host.as_ref().map_or(b"", |host| host.as_bytes()),
             path: request.path(),
@@ -68,18 +66,18 @@ impl<'a> Head<'a> {
 }
 
 impl Worker {
-    /// Keeps what the record of this request will say, if there is to be one.
+    /// Captures a request for its record, if it will be recorded.
     pub fn draft<'a>(
         &self,
         client: &ClientAddr,
         began: Instant,
-        head: impl FnOnce() -> Head<'a>,
+        head: impl FnOnce() -> RecordedHead<'a>,
     ) -> Option<Draft> {
-        let wanted: Wanted = self.shared.observer.wants(|| self.random())?;
+        let wanted: RecordFlags = self.shared.observer.record_flags(|| self.random())?;
         let head = head();
         let path =
             if wanted.query() { head.path } else { head.path.split('?').next().unwrap_or("") };
-        let fields = Fields::capture([
+        let fields = RecordFields::capture([
             head.method,
             head.host,
             path.as_bytes(),
@@ -91,38 +89,38 @@ impl Worker {
         Some(Draft { fields, wanted, began: began.into_std() })
     }
 
-    /// Hands out the record of a request that has ended, if there is one.
+    /// Records a finished request, if there is a draft.
     pub fn record(
         &self,
         draft: Option<Draft>,
         request_id: &RequestId,
         service: Option<&LocalService>,
-        ended: Ended,
+        ended: RequestEnd,
     ) {
         let Some(Draft { mut fields, wanted, began }) = draft else { return };
         let service = service.map_or("", |service| &service.service.name);
         fields.complete(service.as_bytes(), |out| request_id.write(out));
-        let Ended { timings, status, minor, received, sent, error } = ended;
+        let RequestEnd { timings, status, minor, received, sent, error } = ended;
         let record =
             Record { fields, wanted, began, timings, status, minor, received, sent, error };
         self.shared.observer.record(record);
     }
 
-    /// Hands out the record of a request that was refused before it had a service.
+    /// Records a request that was refused before a service was found.
     pub fn record_refusal(
         &self,
         draft: Option<Draft>,
         request_id: &RequestId,
         error: &Error,
-        ended: Ended,
+        ended: RequestEnd,
     ) {
         let elapsed = draft.as_ref().map_or(0, |draft| draft.began.elapsed().as_nanos());
         let timings = Timings { total: elapsed as u64, ..Timings::default() };
         self.counters.response_body_bytes.add(ended.sent);
-        self.record(draft, request_id, None, Ended { timings, ..ended }.failed(error));
+        self.record(draft, request_id, None, RequestEnd { timings, ..ended }.failed(error));
     }
 
-    /// A request that a service has had, and that failed.
+    /// Counts a request that failed after a service was found.
     pub fn failed(&self, service: &LocalService, error: &Error) {
         if let Error::BadResponse(why) = error {
             service.counters.last_bad_response.set(why);
@@ -133,7 +131,7 @@ impl Worker {
         self.limit(error);
     }
 
-    /// A request, or a connection, that goes no further than the gateway.
+    /// Counts a request or connection that the gateway refuses.
     pub fn refusal(&self, error: &Error) {
         self.counters.errors.of(error).add(1);
         self.limit(error);
@@ -142,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// A request that is refused before it has a service.
+    /// Counts a request that is refused before a service was found.
     pub fn refused_request(&self, error: &Error) {
         match error {
             Error::UnknownService(_) => self.counters.requests_unrouted.add(1),
@@ -151,38 +149,38 @@ impl Worker {
         self.refusal(error);
     }
 
-    /// Counts and tells the limit that an error speaks of, if it does. Timeouts are counted as the
-    /// errors that they are, and told like limits.
+    /// Counts and reports the limit that caused the error, if any. Timeouts are counted as errors and
+    /// reported as limits.
     pub fn limit(&self, error: &Error) {
         if let Some((counter, name)) = self.counters.limits.of(error) {
             self.reached(counter, name);
         }
-        if let Some(name) = error.patience() {
+        if let Some(name) = error.timeout_key() {
             self.shared.observer.limit(name);
         }
     }
 
-    /// A limit has been reached, by its name in `limits`.
+    /// Counts and reports a limit by its name in `limits`.
     pub fn reached(&self, limit: &Counter, name: &'static str) {
         limit.add(1);
         self.shared.observer.limit(name);
     }
 }
 
-/// Counts a request as under way while it lives, however it ends.
-pub struct InFlight(Rc<LocalService>);
+/// Counts a request as in flight until dropped.
+pub struct RequestInFlight(Rc<LocalService>);
 
-impl InFlight {
-    pub fn new(service: &Rc<LocalService>, method: Method) -> InFlight {
+impl RequestInFlight {
+    pub fn new(service: &Rc<LocalService>, method: Method) -> RequestInFlight {
         let counters = &service.counters;
         counters.requests.add(1);
         counters.methods.of(method).add(1);
         counters.in_flight.add(1);
-        InFlight(Rc::clone(service))
+        RequestInFlight(Rc::clone(service))
     }
 }
 
-impl Drop for InFlight {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.counters.in_flight.sub(1);
     }

@@ -1,5 +1,7 @@
-//! Requests for an endpoint that is just restarting (crash, code reload, deploy) wait for it, if
-//! the configuration says so, instead of failing: for a bounded time, and a bounded number of them.
+//! Checks out an upstream connection, and holds requests while an endpoint restarts (crash, code reload,
+//! deploy).
+//!
+//! Holding is bounded in time and in the number of requests.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -10,16 +12,16 @@ use tokio::time::{Instant, sleep, timeout};
 use super::worker::Worker;
 use crate::error::Error;
 use crate::observe::Notice;
-use crate::upstream::{Checkout, LocalService, Want};
+use crate::upstream::{Checkout, LocalService, Reuse};
 
-/// An endpoint that comes back where it was changes no route: it is looked for this often.
+/// Retry interval: an endpoint that returns at its old address changes no route.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A request that waits for its endpoint to come back.
+/// Counts a held request until dropped.
 struct HeldRequest(Rc<Worker>);
 
 impl HeldRequest {
-    /// `None` when as many wait as may.
+    /// `None` if the maximum number of requests is held.
     fn new(worker: &Rc<Worker>) -> Option<HeldRequest> {
         let held = &worker.shared.held_requests;
         if held.fetch_add(1, Ordering::Relaxed) >= worker.shared.config.limits.held_requests {
@@ -37,19 +39,19 @@ impl Drop for HeldRequest {
     }
 }
 
-/// Checks out an upstream connection. Where the configuration says so, it waits for an endpoint to come back;
-/// then `service` is what has come back.
+/// Checks out an upstream connection. If holding is configured, waits for an endpoint to return; `service`
+/// is then the service that returned.
 pub async fn checkout(
     worker: &Rc<Worker>,
     service: &mut Rc<LocalService>,
-    want: Want,
+    reuse: Reuse,
 ) -> Result<Checkout, Error> {
-    let failed = match try_checkout(worker, service, want).await {
+    let failed = match try_checkout(worker, service, reuse).await {
         Ok(checkout) => return Ok(checkout),
         Err(error) => error,
     };
     let hold = worker.shared.config.timeouts.hold;
-    if hold.is_some_and(|hold| hold.is_zero()) || !failed.may_pass() {
+    if hold.is_some_and(|hold| hold.is_zero()) || !failed.is_transient() {
         return Err(failed);
     }
     let Some(_held) = HeldRequest::new(worker) else { return Err(failed) };
@@ -57,18 +59,18 @@ pub async fn checkout(
     let began = Instant::now();
     loop {
         let changed = worker.shared.table_changed.notified();
-        // Either will do: there is something to try.
+        // Whether the table changed or the time passed, try again.
         let _ = timeout(LOOK_AGAIN, changed).await;
         if let Some(now) = worker.routes.named(&service.service.name) {
             *service = now;
         }
-        match try_checkout(worker, service, want).await {
+        match try_checkout(worker, service, reuse).await {
             Ok(checkout) => return Ok(checkout),
-            Err(error) if !error.may_pass() => return Err(error),
+            Err(error) if !error.is_transient() => return Err(error),
             Err(_) if hold.is_some_and(|hold| began.elapsed() >= hold) => {
                 return Err(Error::HeldTooLong);
             }
-            // A change of the table can come in bursts: one look per burst.
+            // Tables may change in bursts: try once per burst.
             Err(_) => sleep(Duration::from_millis(1)).await,
         }
     }
@@ -77,13 +79,14 @@ pub async fn checkout(
 async fn try_checkout(
     worker: &Worker,
     service: &LocalService,
-    want: Want,
+    reuse: Reuse,
 ) -> Result<Checkout, Error> {
-    let checkout = service.checkout(want, worker.connect_timeout(), worker.oldest_idle()).await;
+    let connect = worker.shared.config.timeouts.connect;
+    let checkout = service.checkout(reuse, connect, worker.oldest_idle()).await;
     let up = match &checkout {
         Ok(checkout) if checkout.reused => None,
         Ok(_) => Some(true),
-        // That an endpoint does not listen is what the routes say; nobody needs to be told.
+        // The routes already say that the endpoint does not listen.
         Err(Error::NotListening) => None,
         Err(Error::OutOfSockets(error)) => {
             worker.shared.observer.notice(Notice::Connect, || error.to_string());
@@ -96,7 +99,7 @@ async fn try_checkout(
         Err(_) => Some(false),
     };
     if let Some(up) = up
-        && service.service.turned(up)
+        && service.service.set_reachable(up)
     {
         let notice = if up { Notice::UpstreamUp } else { Notice::UpstreamDown };
         worker.shared.observer.notice(notice, || service.service.name.clone());

@@ -1,5 +1,6 @@
-//! Connections per client address, counted over all workers, and only where a limit asks for it.
-//! Those beyond the limit are answered and read on for a moment, which is bounded, too.
+//! Limits connections per client address, over all workers. Counts only if a limit is configured.
+//!
+//! Connections beyond the limit get an answer and are drained for a moment; their number is bounded too.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -8,40 +9,39 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// How many connections at once may be told that their client has too many. They take a descriptor
-/// each and no place among `limits.connections`; further ones are closed without waiting for the
-/// client to read why.
-const MOST_REFUSED: usize = 128;
+/// How many refused connections may be open at once. Each takes a descriptor but no place among
+/// `limits.connections`. Further ones are closed without waiting for the client to read the answer.
+const MAX_REFUSED: usize = 128;
 
 pub struct ClientLimit {
-    most: Option<usize>,
+    max: Option<usize>,
     open: Mutex<HashMap<IpAddr, usize>>,
     refused: AtomicUsize,
 }
 
-/// One connection that is being refused, counted while this lives.
-pub struct Refused(Arc<ClientLimit>);
+/// Counts a refused connection until dropped.
+pub struct RefusedConnection(Arc<ClientLimit>);
 
-/// One connection of a client, counted while this lives.
+/// Counts a client's connection until dropped.
 pub struct Admitted {
     clients: Arc<ClientLimit>,
     key: Option<IpAddr>,
 }
 
 impl ClientLimit {
-    pub fn new(most: Option<usize>) -> Arc<ClientLimit> {
-        Arc::new(ClientLimit { most, open: Mutex::default(), refused: AtomicUsize::new(0) })
+    pub fn new(max: Option<usize>) -> Arc<ClientLimit> {
+        Arc::new(ClientLimit { max, open: Mutex::default(), refused: AtomicUsize::new(0) })
     }
 
-    /// `None` when this client has as many connections as one may have.
+    /// `None` if the client has reached its limit.
     pub fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Admitted> {
-        let key = match self.most {
+        let key = match self.max {
             None => None,
-            Some(most) => {
+            Some(max) => {
                 let key = network(ip);
                 let mut open = self.open.lock();
                 let count = open.entry(key).or_insert(0);
-                if *count >= most {
+                if *count >= max {
                     return None;
                 }
                 *count += 1;
@@ -51,17 +51,17 @@ impl ClientLimit {
         Some(Admitted { clients: Arc::clone(self), key })
     }
 
-    /// `None` when as many are being refused as may be at once.
-    pub fn refuse(self: &Arc<Self>) -> Option<Refused> {
-        if self.refused.fetch_add(1, Ordering::Relaxed) >= MOST_REFUSED {
+    /// `None` if the maximum number of connections is being refused.
+    pub fn refuse(self: &Arc<Self>) -> Option<RefusedConnection> {
+        if self.refused.fetch_add(1, Ordering::Relaxed) >= MAX_REFUSED {
             self.refused.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Refused(Arc::clone(self)))
+        Some(RefusedConnection(Arc::clone(self)))
     }
 }
 
-impl Drop for Refused {
+impl Drop for RefusedConnection {
     fn drop(&mut self) {
         self.0.refused.fetch_sub(1, Ordering::Relaxed);
     }
@@ -80,7 +80,7 @@ impl Drop for Admitted {
     }
 }
 
-/// An IPv6 client has a whole /64 to itself and would otherwise count as 2^64 clients.
+/// An IPv6 client owns a whole /64 and would otherwise count as 2^64 clients.
 fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_its_share_and_gets_it_back() {
+    fn a_client_is_admitted_up_to_its_limit() {
         let clients = ClientLimit::new(Some(2));
         let ip = |text: &str| text.parse().unwrap();
         let first = clients.admit(ip("2001:db8::1"));

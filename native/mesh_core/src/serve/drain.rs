@@ -1,5 +1,5 @@
-//! Stopping, for one worker: what the kernel has accepted is served, requests in flight finish,
-//! and tunnels, which would never end by themselves, are closed one after another.
+//! Drains one worker: serves what the kernel has accepted, lets requests finish, then closes tunnels, which
+//! would never end by themselves, one after another.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,18 +12,17 @@ use super::shared::Phase;
 use super::tunnels::Tunnels;
 use super::worker::Worker;
 
-/// For handshakes that have begun to end: until then accepting goes on. New ones are not begun
-/// any more, see `listener::close_to_new`.
+/// How long accepting continues, for handshakes that have begun. `listener::reject_new` prevents new ones.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Tunnels are closed at this pace, or faster if the drain time asks for it: their clients come back
-/// at once, all of them to the gateways that are left.
+/// Interval between closing tunnels, unless the drain time requires a shorter one. Their clients reconnect
+/// at once, all to the remaining gateways.
 const PACE: Duration = Duration::from_millis(100);
-/// And over this time at the longest, where the drain time has no end.
-const LONGEST: Duration = Duration::from_secs(30);
-/// How often it is looked how many are due.
+/// Longest time to close all tunnels, if the drain time is unlimited.
+const MAX_CLOSE_TIME: Duration = Duration::from_secs(30);
+/// How often due tunnels are closed.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Runs until nothing is open any more, at the latest until the drain time is over.
+/// Runs until everything is closed, or the drain time is over.
 pub async fn run(worker: &Rc<Worker>, accepting: Accepting, mut phase: Receiver<Phase>) {
     let began = Instant::now();
     close_listeners(worker, accepting, began, limit(&mut phase, began)).await;
@@ -37,14 +36,14 @@ pub async fn run(worker: &Rc<Worker>, accepting: Accepting, mut phase: Receiver<
         if worker.is_idle() || limit.is_some_and(|limit| limit <= now) {
             return;
         }
-        // Requests come first. One that never ends must not leave all tunnels to the last moment.
+        // Requests come first, but one that never ends must not delay all tunnels to the last moment.
         let half = limit.map(|limit| began + (limit - began) / 2);
         if worker.has_only_tunnels() || half.is_some_and(|half| half <= now) {
             let closing = closing.get_or_insert_with(|| Closing::new(&worker.tunnels, now, limit));
             closing.close_due(&worker.tunnels, now);
         }
         let next = match &closing {
-            Some(closing) if closing.told < closing.count => Some(now + TICK),
+            Some(closing) if closing.closed < closing.count => Some(now + TICK),
             Some(_) => limit,
             None => half,
         };
@@ -62,7 +61,6 @@ pub async fn run(worker: &Rc<Worker>, accepting: Accepting, mut phase: Receiver<
     }
 }
 
-/// When the drain time is over.
 fn limit(phase: &mut Receiver<Phase>, began: Instant) -> Option<Instant> {
     match *phase.borrow_and_update() {
         Phase::Draining(limit) => limit.and_then(|limit| began.checked_add(limit)),
@@ -81,39 +79,39 @@ async fn close_listeners(
         sleep_until(limit.map_or(settled, |limit| limit.min(settled))).await;
         accepting.finish(worker).await;
     }
-    // Until now they have held the queues for a worker that was just being restarted.
+    // Until now the listeners kept the queues alive for a worker that was restarting.
     worker.shared.close_listeners();
 }
 
-/// Tunnels that are being closed, evenly over a time.
+/// Closes tunnels evenly over a period.
 struct Closing {
     since: Instant,
     over: Duration,
     count: usize,
-    told: usize,
+    closed: usize,
 }
 
 impl Closing {
     fn new(tunnels: &Tunnels, now: Instant, limit: Option<Instant>) -> Closing {
         tunnels.closing.set(true);
         let count = tunnels.open.get();
-        let most = limit.map_or(LONGEST, |limit| (limit - now) * 9 / 10);
+        let max = limit.map_or(MAX_CLOSE_TIME, |limit| (limit - now) * 9 / 10);
         let paced = PACE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-        Closing { since: now, over: paced.min(most), count, told: 0 }
+        Closing { since: now, over: paced.min(max), count, closed: 0 }
     }
 
     fn close_due(&mut self, tunnels: &Tunnels, now: Instant) {
         let elapsed = now - self.since;
         if elapsed >= self.over {
-            self.told = self.count;
+            self.closed = self.count;
             tunnels.close.notify_waiters();
             return;
         }
         let share = elapsed.as_secs_f64() / self.over.as_secs_f64();
         let due = (self.count as f64 * share) as usize;
-        for _ in self.told..due {
+        for _ in self.closed..due {
             tunnels.close.notify_one();
         }
-        self.told = self.told.max(due);
+        self.closed = self.closed.max(due);
     }
 }

@@ -1,5 +1,5 @@
-//! Binding, before anything runs: whatever is wrong with a port or an address is a value for the
-//! caller, not a failure later.
+//! Binds the listening sockets before any worker runs, so that a bad port or address is an error value for
+//! the caller.
 
 use std::fmt;
 use std::io;
@@ -11,21 +11,21 @@ use crate::config::Config;
 
 /// How many connections may wait to be accepted.
 pub const BACKLOG: i32 = 4096;
-/// How often a free port is looked for that is free on all addresses.
+/// How often to look for a port that is free on all addresses.
 const PORT_TRIES: usize = 16;
 
-/// Lets no new connection into the queue of a listening socket; those whose handshake has begun
-/// still come. Without it the kernel could accept a connection between the last look at the queue and
-/// its end, and the connection would be lost. A client that connects meanwhile sends its SYN again after
-/// a second and is refused. Linux only.
-pub fn close_to_new(listener: &TcpListener) {
+/// Stops new connections from entering a socket's queue; handshakes that have begun still finish. Otherwise
+/// the kernel could accept a connection between the last look at the queue and its end, and the connection
+/// would be lost. A client that connects meanwhile repeats its SYN after a second and is refused. Linux
+/// only.
+pub fn reject_new(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     {
         use socket2::{SockFilter, SockRef};
         const FLAGS: u32 = 13;
         const SYN_ACK: u32 = 0x12;
         const SYN: u32 = 0x02;
-        // In the kernel's words (BPF): load the flags, mask them, and drop a SYN without an ACK.
+        // BPF: load the TCP flags, mask them, and drop a SYN without an ACK.
         let no_syn = [
             SockFilter::new(0x30, 0, 0, FLAGS),
             SockFilter::new(0x54, 0, 0, SYN_ACK),
@@ -33,7 +33,7 @@ pub fn close_to_new(listener: &TcpListener) {
             SockFilter::new(0x06, 0, 0, 0),
             SockFilter::new(0x06, 0, 0, u32::MAX),
         ];
-        // Where that is forbidden, the gap remains, which is a very small one.
+        // If filters are forbidden, a very small gap remains.
         let _ = SockRef::from(listener).attach_filter(&no_syn);
     }
     #[cfg(not(target_os = "linux"))]
@@ -58,13 +58,12 @@ impl std::error::Error for OpenError {
     }
 }
 
-/// Binds all addresses to one port.
 pub fn bind_all(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
     let mut tries = if config.port == 0 { PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
         match bind_once(config) {
-            // Port 0: the port that the first address got may be taken on the second.
+            // Port 0: the port of the first address may be taken on the second.
             Err(error) if tries > 0 && error.source.kind() == io::ErrorKind::AddrInUse => {}
             other => return other,
         }
@@ -87,13 +86,13 @@ fn bind_once(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
 fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if let IpAddr::V6(ip) = address.ip() {
-        // `::` alone means both families; beside a 0.0.0.0 of its own it must leave that one free.
+        // `::` alone covers both families. Beside 0.0.0.0 it must leave IPv4 to that.
         let dual = ip.is_unspecified() && !config.ips.iter().any(IpAddr::is_ipv4);
         socket.set_only_v6(!dual)?;
     }
-    // Lets a restart bind while old connections are in TIME_WAIT; not two listeners at once.
+    // Allows binding while old connections are in TIME_WAIT. Does not allow two listeners.
     socket.set_reuse_address(true)?;
-    // Accepted connections inherit it, which saves a system call for each.
+    // Accepted connections inherit it, which saves a system call each.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

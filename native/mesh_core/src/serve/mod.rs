@@ -1,4 +1,4 @@
-//! Serving clients: workers accept connections, read requests and forward them.
+//! Serves clients: workers accept connections, read requests and forward them.
 
 mod accept;
 mod accounting;

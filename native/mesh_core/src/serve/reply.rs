@@ -1,11 +1,11 @@
-//! The gateway's own responses: short, in the form the client asked for, saying which and why.
+//! Writes the gateway's own responses, in the format that the client prefers.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
+use mesh_wire::error_format::ErrorFormat;
 use mesh_wire::ids::RequestId;
-use mesh_wire::prefer::Prefer;
 
 use crate::error::Answer;
 use crate::observe::wall_clock;
@@ -17,7 +17,7 @@ struct JsonError<'a> {
     reason: &'a str,
 }
 
-/// How the connection goes on after the reply.
+/// How to frame the reply.
 #[derive(Clone, Copy)]
 pub struct Framing {
     pub keep_alive: bool,
@@ -27,15 +27,15 @@ pub struct Framing {
     pub minor: u8,
 }
 
-/// Writes the whole reply; how long its body is.
+/// Writes the reply. Returns the size of its body.
 pub fn write(
     answer: &Answer,
-    prefer: Prefer,
+    error_format: ErrorFormat,
     framing: Framing,
     request_id: &RequestId,
     out: &mut Vec<u8>,
 ) -> u64 {
-    let (kind, body) = render(answer, prefer);
+    let (kind, body) = render(answer, error_format);
     let connection = match (framing.keep_alive, framing.minor) {
         (false, _) => "Connection: close\r\n",
         (true, 0) => "Connection: keep-alive\r\n",
@@ -66,18 +66,18 @@ pub fn write(
     body.len() as u64
 }
 
-/// The body, and what it is.
-pub fn render(answer: &Answer, prefer: Prefer) -> (&'static str, String) {
-    match prefer {
-        Prefer::Text => ("text/plain; charset=utf-8", format!("{}\n", answer.why)),
-        Prefer::Json => {
+/// Returns the content type and the body.
+pub fn render(answer: &Answer, error_format: ErrorFormat) -> (&'static str, String) {
+    match error_format {
+        ErrorFormat::Text => ("text/plain; charset=utf-8", format!("{}\n", answer.message)),
+        ErrorFormat::Json => {
             let error =
-                JsonError { status: answer.status, error: answer.reason, reason: &answer.why };
+                JsonError { status: answer.status, error: answer.reason, reason: &answer.message };
             let text = serde_json::to_string(&error).unwrap_or_default();
             ("application/json", format!("{text}\n"))
         }
-        Prefer::Html => {
-            let (status, title, why) = (answer.status, answer.reason, escape(&answer.why));
+        ErrorFormat::Html => {
+            let (status, title, why) = (answer.status, answer.reason, escape(&answer.message));
             let page = format!(
                 "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
                  <meta name=\"viewport\" content=\"width=device-width\">\
@@ -109,19 +109,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hostile_host_stays_text_in_html_and_json() {
+    fn a_hostile_host_is_escaped_in_html_and_json() {
         let answer = Answer {
             status: 404,
             reason: "Not Found",
-            why: "unknown service: <b>\"&'".into(),
+            message: "unknown service: <b>\"&'".into(),
             retry_after: None,
         };
         let framing = Framing { keep_alive: true, head_only: false, minor: 1 };
         let mut html = Vec::new();
-        write(&answer, Prefer::Html, framing, &RequestId::None, &mut html);
+        write(&answer, ErrorFormat::Html, framing, &RequestId::None, &mut html);
         assert!(String::from_utf8(html).unwrap().contains("&lt;b&gt;&quot;&amp;&#39;</p>"));
         let mut json = Vec::new();
-        write(&answer, Prefer::Json, framing, &RequestId::None, &mut json);
+        write(&answer, ErrorFormat::Json, framing, &RequestId::None, &mut json);
         assert!(String::from_utf8(json).unwrap().contains(r#"unknown service: <b>\"&'"#));
     }
 }

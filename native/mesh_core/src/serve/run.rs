@@ -1,4 +1,4 @@
-//! The life of a worker: it accepts and serves until the gateway stops, then drains.
+//! Runs a worker: accepts and serves until the gateway stops, then drains.
 
 use std::fmt;
 use std::rc::Rc;
@@ -34,7 +34,6 @@ impl fmt::Display for WorkerError {
 
 impl std::error::Error for WorkerError {}
 
-/// Runs until the gateway stops.
 pub fn run_worker(
     shared: Arc<Shared>,
     index: usize,
@@ -55,16 +54,17 @@ async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
     loop {
         match *phase.borrow_and_update() {
             Phase::Serving => {}
-            Phase::LameDuck => worker.retire(),
+            Phase::LameDuck => worker.lame_duck.raise(),
             Phase::Draining(_) => break,
         }
         tokio::select! {
-            // The sender lives in `shared`, which lives in `worker`.
+            // Never an error: the sender lives in `shared`, which lives in `worker`.
             _ = phase.changed() => {}
             () = accepting.failed() => return Err(WorkerError::Panicked),
         }
     }
-    worker.begin_drain();
+    worker.lame_duck.raise();
+    worker.draining.raise();
     drain::run(worker, accepting, phase).await;
     Ok(())
 }

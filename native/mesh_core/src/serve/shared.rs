@@ -1,4 +1,4 @@
-//! What all workers of a gateway share.
+//! Holds the state that all workers of a gateway share.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -16,39 +16,38 @@ use crate::observe::{Observer, WorkerCounters};
 use crate::routing::Table;
 use crate::runtime::Budget;
 
-/// The part of `limits.buffer_bytes` that is for the windows of uploads over HTTP/2.
+/// The fraction of `limits.buffer_bytes` for the windows of HTTP/2 uploads.
 const WINDOWS_SHARE: usize = 4;
 
-/// How a stop is to go; workers wait for it.
+/// The phase of the gateway, which workers follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Serving,
-    /// As before, but every response is the last one on its connection.
+    /// Serves, but each response is the last on its connection.
     LameDuck,
-    /// No new connections; `None` waits for the last request however long it takes.
+    /// Accepts no connections. `None` waits for the last request without a limit.
     Draining(Option<Duration>),
 }
 
-/// What all workers of a gateway share.
 pub struct Shared {
     pub config: Config,
     pub port: u16,
     pub table: Arc<ArcSwap<Table>>,
     pub table_changed: Notify,
     pub phase: watch::Sender<Phase>,
-    /// Client connections over all workers, counted only where a limit asks for it.
+    /// Client connections over all workers, counted only if a limit is configured.
     pub connections: AtomicUsize,
     pub held_requests: AtomicUsize,
-    pub clients: Arc<ClientLimit>,
-    /// Of `limits.buffer_bytes`: for long buffers, and for responses that HTTP/2 has queued.
+    pub client_limit: Arc<ClientLimit>,
+    /// The part of `limits.buffer_bytes` for large buffers and for queued HTTP/2 responses.
     pub buffers: Arc<Budget>,
-    /// And for the windows of uploads over HTTP/2.
+    /// The part for the windows of HTTP/2 uploads.
     pub upload_windows: Arc<Budget>,
     pub observer: Observer,
-    /// How often a worker has let another one have the next connection.
+    /// How often a worker has yielded a connection to another.
     #[cfg(test)]
-    pub turns: AtomicUsize,
-    /// A worker is to panic when it accepts the next connection.
+    pub yields: AtomicUsize,
+    /// Makes a worker panic when it accepts the next connection.
     #[cfg(test)]
     pub crash: AtomicBool,
     listeners: Mutex<Vec<TcpListener>>,
@@ -67,10 +66,10 @@ impl Shared {
             held_requests: AtomicUsize::new(0),
             observer: Observer::default(),
             #[cfg(test)]
-            turns: AtomicUsize::new(0),
+            yields: AtomicUsize::new(0),
             #[cfg(test)]
             crash: AtomicBool::new(false),
-            clients: ClientLimit::new(config.limits.connections_per_client),
+            client_limit: ClientLimit::new(config.limits.connections_per_client),
             buffers: Budget::new(config.limits.buffer_bytes - windows),
             upload_windows: Budget::new(windows),
             listeners: Mutex::new(listeners),
@@ -79,30 +78,29 @@ impl Shared {
         }
     }
 
-    /// Connections that all workers have accepted so far.
     pub fn accepted(&self) -> u64 {
         self.workers.iter().map(|slot| slot.counters.connections_accepted.get()).sum()
     }
 
-    /// Open connections of the running worker that has the fewest.
+    /// Open connections of the running worker with the fewest.
     pub fn fewest_open(&self) -> u64 {
         let running = self.workers.iter().filter(|slot| slot.running.load(Ordering::Relaxed));
         running.map(|slot| slot.counters.connections_open.get()).min().unwrap_or(0)
     }
 
-    /// The listening sockets once more, for one worker's event loop.
+    /// Duplicates the listening sockets for one worker's event loop.
     pub fn listeners(&self) -> std::io::Result<Vec<TcpListener>> {
         self.listeners.lock().iter().map(TcpListener::try_clone).collect()
     }
 
-    /// A worker has taken what was in the queues. They end with the other workers' descriptors.
+    /// Closes the shared descriptors once a worker has emptied the queues. Other workers still have theirs.
     pub fn close_listeners(&self) {
         self.listeners.lock().clear();
     }
 
-    /// Lets no new connection into the queues of the listening sockets.
-    pub fn close_to_new(&self) {
-        self.listeners.lock().iter().for_each(listener::close_to_new);
+    /// Stops new connections from entering the queues of the listening sockets.
+    pub fn reject_new(&self) {
+        self.listeners.lock().iter().for_each(listener::reject_new);
     }
 }
 

@@ -1,6 +1,6 @@
-//! Tasks that wait for their next item. Making a task, its timer and the three kilobytes of its state anew
-//! for each connection, and freeing them, costs a tenth of what the gateway does for a connection of one
-//! request.
+//! Reuses tasks, each with its timer and three kilobytes of state, for consecutive connections.
+//!
+//! Creating and freeing them costs a tenth of the gateway's work for a connection with one request.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -11,11 +11,9 @@ use tokio::task::spawn_local;
 
 use crate::runtime::Timer;
 
-/// How many tasks may wait in one worker. What a burst of connections needs beyond that is freed
-/// after it.
+/// How many idle tasks a worker keeps. Those beyond it end after a burst of connections.
 const IDLE_TASKS: usize = 64;
 
-/// The tasks of one worker that wait for an item.
 pub struct TaskPool<T>(Rc<RefCell<Vec<Rc<Inbox<T>>>>>);
 
 impl<T> Default for TaskPool<T> {
@@ -24,22 +22,22 @@ impl<T> Default for TaskPool<T> {
     }
 }
 
-/// Where a task gets its items.
+/// Passes an item to a task.
 struct Inbox<T> {
-    /// Boxed, so that the task is not larger by it for as long as a connection lasts.
+    /// Boxed, because the slot lives as long as the task.
     item: Cell<Option<Box<T>>>,
     waker: Cell<Option<Waker>>,
 }
 
 impl<T: 'static> TaskPool<T> {
-    /// Has `item` served by the task that has waited for the shortest time, or by a new one.
+    /// Serves `item` in the most recently idle task, or in a new one.
     pub fn serve(&self, item: T, serve: impl AsyncFn(Box<T>, &mut Timer) + 'static) {
         let waiting = self.0.borrow_mut().pop();
         let is_new = waiting.is_none();
         let inbox = waiting.unwrap_or_else(|| Rc::new(Inbox::new()));
         inbox.item.set(Some(Box::new(item)));
         if is_new {
-            // Boxed before it is handed on: a task is moved several times until it has a place.
+            // Boxed first, because a new task is moved several times.
             spawn_local(Box::pin(run(Rc::clone(&self.0), inbox, serve)));
         } else if let Some(waker) = inbox.waker.take() {
             waker.wake();

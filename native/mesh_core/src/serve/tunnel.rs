@@ -1,5 +1,6 @@
-//! WebSockets after the handshake: bytes both ways, nothing of them understood. A tunnel on which
-//! nothing moves owns two sockets and no buffer.
+//! Relays bytes of a WebSocket in both directions after the handshake, without interpreting them.
+//!
+//! A tunnel without traffic owns two sockets and no buffer.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -13,58 +14,58 @@ use tokio::time::Instant;
 use super::worker::{TunnelGuard, Worker};
 use crate::observe::{Counter, ServiceCounters};
 use crate::runtime::{Buf, BufferPool, Timer, deadline};
-use crate::upstream::transport::{SILENT, fill, write_all};
-use crate::upstream::{LocalService, OpenUpstream, Stream, Transport};
+use crate::upstream::transport::{KEEPALIVE, fill, write_all};
+use crate::upstream::{LocalService, OpenUpstream, Transport, UpstreamStream};
 
 pub struct Tunnel<T> {
     pub guard: TunnelGuard,
     pub client: T,
-    pub upstream: Stream,
-    /// Sent by the client together with the handshake.
+    pub upstream: UpstreamStream,
+    /// Bytes that the client sent after the handshake.
     pub from_client: Buf,
-    /// Sent by the endpoint together with the 101.
+    /// Bytes that the endpoint sent after the 101.
     pub from_upstream: Buf,
     pub service: Rc<LocalService>,
-    /// Held, so that the connection to the endpoint counts as open.
+    /// Counts the upstream connection as open.
     pub _open: OpenUpstream,
 }
 
 impl<T: Transport> Tunnel<T> {
     pub async fn run(mut self) {
         let worker = Rc::clone(self.guard.worker());
-        // Nothing may pass for hours: only so is it noticed that a machine is gone.
-        self.client.keep_alive(&SILENT);
-        self.upstream.keep_alive(&SILENT);
+        // A tunnel may be silent for hours. Only keepalive notices that a machine is gone.
+        self.client.set_keepalive(&KEEPALIVE);
+        self.upstream.set_keepalive(&KEEPALIVE);
         let client = (&self.client, &mut self.from_client);
-        join(&worker, &self.service, client, (&self.upstream, &mut self.from_upstream)).await;
+        relay(&worker, &self.service, client, (&self.upstream, &mut self.from_upstream)).await;
     }
 }
 
-/// Runs until both sides have closed, the client has gone, nothing has moved for too long, or the
-/// gateway stops. After one side's end the other has `tunnel_close` to end as well. With each side
-/// comes what it has sent already.
-pub async fn join(
+/// Relays until both sides have closed, the client is gone, the tunnel is idle for too long, or the gateway
+/// stops. After one side has closed, the other has `tunnel_close` to close too. Each side comes with the
+/// bytes it has already sent.
+pub async fn relay(
     worker: &Worker,
     service: &Rc<LocalService>,
     (client, from_client): (&impl Transport, &mut Buf),
     (upstream, from_upstream): (&impl Transport, &mut Buf),
 ) {
-    let counters = Counted::new(Rc::clone(service));
+    let counters = TunnelCount::new(Rc::clone(service));
     let timeouts = &worker.shared.config.timeouts;
-    let patience = Patience::new(timeouts.tunnel_idle);
+    let idle_deadline = IdleDeadline::new(timeouts.tunnel_idle);
     let mut timer = Timer::default();
     let Some(open) = worker.tunnels.open() else { return };
-    let mut stop = pin!(open.told_to_close());
+    let mut stop = pin!(open.close_requested());
 
-    let pump = |moved| Pump { pool: &worker.buffers, patience: &patience, moved };
+    let pump = |moved| Pump { pool: &worker.buffers, idle_deadline: &idle_deadline, moved };
     let up = pump(&counters.tunnel_received_bytes);
     let down = pump(&counters.tunnel_sent_bytes);
     let mut up = pin!(async {
         match up.run(client, upstream, from_client).await {
-            // What the endpoint said before it closed is still on its way to the client, and a
-            // client that is not read from may be unable to read.
-            Err(Broken::Writer) => {
-                patience.shorten(timeouts.tunnel_close);
+            // The endpoint's last bytes are still on the way to the client. A client that is not read from
+            // may stop reading.
+            Err(PumpError::Writer) => {
+                idle_deadline.shorten(timeouts.tunnel_close);
                 discard(client, from_client, &worker.buffers).await
             }
             ended => ended,
@@ -72,8 +73,8 @@ pub async fn join(
     });
     let mut down = pin!(async {
         match down.run(upstream, client, from_upstream).await {
-            // An endpoint that resets has ended, too: all that it sent before has been read.
-            Err(Broken::Reader) => client.shut_down_writing().map_err(|_| Broken::Writer),
+            // A reset by the endpoint also ends its stream: everything before it has been read.
+            Err(PumpError::Reader) => client.shut_down_writing().map_err(|_| PumpError::Writer),
             ended => ended,
         }
     });
@@ -84,18 +85,18 @@ pub async fn join(
                 return Poll::Ready(());
             }
             up_done = true;
-            // The endpoint may still have much to say.
-            patience.shorten(timeouts.tunnel_close);
+            // The endpoint may still have data to send.
+            idle_deadline.shorten(timeouts.tunnel_close);
         }
         if !down_done && let Poll::Ready(ended) = down.as_mut().poll(cx) {
             if ended.is_err() {
                 return Poll::Ready(());
             }
             down_done = true;
-            // Whatever the client sends now does not make it longer.
-            patience.end(timeouts.tunnel_close);
+            // Data from the client does not extend the limit.
+            idle_deadline.cap(timeouts.tunnel_close);
         }
-        timer.set_at(patience.until.get());
+        timer.set_at(idle_deadline.until.get());
         let over = (up_done && down_done)
             || timer.poll(cx).is_ready()
             || stop.as_mut().poll(cx).is_ready();
@@ -104,15 +105,15 @@ pub async fn join(
     .await;
 }
 
-/// How long a tunnel may go on without anything moving.
-struct Patience {
+/// When a tunnel has been idle for too long.
+struct IdleDeadline {
     idle: Cell<Option<Duration>>,
     until: Cell<Option<Instant>>,
 }
 
-impl Patience {
-    fn new(idle: Option<Duration>) -> Patience {
-        Patience { idle: Cell::new(idle), until: Cell::new(deadline(idle)) }
+impl IdleDeadline {
+    fn new(idle: Option<Duration>) -> IdleDeadline {
+        IdleDeadline { idle: Cell::new(idle), until: Cell::new(deadline(idle)) }
     }
 
     fn moved(&self) {
@@ -121,7 +122,7 @@ impl Patience {
         }
     }
 
-    /// From now on no longer than this.
+    /// Shortens the idle time to `to`.
     fn shorten(&self, to: Option<Duration>) {
         if let Some(to) = to {
             self.idle.set(Some(self.idle.get().map_or(to, |idle| idle.min(to))));
@@ -129,8 +130,8 @@ impl Patience {
         }
     }
 
-    /// The tunnel is over by then at the latest, even if something moves.
-    fn end(&self, after: Option<Duration>) {
+    /// Ends the tunnel after this time, even with traffic.
+    fn cap(&self, after: Option<Duration>) {
         self.shorten(after);
         if after.is_some() {
             self.idle.set(None);
@@ -138,69 +139,72 @@ impl Patience {
     }
 }
 
-/// Which side of a direction has failed.
-enum Broken {
+/// The side of a direction that failed.
+enum PumpError {
     Reader,
     Writer,
 }
 
-/// One direction.
 struct Pump<'a> {
     pool: &'a BufferPool,
-    patience: &'a Patience,
+    idle_deadline: &'a IdleDeadline,
     moved: &'a Counter,
 }
 
 impl Pump<'_> {
-    /// `Ok` once the reader has closed, which the writer's peer has then been told.
+    /// Returns `Ok` once the reader has closed and the writer's peer has been told.
     async fn run(
         self,
         reader: &impl Transport,
         writer: &impl Transport,
         buf: &mut Buf,
-    ) -> Result<(), Broken> {
-        // The handshake may have left one that is empty.
-        buf.give_back(self.pool);
+    ) -> Result<(), PumpError> {
+        // The handshake may have left an empty buffer.
+        buf.release(self.pool);
         loop {
             if !buf.is_empty() {
-                write_all(writer, buf.filled()).await.map_err(|_| Broken::Writer)?;
+                write_all(writer, buf.filled()).await.map_err(|_| PumpError::Writer)?;
                 self.moved.add(buf.len() as u64);
                 buf.clear();
-                buf.give_back(self.pool);
-                self.patience.moved();
+                buf.release(self.pool);
+                self.idle_deadline.moved();
             }
-            if fill(reader, buf, self.pool).await.map_err(|_| Broken::Reader)? == 0 {
-                return writer.shut_down_writing().map_err(|_| Broken::Writer);
+            if fill(reader, buf, self.pool).await.map_err(|_| PumpError::Reader)? == 0 {
+                return writer.shut_down_writing().map_err(|_| PumpError::Writer);
             }
         }
     }
 }
 
-/// Reads on until the client closes, and drops what comes: closing with something unread would
-/// reset the connection, and cost the client what it has not read yet (RFC 9112 section 9.6 has the
-/// same for HTTP). The tunnel's end bounds it.
-async fn discard(client: &impl Transport, buf: &mut Buf, pool: &BufferPool) -> Result<(), Broken> {
+/// Reads and drops data until the client closes. Closing with unread data would reset the connection and
+/// discard what the client has not read (RFC 9112 section 9.6 says the same of HTTP). The tunnel's deadline
+/// bounds it.
+async fn discard(
+    client: &impl Transport,
+    buf: &mut Buf,
+    pool: &BufferPool,
+) -> Result<(), PumpError> {
     loop {
         buf.clear();
-        buf.give_back(pool);
-        if fill(client, buf, pool).await.map_err(|_| Broken::Reader)? == 0 {
+        buf.release(pool);
+        if fill(client, buf, pool).await.map_err(|_| PumpError::Reader)? == 0 {
             return Ok(());
         }
     }
 }
 
-/// Counts a tunnel as open while it lives.
-struct Counted(Rc<LocalService>);
+/// Counts a tunnel as open until dropped.
+struct TunnelCount(Rc<LocalService>);
 
-impl Counted {
-    fn new(service: Rc<LocalService>) -> Counted {
+impl TunnelCount {
+    fn new(service: Rc<LocalService>) -> TunnelCount {
         service.counters.tunnels_open.add(1);
         service.counters.tunnels_total.add(1);
-        Counted(service)
+        TunnelCount(service)
     }
 }
 
-impl std::ops::Deref for Counted {
+impl std::ops::Deref for TunnelCount {
     type Target = ServiceCounters;
 
     fn deref(&self) -> &ServiceCounters {
@@ -208,7 +212,7 @@ impl std::ops::Deref for Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for TunnelCount {
     fn drop(&mut self) {
         self.0.counters.tunnels_open.sub(1);
     }

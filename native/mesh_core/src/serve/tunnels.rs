@@ -1,10 +1,9 @@
-//! The open tunnels of one worker, and how a drain closes them.
+//! Tracks the open tunnels of one worker, and closes them during a drain.
 
 use std::cell::Cell;
 
 use tokio::sync::Notify;
 
-/// The tunnels of one worker.
 #[derive(Default)]
 pub struct Tunnels {
     pub open: Cell<usize>,
@@ -12,7 +11,7 @@ pub struct Tunnels {
     pub closing: Cell<bool>,
 }
 
-/// A tunnel, counted while it is open.
+/// Counts a tunnel as open until dropped.
 pub struct OpenTunnel<'w>(&'w Tunnels);
 
 impl Tunnels {
@@ -27,8 +26,8 @@ impl Tunnels {
 }
 
 impl OpenTunnel<'_> {
-    /// Waits until this tunnel is to end, since the gateway stops.
-    pub async fn told_to_close(&self) {
+    /// Waits until this tunnel must end because the gateway stops.
+    pub async fn close_requested(&self) {
         self.0.close.notified().await;
     }
 }

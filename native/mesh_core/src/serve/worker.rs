@@ -1,5 +1,6 @@
-//! A worker: one thread, one event loop, its own connections, buffers and upstream connections.
-//! Only the listening sockets, the routing table and the counters are shared.
+//! A worker: one thread with its own event loop, connections, buffers and upstream connections.
+//!
+//! Workers share only [`Shared`]: the listening sockets, the routing table, counters and limits.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -12,10 +13,11 @@ use fastrand::Rng;
 use mesh_wire::ids;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::client_limit::{Admitted, Refused};
+use super::client_limit::{Admitted, RefusedConnection};
 use super::shared::Shared;
 use super::task_pool::TaskPool;
 use super::tunnels::Tunnels;
@@ -24,14 +26,39 @@ use crate::observe::{Notice, WorkerCounters};
 use crate::runtime::BufferPool;
 use crate::upstream::LocalRoutes;
 
-/// An upstream connection is kept this part of the idle time longer than that, at most.
+/// Idle upstream connections are checked this often per idle timeout, so they live longer by this fraction
+/// at most.
 const LOOKS_PER_IDLE_TIME: u32 = 8;
-/// Spare head buffers that are kept; a larger one is dropped.
+/// How many spare head buffers are kept. Larger ones are dropped.
 const SPARE_HEADS: usize = 256;
 const MAX_SPARE_HEAD: usize = 16 * 1024;
 
-/// A new connection has at least this long to bring its first request: its client may be about to send.
+/// How long a new connection may take for its first request during shutdown: its client may be about to send.
 pub const FIRST_REQUEST: Duration = Duration::from_secs(2);
+
+/// A flag that is raised once and wakes the tasks that wait for it.
+#[derive(Default)]
+pub struct Signal {
+    is_raised: Cell<bool>,
+    raised: Notify,
+}
+
+impl Signal {
+    pub fn raise(&self) {
+        if !self.is_raised.replace(true) {
+            self.raised.notify_waiters();
+        }
+    }
+
+    pub fn is_raised(&self) -> bool {
+        self.is_raised.get()
+    }
+
+    /// Waits for a later [`raise`](Self::raise).
+    pub fn raised(&self) -> Notified<'_> {
+        self.raised.notified()
+    }
+}
 
 pub struct Worker {
     pub shared: Arc<Shared>,
@@ -40,25 +67,20 @@ pub struct Worker {
     pub tasks: TaskPool<Accepted>,
     pub routes: LocalRoutes,
     random: RefCell<Rng>,
-    /// The gateway stops soon: every response is the last one on its connection.
-    pub retiring: Cell<bool>,
-    /// Wakes the HTTP/2 connections when that begins.
-    pub retire: Notify,
+    /// The gateway stops soon: each response is the last on its connection.
+    pub lame_duck: Signal,
     /// The gateway is stopping: connections without a request are closed.
-    pub draining: Cell<bool>,
-    /// Wakes the connections that wait for a request when that begins.
-    pub drain: Notify,
+    pub draining: Signal,
     pub tunnels: Tunnels,
-    heads: RefCell<Vec<Vec<u8>>>,
-    open: Cell<usize>,
-    /// Of those, the ones on which there is nothing but tunnels.
+    spare_heads: RefCell<Vec<Vec<u8>>>,
+    open_connections: Cell<usize>,
+    /// Open connections that carry only tunnels.
     only_tunnels: Cell<usize>,
-    /// A connection has ended, or has become one with nothing but tunnels.
+    /// A connection has ended, or now carries only tunnels.
     pub ended: Notify,
     reaping: Cell<bool>,
-    /// The time when idle upstream connections were last looked through: near enough to tell how
-    /// old they are, without asking for the time twice for each request.
-    pub now: Cell<Instant>,
+    /// When idle upstream connections were last checked.
+    coarse_now: Cell<Instant>,
 }
 
 impl Worker {
@@ -70,35 +92,25 @@ impl Worker {
             counters,
             tasks: TaskPool::default(),
             random: RefCell::new(Rng::new()),
-            retiring: Cell::new(false),
-            retire: Notify::new(),
-            draining: Cell::new(false),
-            drain: Notify::new(),
+            lame_duck: Signal::default(),
+            draining: Signal::default(),
             tunnels: Tunnels::default(),
-            heads: RefCell::default(),
-            open: Cell::new(0),
+            spare_heads: RefCell::default(),
+            open_connections: Cell::new(0),
             only_tunnels: Cell::new(0),
             ended: Notify::new(),
             reaping: Cell::new(false),
-            now: Cell::new(Instant::now()),
+            coarse_now: Cell::new(Instant::now()),
         })
     }
 
-    /// From now on every response is the last one on its connection.
-    pub fn retire(&self) {
-        if !self.retiring.replace(true) {
-            self.retire.notify_waiters();
-        }
+    /// The time of the last look at idle upstream connections. Precise enough to date them, and saves
+    /// reading the clock twice per request.
+    pub fn coarse_now(&self) -> Instant {
+        self.coarse_now.get()
     }
 
-    /// The gateway is stopping: connections without a request are closed from now on.
-    pub fn begin_drain(&self) {
-        self.retire();
-        self.draining.set(true);
-        self.drain.notify_waiters();
-    }
-
-    /// A random number. Not secret: ids and samples are made of it.
+    /// A random number for ids and samples. Not secret.
     pub fn random(&self) -> u64 {
         self.random.borrow_mut().u64(..)
     }
@@ -113,51 +125,47 @@ impl Worker {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.open.get() == 0
+        self.open_connections.get() == 0
     }
 
-    /// Whether nothing is under way but tunnels, which may never end by themselves.
+    /// Whether only tunnels are open, which may never end by themselves.
     pub fn has_only_tunnels(&self) -> bool {
-        self.open.get() == self.only_tunnels.get()
+        self.open_connections.get() == self.only_tunnels.get()
     }
 
-    pub fn connect_timeout(&self) -> Option<Duration> {
-        self.shared.config.timeouts.connect
-    }
-
-    /// When an idle upstream connection must have been used to be used again.
+    /// An upstream connection that was last used before this is too old to be reused.
     pub fn oldest_idle(&self) -> Option<Instant> {
-        self.now.get().checked_sub(self.shared.config.timeouts.upstream_idle?)
+        self.coarse_now.get().checked_sub(self.shared.config.timeouts.upstream_idle?)
     }
 
-    /// An empty buffer to write a head into.
-    pub fn take_head(&self) -> Vec<u8> {
-        self.heads.borrow_mut().pop().unwrap_or_default()
+    /// An empty buffer for a head.
+    pub fn borrow_head(&self) -> Vec<u8> {
+        self.spare_heads.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub fn give_head(&self, mut head: Vec<u8>) {
-        let mut heads = self.heads.borrow_mut();
+    pub fn release_head(&self, mut head: Vec<u8>) {
+        let mut heads = self.spare_heads.borrow_mut();
         if head.capacity() <= MAX_SPARE_HEAD && heads.len() < SPARE_HEADS {
             head.clear();
             heads.push(head);
         }
     }
 
-    /// Sees to it that idle upstream connections are closed in time, with a task that lives only
-    /// while there are some: an idle gateway has no timers.
+    /// Closes idle upstream connections in time. The task lives only while there are some, so an idle
+    /// gateway has no timers.
     pub fn reap_later(self: &Rc<Self>) {
         let Some(keep) = self.shared.config.timeouts.upstream_idle else { return };
         if self.reaping.replace(true) {
             return;
         }
-        self.now.set(Instant::now());
+        self.coarse_now.set(Instant::now());
         let pause = (keep / LOOKS_PER_IDLE_TIME).max(Duration::from_millis(1));
         let worker = Rc::downgrade(self);
         spawn_local(async move {
             loop {
                 sleep(pause).await;
                 let Some(worker) = worker.upgrade() else { return };
-                worker.now.set(Instant::now());
+                worker.coarse_now.set(Instant::now());
                 if worker.routes.reap(worker.oldest_idle()) == 0 {
                     worker.reaping.set(false);
                     return;
@@ -167,34 +175,34 @@ impl Worker {
     }
 }
 
-/// A connection that has just been accepted.
 pub struct Accepted {
-    pub open: Open,
+    pub guard: ConnectionGuard,
     pub client: TcpStream,
     pub address: SocketAddr,
 }
 
-/// An open client connection: counted while it lives, however it ends.
-pub struct Open {
+/// Counts an open client connection until dropped.
+pub struct ConnectionGuard {
     pub worker: Rc<Worker>,
     limited: bool,
-    /// Its place among the connections of its client, once it is known who that is.
+    /// Its place among the client's connections, once the client is known.
     admitted: Option<Admitted>,
-    /// Its place among those that are refused.
-    refused: Option<Refused>,
+    /// Its place among the refused connections.
+    refused: Option<RefusedConnection>,
 }
 
-impl Open {
-    /// An error says that there is no room for it.
-    pub fn new(worker: &Rc<Worker>, ip: IpAddr) -> Result<Open, Error> {
+impl ConnectionGuard {
+    /// Returns an error if there is no room for the connection.
+    pub fn new(worker: &Rc<Worker>, ip: IpAddr) -> Result<ConnectionGuard, Error> {
         let shared = &worker.shared;
-        // Before it has a place: one client is not to take the others' with what is refused.
+        // Checked before `limits.connections`, so that refused connections of one client take no places of
+        // others.
         let mut admitted = None;
         if shared.config.proxy_protocol.is_none() {
-            admitted = shared.clients.admit(ip);
+            admitted = shared.client_limit.admit(ip);
             if admitted.is_none() {
-                let refused = shared.clients.refuse().ok_or(Error::TooManyConnections)?;
-                return Ok(Open::counted(worker, false, None, Some(refused)));
+                let refused = shared.client_limit.refuse().ok_or(Error::TooManyConnections)?;
+                return Ok(ConnectionGuard::counted(worker, false, None, Some(refused)));
             }
         }
         let limit = shared.config.limits.connections;
@@ -204,24 +212,24 @@ impl Open {
             shared.connections.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::Overloaded);
         }
-        Ok(Open::counted(worker, limit.is_some(), admitted, None))
+        Ok(ConnectionGuard::counted(worker, limit.is_some(), admitted, None))
     }
 
     fn counted(
         worker: &Rc<Worker>,
         limited: bool,
         admitted: Option<Admitted>,
-        refused: Option<Refused>,
-    ) -> Open {
-        worker.open.set(worker.open.get() + 1);
+        refused: Option<RefusedConnection>,
+    ) -> ConnectionGuard {
+        worker.open_connections.set(worker.open_connections.get() + 1);
         worker.counters.connections_open.add(1);
-        Open { worker: Rc::clone(worker), limited, admitted, refused }
+        ConnectionGuard { worker: Rc::clone(worker), limited, admitted, refused }
     }
 
-    /// Now that it is known whose connection this is: whether the client may have it. Where it may
-    /// not, the connection is only told so, and its place among `limits.connections` is free.
+    /// Checks the client's limit once the client is known. If the client exceeds it, the connection only
+    /// gets an answer and its place among `limits.connections` is freed.
     pub fn admit(&mut self, ip: IpAddr) -> Admission {
-        let clients = &self.worker.shared.clients;
+        let clients = &self.worker.shared.client_limit;
         if self.admitted.is_none() && self.refused.is_none() {
             self.admitted = clients.admit(ip);
         }
@@ -238,13 +246,13 @@ impl Open {
 
 pub enum Admission {
     Served,
-    /// It is told why.
+    /// The client gets an answer.
     Refused,
-    /// Too many are being told already.
+    /// Too many connections are being refused already.
     TurnedAway,
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let worker = &self.worker;
         if std::thread::panicking() {
@@ -254,40 +262,39 @@ impl Drop for Open {
         if self.limited {
             worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
-        worker.open.set(worker.open.get() - 1);
+        worker.open_connections.set(worker.open_connections.get() - 1);
         worker.counters.connections_open.sub(1);
         worker.ended.notify_one();
     }
 }
 
-/// A client connection that has become a tunnel.
 pub struct TunnelGuard {
-    _tunnel: OnlyTunnels,
-    open: Open,
+    _tunnel: TunnelsOnlyGuard,
+    guard: ConnectionGuard,
 }
 
 impl TunnelGuard {
-    pub fn new(open: Open) -> TunnelGuard {
-        TunnelGuard { _tunnel: OnlyTunnels::new(&open.worker), open }
+    pub fn new(guard: ConnectionGuard) -> TunnelGuard {
+        TunnelGuard { _tunnel: TunnelsOnlyGuard::new(&guard.worker), guard }
     }
 
     pub fn worker(&self) -> &Rc<Worker> {
-        &self.open.worker
+        &self.guard.worker
     }
 }
 
-/// Counts a client connection on which there is nothing but tunnels, as long as it is so.
-pub struct OnlyTunnels(Rc<Worker>);
+/// Counts a client connection that carries only tunnels, until dropped.
+pub struct TunnelsOnlyGuard(Rc<Worker>);
 
-impl OnlyTunnels {
-    pub fn new(worker: &Rc<Worker>) -> OnlyTunnels {
+impl TunnelsOnlyGuard {
+    pub fn new(worker: &Rc<Worker>) -> TunnelsOnlyGuard {
         worker.only_tunnels.set(worker.only_tunnels.get() + 1);
         worker.ended.notify_one();
-        OnlyTunnels(Rc::clone(worker))
+        TunnelsOnlyGuard(Rc::clone(worker))
     }
 }
 
-impl Drop for OnlyTunnels {
+impl Drop for TunnelsOnlyGuard {
     fn drop(&mut self) {
         self.0.only_tunnels.set(self.0.only_tunnels.get() - 1);
     }

@@ -1,6 +1,6 @@
-//! What a panic costs: of a connection's task, that connection; of the accept loop, one worker,
-//! which can be started anew while the others serve on. Nothing outside can cause either (or it
-//! would be mended), so the unit tests have a way to ask for it.
+//! Tests what a panic costs: in a connection's task, that connection; in the accept loop, one worker, which
+//! can be restarted while the others serve. No input causes either, so the tests trigger panics from
+//! inside.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -43,7 +43,7 @@ fn connect(gateway: &Gateway) -> TcpStream {
     stream
 }
 
-/// Whether there was an answer.
+/// Returns whether a response arrived.
 fn ask(stream: &mut TcpStream, method: &str) -> bool {
     let mut piece = [0; 4096];
     let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -60,7 +60,7 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_panic_costs_its_own_connection() {
+fn a_panic_ends_only_its_own_connection() {
     let gateway = gateway(1);
     let worker = thread::spawn({
         let gateway = Arc::clone(&gateway);
@@ -84,10 +84,10 @@ fn a_panic_costs_its_own_connection() {
 }
 
 #[test]
-fn a_worker_that_panicked_is_started_anew_while_the_other_serves_on() {
+fn a_panicked_worker_is_restarted_while_the_other_serves() {
     let gateway = gateway(2);
     let stop = Arc::new(AtomicBool::new(false));
-    // What a supervisor does.
+    // Restarts workers as a supervisor does.
     let workers: Vec<_> = (0..2)
         .map(|index| {
             let gateway = Arc::clone(&gateway);
@@ -103,7 +103,7 @@ fn a_worker_that_panicked_is_started_anew_while_the_other_serves_on() {
             })
         })
         .collect();
-    // Under load: whoever loses a connection comes again and is served.
+    // A client that loses its connection reconnects and is served.
     let clients: Vec<_> = (0..4)
         .map(|_| {
             let (gateway, stop) = (Arc::clone(&gateway), Arc::clone(&stop));
@@ -125,10 +125,10 @@ fn a_worker_that_panicked_is_started_anew_while_the_other_serves_on() {
         .collect();
     for _ in 0..5 {
         gateway.shared.crash.store(true, Ordering::SeqCst);
-        // It takes a connection to accept; that one may be lost, the next is served.
+        // The panic happens when a connection is accepted. That one may be lost; the next is served.
         drop(connect(&gateway));
-        eventually("it has panicked", || !gateway.shared.crash.load(Ordering::SeqCst));
-        assert!((0..3).any(|_| ask(&mut connect(&gateway), "GET")), "nobody serves");
+        eventually("the worker has panicked", || !gateway.shared.crash.load(Ordering::SeqCst));
+        assert!((0..3).any(|_| ask(&mut connect(&gateway), "GET")), "no worker serves");
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {

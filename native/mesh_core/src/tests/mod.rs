@@ -1,4 +1,4 @@
-//! Tests that need to reach inside: a panic on request, and a clock that can be put wrong.
+//! Tests that need internals: a panic on request, and a calendar clock that can be set.
 
 mod crashes;
 mod wall_clock;

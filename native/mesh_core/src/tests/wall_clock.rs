@@ -1,6 +1,7 @@
-//! The calendar's clock is put forward and back while requests wait. What people are told of the
-//! time follows it; whatever waits or is measured takes as long as ever. Nobody's real clock is
-//! touched: the one place that reads it asks here what to make of it.
+//! Sets the calendar clock forward and back during requests. Reported times follow it; timeouts and
+//! measurements do not.
+//!
+//! The system's clock is not touched: `observe::wall_clock` adds an offset.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,21 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::observe::{AccessLog, Format, Noticed, Observe, Record, Sink, wall_clock};
+use crate::observe::{AccessLog, CountedNotice, Format, ObserveConfig, Record, Sink, wall_clock};
 use crate::{Config, Gateway, ServiceSpec, UpstreamAddr};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const DAY: i64 = 24 * 60 * 60;
 const WAIT: Duration = Duration::from_millis(400);
-/// Longer than anything here takes, and much shorter than the clock jumps.
+/// Longer than any step of a test, and much shorter than the clock jumps.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn jump(off: i64) {
     wall_clock::OFFSET.store(off, Ordering::SeqCst);
 }
 
-/// Answers each request once it is let go; says when one has come.
+/// Reports each request, and answers it once released.
 struct Endpoint {
     address: SocketAddr,
     came: mpsc::Receiver<()>,
@@ -96,7 +97,7 @@ impl Drop for Mesh {
 }
 
 #[test]
-fn waits_take_as_long_as_ever() {
+fn timeouts_ignore_the_calendar_clock() {
     let ends = [
         ("", ""),
         ("GET / HTTP/1.1\r\n", "HTTP/1.1 408 "),
@@ -111,7 +112,7 @@ fn waits_take_as_long_as_ever() {
             client.write_all(sends.as_bytes()).unwrap();
             thread::spawn(move || {
                 let mut answer = vec![0; 4096];
-                // Fails only when there has been no end for a long time.
+                // Fails only if the response is long overdue.
                 let n = client.read(&mut answer).expect("it waits and waits");
                 answer.truncate(n);
                 (began.elapsed(), String::from_utf8(answer).unwrap())
@@ -129,7 +130,7 @@ fn waits_take_as_long_as_ever() {
     }
 }
 
-/// Sends on what it is told.
+/// Forwards lines and durations to channels.
 struct Tell {
     lines: mpsc::Sender<String>,
     durations: mpsc::Sender<Duration>,
@@ -146,30 +147,30 @@ impl Sink for Tell {
         lines.iter().all(|l| self.lines.send(line(l)).is_ok())
     }
 
-    fn notices(&mut self, _: Vec<Noticed>) {}
+    fn notices(&mut self, _: Vec<CountedNotice>) {}
 }
 
-/// Whether the text has a moment between the two, as `tell` puts it.
+/// Whether the text contains a time between the two, as `tell` formats it.
 fn has_moment(text: &str, from: SystemTime, to: SystemTime, tell: impl Fn(&str) -> String) -> bool {
     let seconds = to.duration_since(from).unwrap().as_secs() + 1;
     (0..=seconds)
         .any(|s| text.contains(&tell(&wall_clock::http_date_of(from + Duration::from_secs(s)))))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` as the common log format has it.
+/// Converts `Sun, 06 Nov 1994 08:49:37 GMT` to the common log format.
 fn in_log(date: &str) -> String {
     let parts: Vec<&str> = date.split(' ').collect();
     format!("[{}/{}/{}:{} +0000]", parts[1], parts[2], parts[3], parts[4])
 }
 
 #[test]
-fn what_is_told_follows_and_what_is_measured_does_not() {
+fn reported_times_follow_the_calendar_clock_and_measurements_do_not() {
     let mesh = Mesh::start(PATIENCE);
     let (tell_line, lines) = mpsc::channel();
     let (tell_duration, durations) = mpsc::channel();
     let sink = Tell { lines: tell_line, durations: tell_duration };
     let log = AccessLog { format: Format::Common, query: false, path: None };
-    let observe = Observe { access_log: Some(log), sample: 1.0, sink: Some(Box::new(sink)) };
+    let observe = ObserveConfig { access_log: Some(log), sample: 1.0, sink: Some(Box::new(sink)) };
     mesh.gateway.observe(observe).unwrap();
     let mut client = mesh.connect();
     for off in [0, 400 * DAY, -400 * DAY, 0] {
@@ -177,7 +178,7 @@ fn what_is_told_follows_and_what_is_measured_does_not() {
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         mesh.endpoint.came.recv_timeout(PATIENCE).expect("a request");
         let came = Instant::now();
-        // Within the request.
+        // During the request.
         jump(off);
         let from = wall_clock::now() - began.elapsed();
         let waited = came.elapsed();
@@ -186,7 +187,7 @@ fn what_is_told_follows_and_what_is_measured_does_not() {
         let n = client.read(&mut answer).expect("an answer");
         let answer = String::from_utf8_lossy(&answer[..n]).into_owned();
         let (took, to) = (began.elapsed(), wall_clock::now());
-        // The endpoint sends no date, so that it is the gateway's.
+        // The endpoint sends no date, so the gateway adds one.
         let date = |date: &str| format!("\r\nDate: {date}\r\n");
         assert!(has_moment(&answer, from, to, date), "{answer}");
         let recorded = durations.recv_timeout(PATIENCE).expect("a record");
@@ -194,5 +195,5 @@ fn what_is_told_follows_and_what_is_measured_does_not() {
         let line = lines.recv_timeout(PATIENCE).expect("a line");
         assert!(has_moment(&line, from, wall_clock::now(), in_log), "{line}");
     }
-    mesh.gateway.observe(Observe::default()).unwrap();
+    mesh.gateway.observe(ObserveConfig::default()).unwrap();
 }

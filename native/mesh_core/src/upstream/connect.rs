@@ -1,4 +1,4 @@
-//! Opening a connection to an address, and what it means when that fails.
+//! Opens a connection to an address, and classifies failures.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -10,15 +10,15 @@ use tokio::time::{sleep, timeout};
 
 use super::local_ports::LocalPort;
 use super::pool::Pool;
-use super::stream::Stream;
+use super::stream::UpstreamStream;
 use crate::error::Error;
 use crate::routing::UpstreamAddr;
 
-/// Between two looks at whether a Unix socket's queue has room.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between attempts while a Unix socket's queue is full.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
-/// This machine has no address to connect from, or no route.
-const NO_WAY: [i32; 6] = [
+/// This machine has no source address or no route.
+const UNREACHABLE: [i32; 6] = [
     libc::EADDRNOTAVAIL,
     libc::EAFNOSUPPORT,
     libc::ENETUNREACH,
@@ -26,24 +26,30 @@ const NO_WAY: [i32; 6] = [
     libc::EHOSTUNREACH,
     libc::EHOSTDOWN,
 ];
-const NO_RIGHT: [i32; 2] = [libc::EACCES, libc::EPERM];
-/// The gateway has no sockets left.
-const NO_SOCKETS: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+const FORBIDDEN: [i32; 2] = [libc::EACCES, libc::EPERM];
+/// The gateway has run out of sockets.
+const OUT_OF_SOCKETS: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
 
-/// Opens a connection. `limit` is for each of the addresses that there are to try.
-pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<Stream, Error> {
+/// Opens a connection. `limit` applies to each address that is tried.
+pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream, Error> {
     match &pool.address.address {
         UpstreamAddr::Tcp(address) => tcp(*address, limit).await,
         UpstreamAddr::Loopback(port) => loopback(pool, *port, limit).await,
         UpstreamAddr::Unix(path) => {
             let connected = within(limit, unix(path)).await?;
-            connected.map(Stream::Unix).map_err(|error| failure(error, &path.display(), None))
+            connected
+                .map(UpstreamStream::Unix)
+                .map_err(|error| failure(error, &path.display(), None))
         }
     }
 }
 
-/// IPv6 first: nothing else can have the port there while the endpoint is bound to `::`.
-async fn loopback(pool: &Pool, port: u16, limit: Option<Duration>) -> Result<Stream, Error> {
+/// IPv6 first: while the endpoint is bound to `::`, no other process can have the port there.
+async fn loopback(
+    pool: &Pool,
+    port: u16,
+    limit: Option<Duration>,
+) -> Result<UpstreamStream, Error> {
     let prefers_ipv4 = pool.prefers_ipv4.get();
     let address = |ipv4| -> IpAddr {
         if ipv4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
@@ -58,18 +64,18 @@ async fn loopback(pool: &Pool, port: u16, limit: Option<Duration>) -> Result<Str
             pool.prefers_ipv4.set(!prefers_ipv4);
             Ok(stream)
         }
-        // A refusal by the endpoint tells more than a missing IPv6.
+        // The endpoint's refusal is more useful than a missing IPv6.
         Err(Error::Unreachable(_)) => Err(first),
         Err(second) => Err(second),
     }
 }
 
-async fn tcp(address: SocketAddr, limit: Option<Duration>) -> Result<Stream, Error> {
+async fn tcp(address: SocketAddr, limit: Option<Duration>) -> Result<UpstreamStream, Error> {
     let connect = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let port = LocalPort::new(stream.local_addr()?);
-        Ok(Stream::Tcp(port, stream))
+        Ok(UpstreamStream::Tcp(port, stream))
     };
     within(limit, connect).await?.map_err(|error| failure(error, &address, Some(address)))
 }
@@ -84,8 +90,8 @@ async fn within<T>(
     }
 }
 
-/// While the endpoint's queue is full the kernel lets TCP wait and refuses a Unix socket at once, so
-/// that a burst of requests would be refused by an endpoint that is only busy.
+/// Connects to a Unix socket and waits while its queue is full. The kernel makes TCP wait but refuses a Unix
+/// socket at once, which would fail requests to an endpoint that is only busy.
 async fn unix(path: &Path) -> io::Result<UnixStream> {
     let mut pause = Duration::from_millis(1);
     loop {
@@ -93,17 +99,17 @@ async fn unix(path: &Path) -> io::Result<UnixStream> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(pause).await,
             connected => return connected,
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
 fn failure(error: io::Error, to: &dyn std::fmt::Display, address: Option<SocketAddr>) -> Error {
     let Some(code) = error.raw_os_error() else { return Error::Connect(error) };
     let out_of_ports = || code == libc::EADDRNOTAVAIL && address.is_some_and(has_source_for);
-    if NO_SOCKETS.contains(&code) || out_of_ports() {
+    if OUT_OF_SOCKETS.contains(&code) || out_of_ports() {
         Error::OutOfSockets(error)
-    } else if NO_WAY.contains(&code) || NO_RIGHT.contains(&code) {
-        let ipv6 = address.is_some_and(|address| address.is_ipv6()) && !NO_RIGHT.contains(&code);
+    } else if UNREACHABLE.contains(&code) || FORBIDDEN.contains(&code) {
+        let ipv6 = address.is_some_and(|address| address.is_ipv6()) && !FORBIDDEN.contains(&code);
         let hint = if ipv6 { ". Is IPv6 switched off on this machine?" } else { "" };
         Error::Unreachable(format!("{to}: {error}{hint}"))
     } else if code == libc::ETIMEDOUT {
@@ -113,8 +119,8 @@ fn failure(error: io::Error, to: &dyn std::fmt::Display, address: Option<SocketA
     }
 }
 
-/// Whether this machine has an address from which it can connect there. EADDRNOTAVAIL means that it
-/// has none or that no TCP port is left. A datagram socket needs the address and no TCP port.
+/// Whether this machine has a source address for `to`. EADDRNOTAVAIL means that it has none, or that no TCP
+/// port is left. Connecting a datagram socket tells the two apart: it needs no TCP port.
 fn has_source_for(to: SocketAddr) -> bool {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -122,7 +128,7 @@ fn has_source_for(to: SocketAddr) -> bool {
     };
     let connected = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(to));
     let code = connected.err().and_then(|error| error.raw_os_error());
-    !code.is_some_and(|code| NO_WAY.contains(&code))
+    !code.is_some_and(|code| UNREACHABLE.contains(&code))
 }
 
 #[cfg(test)]
@@ -135,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn each_error_of_the_system_is_told_for_what_it_is() {
+    fn system_errors_are_classified() {
         let here = "127.0.0.1:1";
-        for code in NO_SOCKETS {
+        for code in OUT_OF_SOCKETS {
             assert!(matches!(failed(code, here), Error::OutOfSockets(_)), "{code}");
         }
-        // The address is there, so that it can only be the ports.
+        // The address exists, so the ports must have run out.
         assert!(matches!(failed(libc::EADDRNOTAVAIL, here), Error::OutOfSockets(_)));
         for code in [libc::ECONNREFUSED, libc::ECONNRESET, libc::ENOENT] {
             assert!(matches!(failed(code, here), Error::Connect(_)), "{code}");

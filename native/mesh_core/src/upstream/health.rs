@@ -1,61 +1,64 @@
-//! Remembers that an address could not be connected to, and for how long other addresses come first.
+//! Tracks failed attempts to connect to an address, and for how long others are preferred.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-pub struct Health(Cell<State>);
+pub struct Health(Cell<HealthState>);
 
 #[derive(Clone, Copy, Default)]
-struct State {
-    /// In a row.
+struct HealthState {
+    /// Consecutive failures.
     failures: u32,
     failed_at: Option<Instant>,
-    rests_until: Option<Instant>,
+    backoff_until: Option<Instant>,
 }
 
 impl Health {
-    /// It failed lately: other addresses come first.
-    pub fn rests(&self, now: Instant) -> bool {
-        self.0.get().rests_until.is_some_and(|until| now < until)
+    /// The address failed recently: other addresses come first.
+    pub fn is_backing_off(&self, now: Instant) -> bool {
+        self.0.get().backoff_until.is_some_and(|until| now < until)
     }
 
-    /// An attempt to connect begins. Until it has ended, other requests do not try an address that
-    /// failed before: one of them waits for it, not all.
+    /// An attempt begins. Until it ends, other requests do not try an address that failed before: only one
+    /// of them waits for it.
     pub fn attempt(&self, now: Instant) {
         let state = self.0.get();
         if state.failures > 0 {
-            self.0.set(State { rests_until: now.checked_add(pause(state.failures)), ..state });
+            self.0.set(HealthState {
+                backoff_until: now.checked_add(backoff(state.failures)),
+                ..state
+            });
         }
     }
 
     pub fn succeeded(&self) {
-        self.0.set(State::default());
+        self.0.set(HealthState::default());
     }
 
-    /// An attempt that began then has failed now.
+    /// An attempt that began at `began` has failed.
     pub fn failed(&self, began: Instant, now: Instant) {
         let state = self.0.get();
-        // Attempts that ran at the same time found the same failure.
+        // Concurrent attempts report the same failure: count it once.
         let is_new = state.failed_at.is_none_or(|last| began >= last);
         let failures = state.failures.saturating_add(u32::from(is_new));
-        self.0.set(State {
+        self.0.set(HealthState {
             failures,
             failed_at: Some(now),
-            rests_until: now.checked_add(pause(failures)),
+            backoff_until: now.checked_add(backoff(failures)),
         });
     }
 }
 
-/// 1 s, 2 s, 4 s, 8 s, 10 s and so on.
-fn pause(failures: u32) -> Duration {
+/// 1 s, 2 s, 4 s, 8 s, then always 10 s.
+fn backoff(failures: u32) -> Duration {
     let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-    FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE)
+    MIN_BACKOFF.saturating_mul(factor).min(MAX_BACKOFF)
 }
 
 #[cfg(test)]
@@ -67,57 +70,60 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_ten_seconds() {
+    fn backoffs_double_up_to_ten_seconds() {
         let health = Health::default();
         let mut now = Instant::now();
-        assert!(!health.rests(now));
-        for pause in [1, 2, 4, 8, 10, 10, 10] {
+        assert!(!health.is_backing_off(now));
+        for backoff in [1, 2, 4, 8, 10, 10, 10] {
             health.attempt(now);
             health.failed(now, now);
-            assert!(health.rests(now + seconds(pause) - Duration::from_millis(1)), "{pause}");
-            now += seconds(pause);
-            assert!(!health.rests(now), "{pause}");
+            assert!(
+                health.is_backing_off(now + seconds(backoff) - Duration::from_millis(1)),
+                "{backoff}"
+            );
+            now += seconds(backoff);
+            assert!(!health.is_backing_off(now), "{backoff}");
         }
         for _ in 0..100 {
             health.failed(now, now);
         }
-        assert!(!health.rests(now + LONGEST_PAUSE));
+        assert!(!health.is_backing_off(now + MAX_BACKOFF));
     }
 
     #[test]
-    fn a_success_clears_it() {
+    fn a_success_resets_the_backoff() {
         let health = Health::default();
         let now = Instant::now();
         for _ in 0..5 {
             health.failed(now, now);
         }
         health.succeeded();
-        assert!(!health.rests(now));
+        assert!(!health.is_backing_off(now));
         health.failed(now, now);
-        assert!(health.rests(now) && !health.rests(now + seconds(1)));
+        assert!(health.is_backing_off(now) && !health.is_backing_off(now + seconds(1)));
     }
 
     #[test]
-    fn attempts_at_the_same_time_count_once() {
+    fn concurrent_failures_count_once() {
         let health = Health::default();
         let began = Instant::now();
         for late in 0..50 {
             health.failed(began, began + Duration::from_millis(2_000 + late));
         }
         let last = began + Duration::from_millis(2_049);
-        assert!(health.rests(last) && !health.rests(last + seconds(1)));
+        assert!(health.is_backing_off(last) && !health.is_backing_off(last + seconds(1)));
     }
 
     #[test]
-    fn one_request_at_a_time_tries_again() {
+    fn one_request_at_a_time_retries() {
         let health = Health::default();
         let now = Instant::now();
         health.attempt(now);
-        assert!(!health.rests(now), "nothing has failed yet");
+        assert!(!health.is_backing_off(now), "nothing has failed yet");
         health.failed(now, now);
         let again = now + seconds(1);
-        assert!(!health.rests(again));
+        assert!(!health.is_backing_off(again));
         health.attempt(again);
-        assert!(health.rests(again));
+        assert!(health.is_backing_off(again));
     }
 }

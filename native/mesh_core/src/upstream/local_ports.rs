@@ -1,6 +1,7 @@
-//! Which TCP connections on this machine are the gateway's own. An endpoint that listens on
-//! loopback sees the same peer address whoever connects; with the port it can ask here whether to
-//! believe the forwarded fields of a request.
+//! Lists the local addresses of the gateway's own upstream connections.
+//!
+//! An endpoint on loopback sees the same peer address for every local client. With the port it can ask here
+//! whether the gateway opened the connection, and so whether to believe its forwarding fields.
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -8,13 +9,13 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// Local addresses of all open upstream connections of all gateways in this process, with how many
-/// each has: the system gives connections to different endpoints the same port. Written when one is
-/// opened or closed, which is not once per request.
+/// Local addresses of all open upstream connections of all gateways in this process, with a count each: the
+/// system reuses a port for different destinations. Written when a connection opens or closes, not once per
+/// request.
 static OPEN: LazyLock<Mutex<HashMap<SocketAddr, usize>>> = LazyLock::new(Mutex::default);
 
-/// Whether a connection from this address is one of ours.
-pub fn is_own(address: SocketAddr) -> bool {
+/// Whether a gateway of this process has an upstream connection with this local address.
+pub fn is_local_port(address: SocketAddr) -> bool {
     OPEN.lock().contains_key(&canonical(address))
 }
 
@@ -23,8 +24,8 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Keeps an address listed. To be dropped before its socket is closed: once that is, the port can be
-/// anybody's.
+/// Keeps an address listed. Drop it before its socket closes: afterwards the port may belong to another
+/// process.
 pub struct LocalPort(SocketAddr);
 
 impl LocalPort {
@@ -53,24 +54,24 @@ mod tests {
 
     /// Linux shares a local port between connections to different destinations.
     #[test]
-    fn an_address_is_ours_until_its_last_connection_closes() {
+    fn an_address_is_listed_until_its_last_connection_closes() {
         let address: SocketAddr = "127.0.0.9:1".parse().unwrap();
         let (first, second) = (LocalPort::new(address), LocalPort::new(address));
         drop(first);
-        assert!(is_own(address));
+        assert!(is_local_port(address));
         drop(second);
-        assert!(!is_own(address) && !OPEN.lock().contains_key(&address));
+        assert!(!is_local_port(address) && !OPEN.lock().contains_key(&address));
     }
 
     #[test]
-    fn an_ipv4_address_is_itself_in_ipv6_too() {
+    fn ipv4_mapped_addresses_match() {
         let plain: SocketAddr = "127.0.0.9:2".parse().unwrap();
         let mapped: SocketAddr = "[::ffff:127.0.0.9]:2".parse().unwrap();
         for listed in [plain, mapped] {
             let own = LocalPort::new(listed);
-            assert!(is_own(plain) && is_own(mapped), "{listed}");
+            assert!(is_local_port(plain) && is_local_port(mapped), "{listed}");
             drop(own);
-            assert!(!is_own(plain) && !is_own(mapped), "{listed}");
+            assert!(!is_local_port(plain) && !is_local_port(mapped), "{listed}");
         }
     }
 }

@@ -1,5 +1,6 @@
-//! One worker's view of the routing table: the current snapshot, and the services that this worker
-//! has used. Nothing here is shared, so a request finds its service without an atomic write.
+//! One worker's view of the routing table: the current snapshot, and the services that the worker has used.
+//!
+//! Nothing here is shared, so a request finds its service without an atomic write.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,10 +22,10 @@ pub struct LocalRoutes {
 
 struct Inner {
     cache: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
-    /// The table that `services` was last tidied for; the cache keeps it alive.
-    seen: *const Table,
+    /// The table after whose load retired services were removed. The cache keeps it alive.
+    tidied_for: *const Table,
     services: HashMap<u64, Rc<LocalService>>,
-    /// By the ids of their addresses, since services share them.
+    /// By address id, because services share addresses.
     pools: HashMap<u64, Rc<Pool>>,
 }
 
@@ -32,20 +33,20 @@ impl LocalRoutes {
     pub fn new(table: Arc<ArcSwap<Table>>, worker: usize) -> LocalRoutes {
         let inner = Inner {
             cache: Cache::new(table),
-            seen: std::ptr::null(),
+            tidied_for: std::ptr::null(),
             services: HashMap::new(),
             pools: HashMap::new(),
         };
         LocalRoutes { inner: RefCell::new(inner), worker }
     }
 
-    /// The service of a host; of the default where there is no host, with the host that it is to
-    /// be told instead. Both from one table: the next one may have another default.
+    /// Finds the service for a host. Without a host, returns the default service and the host to send to
+    /// it; both come from one table, because the next may have another default.
     pub fn find(&self, host: Option<&Host<'_>>) -> Option<(Rc<LocalService>, Option<Box<str>>)> {
         let inner = &mut *self.inner.borrow_mut();
         let table = inner.cache.load();
-        if !std::ptr::eq(Arc::as_ptr(table), inner.seen) {
-            inner.seen = Arc::as_ptr(table);
+        if !std::ptr::eq(Arc::as_ptr(table), inner.tidied_for) {
+            inner.tidied_for = Arc::as_ptr(table);
             inner.services.retain(|_, local| !local.service.is_retired());
             inner.pools.retain(|_, pool| !pool.is_retired());
         }
@@ -57,14 +58,14 @@ impl LocalRoutes {
         Some((local, default_host))
     }
 
-    /// The service of this name in the newest table.
+    /// The service with this name in the current table.
     pub fn named(&self, name: &str) -> Option<Rc<LocalService>> {
         let inner = &mut *self.inner.borrow_mut();
         let service = inner.cache.load().named(name)?;
         Some(local(&mut inner.services, &mut inner.pools, service, self.worker))
     }
 
-    /// Closes idle upstream connections that are too old; how many are left.
+    /// Closes idle upstream connections that are too old. Returns how many are left.
     pub fn reap(&self, oldest: Option<Instant>) -> usize {
         self.inner.borrow().pools.values().map(|pool| pool.reap(oldest)).sum()
     }

@@ -1,4 +1,4 @@
-//! A service as one worker sees it: its counters, and the choice of an upstream for each request.
+//! A service as one worker sees it: counts, and chooses an upstream for each request.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::connect;
 use super::open::OpenUpstream;
-use super::pool::{InFlight, Pool};
-use super::stream::Stream;
+use super::pool::{Pool, UpstreamInFlight};
+use super::stream::UpstreamStream;
 use crate::error::{Error, Side};
 use crate::observe::ServiceCounters;
 use crate::routing::Service;
@@ -19,28 +19,28 @@ pub struct LocalService {
     pub service: Arc<Service>,
     pub counters: Arc<ServiceCounters>,
     pools: Vec<Rc<Pool>>,
-    /// Where the next request starts to look for an upstream.
+    /// The upstream that the next request prefers.
     next: Cell<usize>,
 }
 
-/// A connection that is checked out of its pool.
+/// A connection checked out of its pool.
 pub struct Checkout {
-    pub stream: Stream,
+    pub stream: UpstreamStream,
     pub open: OpenUpstream,
-    in_flight: InFlight,
-    /// Has served a request before, so that the endpoint may have just closed it.
+    in_flight: UpstreamInFlight,
+    /// The connection has served a request before, so the endpoint may just have closed it.
     pub reused: bool,
 }
 
-/// Which connections will do.
+/// Which pooled connections a request may reuse.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Any that is not known to be dead: the request can be repeated.
+pub enum Reuse {
+    /// Any that is not known to be closed: the request can be repeated.
     Any,
-    /// One that has been looked at this moment: the request cannot be repeated.
+    /// One that the kernel has just reported open: the request cannot be repeated.
     Probed,
-    /// A new one: a kept one has just failed.
-    New,
+    /// None: a pooled connection has just failed.
+    Never,
 }
 
 impl LocalService {
@@ -53,34 +53,34 @@ impl LocalService {
         })
     }
 
-    /// Checks out the idle connection that was used last, if there is one. Connections that came back before
+    /// Checks out the most recently used idle connection, if there is one. Connections returned before
     /// `oldest` are too old.
-    pub fn checkout_idle(&self, want: Want, oldest: Option<Instant>) -> Option<Checkout> {
+    pub fn checkout_idle(&self, reuse: Reuse, oldest: Option<Instant>) -> Option<Checkout> {
         let upstream = self.preferred();
-        let checkout = self.idle(upstream, want, oldest)?;
-        self.turn_from(upstream);
+        let checkout = self.checkout_idle_from(upstream, reuse, oldest)?;
+        self.advance_past(upstream);
         Some(checkout)
     }
 
-    /// Checks out an idle connection, or opens one. An upstream that cannot be reached is passed over, and
-    /// for a while afterwards it is tried last.
+    /// Checks out an idle connection, or opens one. Skips upstreams that cannot be reached; those that
+    /// failed recently are tried last.
     pub async fn checkout(
         &self,
-        want: Want,
+        reuse: Reuse,
         connect: Option<Duration>,
         oldest: Option<Instant>,
     ) -> Result<Checkout, Error> {
         let count = self.pools.len();
         let first = self.preferred();
-        self.turn_from(first);
+        self.advance_past(first);
         let mut failed = Error::NotListening;
-        let mut resting = Vec::new();
+        let mut backing_off = Vec::new();
         for upstream in (0..count).map(|i| (first + i) % count) {
-            if let Some(checkout) = self.idle(upstream, want, oldest) {
+            if let Some(checkout) = self.checkout_idle_from(upstream, reuse, oldest) {
                 return Ok(checkout);
             }
-            if count > 1 && self.pools[upstream].health.rests(Instant::now()) {
-                resting.push(upstream);
+            if count > 1 && self.pools[upstream].health.is_backing_off(Instant::now()) {
+                backing_off.push(upstream);
                 continue;
             }
             match self.open(upstream, connect).await {
@@ -88,7 +88,7 @@ impl LocalService {
                 Err(error) => failed = error,
             }
         }
-        for upstream in resting {
+        for upstream in backing_off {
             match self.open(upstream, connect).await {
                 Ok(checkout) => return Ok(checkout),
                 Err(error) => failed = error,
@@ -100,7 +100,7 @@ impl LocalService {
         Err(failed)
     }
 
-    /// The upstream whose turn it is, or the one after it if that has fewer requests under way.
+    /// The next upstream in turn, or the one after it if that has fewer requests in flight.
     fn preferred(&self) -> usize {
         let next = self.next.get();
         let after = self.after(next);
@@ -112,26 +112,31 @@ impl LocalService {
         if upstream + 1 < self.pools.len() { upstream + 1 } else { 0 }
     }
 
-    /// The next request begins with the upstream after this one.
-    fn turn_from(&self, upstream: usize) {
+    /// Makes the next request prefer the upstream after this one.
+    fn advance_past(&self, upstream: usize) {
         self.next.set(self.after(upstream));
     }
 
-    fn idle(&self, upstream: usize, want: Want, oldest: Option<Instant>) -> Option<Checkout> {
-        if want == Want::New {
+    fn checkout_idle_from(
+        &self,
+        upstream: usize,
+        reuse: Reuse,
+        oldest: Option<Instant>,
+    ) -> Option<Checkout> {
+        if reuse == Reuse::Never {
             return None;
         }
         let pool = self.pools.get(upstream)?;
-        let (stream, open) = pool.checkout(want == Want::Probed, oldest)?;
+        let (stream, open) = pool.checkout(reuse == Reuse::Probed, oldest)?;
         self.counters.upstream_connections_reused.add(1);
         let open = open.counted_for(&self.counters);
-        Some(Checkout { stream, open, in_flight: InFlight::new(pool), reused: true })
+        Some(Checkout { stream, open, in_flight: UpstreamInFlight::new(pool), reused: true })
     }
 
     async fn open(&self, upstream: usize, limit: Option<Duration>) -> Result<Checkout, Error> {
         let pool = &self.pools[upstream];
-        // Counted while it connects, so that others choose another one.
-        let in_flight = InFlight::new(pool);
+        // Counts while connecting, so that other requests prefer another upstream.
+        let in_flight = UpstreamInFlight::new(pool);
         let began = Instant::now();
         pool.health.attempt(began);
         match connect::open(pool, limit).await {
@@ -152,7 +157,7 @@ impl LocalService {
 }
 
 impl Checkout {
-    /// Returns a connection to its pool on which a whole response has been read and nothing more.
+    /// Returns the connection to its pool. A complete response must have been read, and nothing more.
     pub fn checkin(self, now: Instant) {
         self.in_flight.0.checkin(self.stream, self.open, now);
     }

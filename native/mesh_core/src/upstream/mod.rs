@@ -1,5 +1,6 @@
-//! Connections to upstreams: opened, pooled by address, and chosen for a request. Each worker has its own, so
-//! that a checkout takes no lock.
+//! Opens upstream connections, pools them by address, and chooses one for each request.
+//!
+//! Each worker has its own pools, so a checkout takes no lock.
 
 mod connect;
 mod health;
@@ -11,9 +12,9 @@ mod pool;
 mod stream;
 pub mod transport;
 
-pub use local_ports::is_own;
+pub use local_ports::is_local_port;
 pub use local_routes::LocalRoutes;
-pub use local_service::{Checkout, LocalService, Want};
+pub use local_service::{Checkout, LocalService, Reuse};
 pub use open::OpenUpstream;
-pub use stream::Stream;
+pub use stream::UpstreamStream;
 pub use transport::Transport;

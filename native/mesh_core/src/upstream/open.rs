@@ -1,11 +1,10 @@
-//! Counting open connections to upstreams.
+//! Counts open connections to upstreams.
 
 use std::sync::Arc;
 
 use crate::observe::ServiceCounters;
 
-/// Counts a connection to an upstream as open while it lives, for the service that uses it or used
-/// it last.
+/// Counts an upstream connection as open until dropped, for the service that used it last.
 pub struct OpenUpstream(Arc<ServiceCounters>);
 
 impl OpenUpstream {
@@ -22,7 +21,7 @@ impl Drop for OpenUpstream {
 }
 
 impl OpenUpstream {
-    /// Counts for this service from now on, if it has counted for another.
+    /// Moves the count to another service.
     pub fn counted_for(self, counters: &Arc<ServiceCounters>) -> OpenUpstream {
         if Arc::ptr_eq(&self.0, counters) { self } else { OpenUpstream::new(counters) }
     }

@@ -1,5 +1,5 @@
-//! What one worker knows of one address: idle connections, requests under way, and health. All services that
-//! name the address share it.
+//! One worker's state of one address: idle connections, requests in flight, and health. Services that name the
+//! address share it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,40 +9,40 @@ use tokio::time::Instant;
 
 use super::health::Health;
 use super::open::OpenUpstream;
-use super::stream::Stream;
+use super::stream::UpstreamStream;
 use super::transport::Transport;
 use crate::routing::Address;
 
-/// Most idle connections that a worker keeps to one address. It closes the ones beyond.
+/// How many idle connections a worker keeps per address. It closes the rest.
 pub const MAX_IDLE: usize = 512;
 
 pub struct Pool {
     pub address: Arc<Address>,
     pub health: Health,
-    /// Of two loopback addresses, the IPv4 one answered last.
+    /// Of the two loopback addresses, IPv4 answered last.
     pub prefers_ipv4: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
     in_flight: Cell<usize>,
 }
 
-/// A request under way at an address, counted while this lives.
-pub struct InFlight(pub Rc<Pool>);
+/// Counts a request at an address until dropped.
+pub struct UpstreamInFlight(pub Rc<Pool>);
 
-impl InFlight {
-    pub fn new(pool: &Rc<Pool>) -> InFlight {
+impl UpstreamInFlight {
+    pub fn new(pool: &Rc<Pool>) -> UpstreamInFlight {
         pool.in_flight.set(pool.in_flight.get() + 1);
-        InFlight(Rc::clone(pool))
+        UpstreamInFlight(Rc::clone(pool))
     }
 }
 
-impl Drop for InFlight {
+impl Drop for UpstreamInFlight {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
     }
 }
 
 struct Idle {
-    stream: Stream,
+    stream: UpstreamStream,
     counted: OpenUpstream,
     since: Instant,
 }
@@ -66,13 +66,17 @@ impl Pool {
         self.address.is_retired()
     }
 
-    /// The connection that was used last and is not known to be dead. `probe` asks the kernel. What
-    /// has come back before `oldest` is too old.
-    pub fn checkout(&self, probe: bool, oldest: Option<Instant>) -> Option<(Stream, OpenUpstream)> {
+    /// Checks out the most recently used connection that is not known to be closed. `probe` asks the kernel.
+    /// Connections returned before `oldest` are too old.
+    pub fn checkout(
+        &self,
+        probe: bool,
+        oldest: Option<Instant>,
+    ) -> Option<(UpstreamStream, OpenUpstream)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop() {
             if oldest.is_some_and(|oldest| last.since < oldest) {
-                // Those below are older still.
+                // The remaining ones are older.
                 idle.clear();
                 return None;
             }
@@ -83,15 +87,15 @@ impl Pool {
         None
     }
 
-    /// Takes a connection back on which a whole response has been read and nothing more.
-    pub fn checkin(&self, stream: Stream, counted: OpenUpstream, now: Instant) {
+    /// Takes back a connection from which a complete response has been read, and nothing more.
+    pub fn checkin(&self, stream: UpstreamStream, counted: OpenUpstream, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE && !self.is_retired() {
             idle.push(Idle { stream, counted, since: now });
         }
     }
 
-    /// Closes what has been idle for too long; how many are left.
+    /// Closes connections that are too old. Returns how many are left.
     pub fn reap(&self, oldest: Option<Instant>) -> usize {
         let retired = self.is_retired();
         let mut idle = self.idle.borrow_mut();
@@ -113,10 +117,10 @@ mod tests {
         Pool::new(Arc::new(Address::new(1, UpstreamAddr::Unix("/nowhere".into()))))
     }
 
-    /// Some connections, and the other ends of them.
-    fn connections(n: usize) -> (Vec<Stream>, Vec<UnixStream>) {
+    /// `n` connections and their other ends.
+    fn connections(n: usize) -> (Vec<UpstreamStream>, Vec<UnixStream>) {
         let pairs = (0..n).map(|_| UnixStream::pair().unwrap());
-        pairs.map(|(ours, theirs)| (Stream::Unix(ours), theirs)).unzip()
+        pairs.map(|(ours, theirs)| (UpstreamStream::Unix(ours), theirs)).unzip()
     }
 
     fn open(counters: &ServiceCounters) -> u64 {
@@ -124,10 +128,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_bounded() {
+    async fn idle_connections_are_bounded() {
         let (pool, counters) = (pool(), Arc::default());
         for _ in 0..MAX_IDLE + 10 {
-            // Without their other ends, which would be as many descriptors again.
+            // Drops the other end, which would need another descriptor.
             let (mut ours, _) = connections(1);
             pool.checkin(ours.remove(0), OpenUpstream::new(&counters), Instant::now());
         }
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_used_comes_first_and_old_ones_are_closed() {
+    async fn the_last_used_connection_comes_first_and_old_ones_are_closed() {
         let (pool, counters) = (pool(), Arc::default());
         let (ours, theirs) = connections(3);
         let began = Instant::now();
@@ -154,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_no_service_names_keeps_nothing() {
+    async fn a_retired_address_keeps_no_connection() {
         let (pool, counters) = (pool(), Arc::default());
         let (mut ours, _theirs) = connections(2);
         pool.checkin(ours.remove(0), OpenUpstream::new(&counters), Instant::now());

@@ -9,8 +9,8 @@ use tokio::net::{TcpStream, UnixStream};
 use super::local_ports::LocalPort;
 use super::transport::Transport;
 
-pub enum Stream {
-    /// Its port is listed before anything is sent, and until it is closed.
+pub enum UpstreamStream {
+    /// The port is listed before anything is sent, and until the socket closes.
     Tcp(#[expect(dead_code, reason = "held for its drop")] LocalPort, TcpStream),
     Unix(UnixStream),
 }
@@ -18,13 +18,13 @@ pub enum Stream {
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self {
-            Stream::Tcp(_, $stream) => $call,
-            Stream::Unix($stream) => $call,
+            UpstreamStream::Tcp(_, $stream) => $call,
+            UpstreamStream::Unix($stream) => $call,
         }
     };
 }
 
-impl Transport for Stream {
+impl Transport for UpstreamStream {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, stream => stream.poll_read_ready(cx))
     }
@@ -57,8 +57,8 @@ impl Transport for Stream {
         delegate!(self, stream => stream.failed().await);
     }
 
-    fn keep_alive(&self, keepalive: &TcpKeepalive) {
-        delegate!(self, stream => stream.keep_alive(keepalive));
+    fn set_keepalive(&self, keepalive: &TcpKeepalive) {
+        delegate!(self, stream => stream.set_keepalive(keepalive));
     }
 
     fn reset_on_close(&self) {

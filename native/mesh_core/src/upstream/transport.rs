@@ -1,8 +1,8 @@
-//! What every byte stream offers, on both sides of an exchange and of a tunnel: TCP and Unix sockets here,
-//! a stream of HTTP/2 in `serve`.
+//! The byte streams on both sides of an exchange and of a tunnel: TCP and Unix sockets here, HTTP/2 streams
+//! in `serve`.
 //!
-//! Everything works through a shared reference, so that both directions can use one stream at the same time.
-//! A read waits for readiness before it borrows a buffer; a write waits only if the stream takes nothing.
+//! All methods take a shared reference, so both directions can use one stream at the same time. A read
+//! waits for readiness before it borrows a buffer. A write waits only if the stream accepts nothing.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -16,36 +16,36 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::runtime::{Buf, BufferPool};
 
-/// When a peer that may be silent is probed for the first time, how often if it does not answer, and
-/// how many times. Two minutes in all, and no more traffic than a telephone's radio can sleep through.
-pub const SILENT: TcpKeepalive = TcpKeepalive::new()
+/// Keepalive for a peer that may stay silent: detects its loss within two minutes, with little enough
+/// traffic for a phone's radio to sleep.
+pub const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15))
     .with_retries(4);
 
-/// The same for a peer that has closed its side. One that only closed answers; one that has left
-/// altogether answers with a reset once its system has forgotten the connection (after a minute on Linux).
-pub const HALF_CLOSED: TcpKeepalive =
+/// Keepalive for a peer that has closed its sending side. If the peer has left altogether, its system
+/// resets the connection once it has forgotten it (after a minute on Linux).
+pub const KEEPALIVE_HALF_CLOSED: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(15));
 
 pub trait Transport {
-    /// Ready when [`try_read`](Self::try_read) is likely to find something.
+    /// Ready when [`try_read`](Self::try_read) is likely to return data.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Reads what there is. 0 is the end of the stream; `WouldBlock`: nothing yet.
+    /// Reads the available bytes. Returns 0 at the end of the stream, and `WouldBlock` if there is nothing yet.
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes as much as the stream takes. `WouldBlock`: nothing now.
+    /// Writes as much as the stream accepts. Returns `WouldBlock` if it accepts nothing.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// The same for several slices. A stream that does not gather writes only the first.
+    /// Writes several slices. A stream without gather support writes only the first.
     fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         self.try_write(parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
     }
 
-    /// Tells the peer that nothing more will come.
+    /// Tells the peer that nothing more will be sent.
     fn shut_down_writing(&self) -> io::Result<()>;
 
     /// Reads even if the event loop has not reported readiness yet.
@@ -53,26 +53,26 @@ pub trait Transport {
         self.try_read(into)
     }
 
-    /// Nothing has been reported about this connection: it was not closed, and there are no unexpected
-    /// bytes. `probe` asks the system, which may know more than the event loop has been told.
+    /// Whether the connection is open and has no unexpected bytes. `probe` asks the system, which may know
+    /// more than the event loop.
     fn is_quiet(&self, _probe: bool) -> bool {
         false
     }
 
-    /// Waits until the connection has failed (by a reset, usually), however much is still unread.
+    /// Waits until the connection has failed (usually by a reset), even with unread data.
     fn failed(&self) -> impl Future<Output = ()> {
         std::future::pending()
     }
 
-    /// Has the system probe a silent peer, so that a read fails when it is gone.
-    fn keep_alive(&self, _keepalive: &TcpKeepalive) {}
+    /// Makes the system probe a silent peer, so that a read fails once the peer is gone.
+    fn set_keepalive(&self, _keepalive: &TcpKeepalive) {}
 
-    /// Makes closing tell the peer that what it has got is incomplete (RST instead of FIN).
+    /// Makes closing send RST instead of FIN, which tells the peer that its data is incomplete.
     fn reset_on_close(&self) {}
 }
 
-/// A transfer that moved less than `wanted` has emptied the socket, or filled it. Then readiness is taken
-/// back at once, which saves the system call that would find nothing.
+/// A transfer of fewer bytes than `wanted` has drained or filled the socket. Clearing readiness at once
+/// saves the system call that would find nothing.
 fn drained(moved: usize, wanted: usize) -> io::Result<usize> {
     if 0 < moved && moved < wanted { Err(ErrorKind::WouldBlock.into()) } else { Ok(moved) }
 }
@@ -131,17 +131,17 @@ macro_rules! kernel_socket {
             }
 
             async fn failed(&self) {
-                // Fails itself only when the event loop is gone.
+                // Fails only if the event loop is gone.
                 let _ = self.ready(Interest::ERROR).await;
             }
 
-            fn keep_alive(&self, keepalive: &TcpKeepalive) {
-                // Without it, and for a Unix socket, the connection lives until something is written to it.
+            fn set_keepalive(&self, keepalive: &TcpKeepalive) {
+                // If this fails, as on a Unix socket, the connection lives until something is written to it.
                 let _ = SockRef::from(self).set_tcp_keepalive(keepalive);
             }
 
             fn reset_on_close(&self) {
-                // Fails only on a socket that is gone already.
+                // Fails only on a closed socket.
                 let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
             }
         }
@@ -151,8 +151,8 @@ macro_rules! kernel_socket {
 kernel_socket!(TcpStream);
 kernel_socket!(UnixStream);
 
-/// Reads what there is into `buf`, which borrows from `pool` only once there is something.
-/// The buffer must have room. 0 is the end of the stream.
+/// Reads into `buf`, which must have room and borrows from `pool` only once there are bytes. Returns 0 at
+/// the end of the stream.
 pub fn poll_fill(
     cx: &mut Context<'_>,
     from: &impl Transport,
@@ -167,16 +167,16 @@ pub fn poll_fill(
             buf.advance(n);
         }
         if buf.is_empty() {
-            buf.give_back(pool);
+            buf.release(pool);
         }
         match read {
-            Err(error) if is_passing(&error) => {}
+            Err(error) if is_transient(&error) => {}
             read => return Poll::Ready(read),
         }
     }
 }
 
-/// The same for what is likely to be long: into a large buffer, if the budget has one.
+/// Reads data that is likely to be long: into a large buffer, if the budget has one.
 pub fn poll_fill_long(
     cx: &mut Context<'_>,
     from: &impl Transport,
@@ -188,20 +188,20 @@ pub fn poll_fill_long(
     poll_fill(cx, from, buf, pool)
 }
 
-/// Reads what there is into an empty buffer, whether or not the event loop has reported it yet. An end or
-/// an error is left for the next read to find.
+/// Reads into an empty buffer before the event loop has reported readiness. The next read reports an end or
+/// an error.
 pub fn fill_early(from: &impl Transport, buf: &mut Buf, pool: &BufferPool) {
     buf.borrow_from(pool);
     let read = from.try_read_early(buf.spare_mut());
     buf.advance(read.unwrap_or(0));
-    buf.give_back(pool);
+    buf.release(pool);
 }
 
 pub async fn fill(from: &impl Transport, buf: &mut Buf, pool: &BufferPool) -> io::Result<usize> {
     poll_fn(|cx| poll_fill(cx, from, buf, pool)).await
 }
 
-/// Writes what the stream takes of several slices.
+/// Writes as much of the slices as the stream accepts.
 pub fn poll_write<const N: usize>(
     cx: &mut Context<'_>,
     to: &impl Transport,
@@ -215,7 +215,7 @@ pub fn poll_write<const N: usize>(
     }
 }
 
-/// The same without waiting: `None` from a stream that takes nothing now.
+/// Writes without waiting. Returns `None` if the stream accepts nothing now.
 pub fn write_now<const N: usize>(
     to: &impl Transport,
     parts: [&[u8]; N],
@@ -226,7 +226,7 @@ pub fn write_now<const N: usize>(
         _ => to.try_write_vectored(&parts.map(IoSlice::new)),
     };
     match written {
-        Err(error) if is_passing(&error) => Ok(None),
+        Err(error) if is_transient(&error) => Ok(None),
         Ok(0) if parts.iter().any(|part| !part.is_empty()) => Err(ErrorKind::WriteZero.into()),
         written => written.map(Some),
     }
@@ -240,6 +240,6 @@ pub async fn write_all(to: &impl Transport, mut bytes: &[u8]) -> io::Result<()> 
     Ok(())
 }
 
-fn is_passing(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -2,7 +2,7 @@
 
 use http::Method;
 use mesh_core::Config;
-use mesh_core::observe::{AccessLog, Format, Observe};
+use mesh_core::observe::{AccessLog, Format, ObserveConfig};
 
 use crate::support::endpoint::{Do, Endpoint, ok, reply, send};
 use crate::support::frames::{GET, Raw};
@@ -52,12 +52,14 @@ fn a_trace_that_begins_here_is_named_in_the_log() {
     let mesh = Mesh::to(config, &endpoint.address);
     let path = std::env::temp_dir().join(format!("mesh-h2-trace-{}.log", std::process::id()));
     let log = AccessLog { format: Format::Json, query: false, path: Some(path.clone()) };
-    mesh.gateway.observe(Observe { access_log: Some(log), ..Observe::default() }).unwrap();
+    mesh.gateway
+        .observe(ObserveConfig { access_log: Some(log), ..ObserveConfig::default() })
+        .unwrap();
     run(async {
         assert_eq!(Peer::connect(mesh.address()).await.get("/").await.status, 200);
     });
     mesh.wait_idle();
-    mesh.gateway.observe(Observe::default()).unwrap();
+    mesh.gateway.observe(ObserveConfig::default()).unwrap();
     let logged = std::fs::read_to_string(&path).expect("a log");
     std::fs::remove_file(&path).expect("a log");
     let begun = endpoint.requests()[0].fields.one("traceparent").expect("one traceparent");

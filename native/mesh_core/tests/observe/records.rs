@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use mesh_core::Config;
 use mesh_core::config::Limits;
 use mesh_core::observe::{
-    AccessLog, Field, Format, Notice, Noticed, Observe, ObserveError, Record, Sink,
+    AccessLog, CountedNotice, Format, Notice, ObserveConfig, ObserveError, Record, RecordField,
+    Sink,
 };
 
 use crate::support::client::{Client, get, post};
@@ -18,7 +19,7 @@ use crate::support::mesh::{Mesh, service};
 struct Kept {
     records: Arc<Mutex<Vec<String>>>,
     lines: Arc<Mutex<Vec<String>>>,
-    notices: Arc<Mutex<Vec<Noticed>>>,
+    notices: Arc<Mutex<Vec<CountedNotice>>>,
 }
 
 impl Sink for Kept {
@@ -27,10 +28,10 @@ impl Sink for Kept {
             let text = |field| String::from_utf8_lossy(record.fields.get(field)).into_owned();
             format!(
                 "{} {} {}{} {} {} {} {:?}",
-                text(Field::Service),
-                text(Field::Method),
-                text(Field::Host),
-                text(Field::Path),
+                text(RecordField::Service),
+                text(RecordField::Method),
+                text(RecordField::Host),
+                text(RecordField::Path),
                 record.status,
                 record.received,
                 record.sent,
@@ -46,14 +47,14 @@ impl Sink for Kept {
         true
     }
 
-    fn notices(&mut self, notices: Vec<Noticed>) {
+    fn notices(&mut self, notices: Vec<CountedNotice>) {
         self.notices.lock().unwrap().extend(notices);
     }
 }
 
 impl Kept {
-    fn observe(&self, format: Option<Format>, query: bool) -> Observe {
-        Observe {
+    fn observe(&self, format: Option<Format>, query: bool) -> ObserveConfig {
+        ObserveConfig {
             access_log: format.map(|format| AccessLog { format, query, path: None }),
             sample: if format.is_some() { 0.0 } else { 1.0 },
             sink: Some(Box::new(self.clone())),
@@ -64,7 +65,7 @@ impl Kept {
 /// Ends what is observed, so that everything has been handed out.
 fn flush(mesh: &Mesh) {
     mesh.wait_idle();
-    mesh.gateway.observe(Observe::default()).unwrap();
+    mesh.gateway.observe(ObserveConfig::default()).unwrap();
 }
 
 #[test]
@@ -237,7 +238,7 @@ fn the_reason_of_a_502_is_named() {
     ];
     assert_eq!(logged, expected.map(|(a, b, c)| (a.into(), b.into(), c.into())));
     let mut told = std::collections::BTreeMap::new();
-    for Noticed { notice, about, count } in kept.notices.lock().unwrap().iter() {
+    for CountedNotice { notice, about, count } in kept.notices.lock().unwrap().iter() {
         assert_eq!(*notice, Notice::BadResponse);
         *told.entry(about.clone()).or_insert(0) += count;
     }
@@ -262,7 +263,7 @@ fn a_rotated_log_file_is_opened_anew() {
     let path = log_file("access");
     let moved = path.with_extension("1");
     let access_log = AccessLog { format: Format::Common, query: false, path: Some(path.clone()) };
-    let observe = Observe { access_log: Some(access_log), ..Observe::default() };
+    let observe = ObserveConfig { access_log: Some(access_log), ..ObserveConfig::default() };
     mesh.gateway.observe(observe).unwrap();
     let lines = |path: &PathBuf| std::fs::read_to_string(path).unwrap_or_default().lines().count();
     let ask = || assert_eq!(Client::connect(mesh.address()).ask(get("")).status, 200);
@@ -286,7 +287,7 @@ fn a_file_that_cannot_be_opened_is_an_error_at_once() {
     let mesh = Mesh::start(Config::default(), vec![], None);
     let path = Some(log_file("no-directory").join("access.log"));
     let access_log = Some(AccessLog { format: Format::Json, query: false, path });
-    let observe = Observe { access_log, ..Observe::default() };
+    let observe = ObserveConfig { access_log, ..ObserveConfig::default() };
     let error = mesh.gateway.observe(observe).unwrap_err();
     let ObserveError::LogFile(error) = error else { panic!("{error:?}") };
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
@@ -336,7 +337,7 @@ fn notices_are_reported_once() {
     assert_eq!(ask("GET / HTTP/1.1\r\nHost: dead.test\r\n\r\n"), 200);
     flush(&mesh);
     let mut totals = std::collections::BTreeMap::new();
-    for Noticed { notice, about, count } in kept.notices.lock().unwrap().iter() {
+    for CountedNotice { notice, about, count } in kept.notices.lock().unwrap().iter() {
         *totals.entry(format!("{notice:?} {about}")).or_insert(0) += count;
     }
     let expected = [

@@ -1,9 +1,8 @@
-//! What the gateway must know about a request.
+//! Describes a request after its head has been copied.
 
+use crate::error_format::ErrorFormat;
 use crate::method::Method;
-use crate::prefer::Prefer;
 
-/// How the body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
     None,
@@ -11,7 +10,7 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// What the gateway must know about a request after its head has been copied.
+/// What the gateway needs to know about a request after its head has been copied.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestInfo {
     pub method: Method,
@@ -19,9 +18,9 @@ pub struct RequestInfo {
     pub minor: u8,
     pub body: BodyLength,
     pub keep_alive: bool,
-    /// Asks for a WebSocket, by all the rules for asking.
+    /// The request is a valid WebSocket handshake.
     pub websocket: bool,
-    pub prefer: Prefer,
-    /// `Connection` names fields that are for the gateway only, and maybe trailers.
+    pub error_format: ErrorFormat,
+    /// `Connection` names fields, which may be trailers: none is passed on.
     pub names_fields: bool,
 }

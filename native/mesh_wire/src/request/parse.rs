@@ -1,12 +1,12 @@
-//! Parses a request head with httparse and refuses everything that two parsers could read in two ways.
+//! Parses a request head with httparse, and rejects everything that two parsers could interpret differently.
 
 use httparse::{Header, ParserConfig};
 
 use super::error::RequestError;
-use super::gathered::Gathered;
 use super::head::{RequestHead, Target};
 use super::info::{BodyLength, RequestInfo};
-use crate::fields::Field;
+use super::request_fields::RequestFields;
+use crate::fields::FieldKind;
 use crate::head::{Storage, lines_end_well};
 use crate::host::Host;
 use crate::lines::offset_in;
@@ -16,15 +16,14 @@ const HTTPS: &str = "https";
 
 const LINE_END: &str = "a line does not end with CRLF";
 
-/// Parses a head of which the whole is in `bytes`, or which is known to be wrong already.
-/// `Ok(None)`: nothing wrong so far, and not the whole.
+/// Parses a head. Returns `Ok(None)` if `bytes` are valid so far but incomplete.
 pub fn parse<'h, 'b>(
     bytes: &'b [u8],
     storage: &'h mut Storage<'b>,
-    most_fields: usize,
+    max_fields: usize,
 ) -> Result<Option<RequestHead<'h, 'b>>, RequestError> {
     let (request, parsed, kinds) = storage.parse(
-        most_fields,
+        max_fields,
         || httparse::Request::new(&mut []),
         |request, room| {
             ParserConfig::default().parse_request_with_uninit_headers(request, bytes, room)
@@ -40,7 +39,7 @@ pub fn parse<'h, 'b>(
         return Err(RequestError::Malformed("the request line is incomplete"));
     };
     let bytes = &bytes[..size];
-    // The parser skips empty lines in front. Those that a client may send are gone by now.
+    // httparse skips empty lines, but the caller has already removed the allowed ones.
     let first = offset_in(bytes, method.as_bytes());
     if first > 0 || !lines_end_well(bytes, request.headers) {
         return Err(RequestError::Malformed(LINE_END));
@@ -51,7 +50,7 @@ pub fn parse<'h, 'b>(
 fn refused(error: httparse::Error) -> RequestError {
     RequestError::Malformed(match error {
         httparse::Error::HeaderName => "a header field name is malformed",
-        httparse::Error::HeaderValue => "a header field value has a character it may not have",
+        httparse::Error::HeaderValue => "a header field value has an invalid character",
         httparse::Error::NewLine => LINE_END,
         httparse::Error::Token => "the method or the request target is malformed",
         httparse::Error::Version => return RequestError::Version,
@@ -66,22 +65,22 @@ fn check<'h, 'b>(
     target: &'b str,
     minor: u8,
     headers: &'h [Header<'b>],
-    kinds: &'h mut [Field],
+    kinds: &'h mut [FieldKind],
 ) -> Result<RequestHead<'h, 'b>, RequestError> {
     let method = Method::of(method_name);
-    let mut said = Gathered::default();
+    let mut fields = RequestFields::default();
     for (header, kind) in headers.iter().zip(&mut *kinds) {
-        *kind = Field::of(header.name);
-        said.take(*kind, header.value)?;
+        *kind = FieldKind::of(header.name);
+        fields.add(*kind, header.value)?;
     }
-    let body = said.body(minor)?;
+    let body = fields.body(minor)?;
     let is_https = || target.get(..HTTPS.len()).is_some_and(|s| s.eq_ignore_ascii_case(HTTPS));
     let target = read_target(method_name, method, target)?;
-    let host_text = match (target, said.host) {
+    let host_text = match (target, fields.host) {
         (Target::Absolute(authority, _), _) => {
-            // RFC 9112 section 3.2.2: the target's authority counts. A Host that is missing or
-            // malformed is an error all the same.
-            match said.host {
+            // RFC 9112 section 3.2.2: the target's authority wins. A missing or malformed Host is still an
+            // error.
+            match fields.host {
                 Some(text) => drop(Host::parse(text).map_err(RequestError::BadHost)?),
                 None if minor > 0 => return Err(RequestError::Malformed("there is no Host field")),
                 None => {}
@@ -92,20 +91,20 @@ fn check<'h, 'b>(
         (_, given) => given,
     };
     let host = host_text.map(Host::parse).transpose().map_err(RequestError::BadHost)?;
-    let wants_upgrade = minor > 0 && said.connection.upgrade && said.websocket;
+    let wants_upgrade = minor > 0 && fields.connection.upgrade && fields.websocket;
     let counts_forwards = matches!(method, Method::Options | Method::Trace);
     Ok(RequestHead {
         info: RequestInfo {
             method,
             minor,
             body,
-            keep_alive: said.connection.persists(minor),
+            keep_alive: fields.connection.persists(minor),
             websocket: wants_upgrade && method == Method::Get && body == BodyLength::None,
-            prefer: said.prefer,
-            names_fields: said.connection.names_fields,
+            error_format: fields.error_format,
+            names_fields: fields.connection.names_fields,
         },
         host,
-        max_forwards: said.max_forwards.filter(|_| counts_forwards),
+        max_forwards: fields.max_forwards.filter(|_| counts_forwards),
         bytes,
         method: method_name,
         target,
@@ -113,8 +112,8 @@ fn check<'h, 'b>(
         https: matches!(target, Target::Absolute(..)) && is_https(),
         headers,
         kinds,
-        request_id: said.request_id,
-        traceparent: said.traceparent,
+        request_id: fields.request_id,
+        traceparent: fields.traceparent,
     })
 }
 
@@ -124,7 +123,7 @@ fn read_target<'b>(
     target: &'b str,
 ) -> Result<Target<'b>, RequestError> {
     if name == "CONNECT" {
-        return Err(RequestError::NotImplemented("CONNECT is for proxies, and this is none"));
+        return Err(RequestError::NotImplemented("CONNECT is not supported: this is not a proxy"));
     }
     check_target(target)?;
     if target.starts_with('/') || (target == "*" && method == Method::Options) {
@@ -144,9 +143,9 @@ fn read_target<'b>(
     })
 }
 
-/// What a request target may be made of, in every version of HTTP. More than RFC 3986 has, because
-/// browsers send it and endpoints take it; nothing that ends a target or a line, and no fragment
-/// (RFC 9112 section 3.2).
+/// Checks the characters of a request target, in any version of HTTP. Accepts more than RFC 3986, because
+/// browsers send it and endpoints accept it. Rejects whitespace, control characters and fragments (RFC 9112
+/// section 3.2).
 pub fn check_target(target: &str) -> Result<(), RequestError> {
     if !target.bytes().any(|byte| matches!(byte, 0..=b' ' | b'#' | 0x7f)) {
         return Ok(());
@@ -154,6 +153,6 @@ pub fn check_target(target: &str) -> Result<(), RequestError> {
     Err(RequestError::Malformed(if target.contains('#') {
         "the request target has a fragment"
     } else {
-        "the request target has a character it may not have"
+        "the request target has an invalid character"
     }))
 }

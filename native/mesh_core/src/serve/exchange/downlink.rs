@@ -1,25 +1,24 @@
-//! From the endpoint to the client.
+//! Passes responses from the endpoint to the client.
 
 use std::future::poll_fn;
 use std::task::ready;
 
 use mesh_wire::chunked::Decoder;
 use mesh_wire::method::Method;
-use mesh_wire::response::{BodyLength, ResponseInfo};
+use mesh_wire::response::{ResponseInfo, ResponseLength};
 
 use super::client::{Part, ResponseSink};
 use super::read_head::read_head;
-use super::state::State;
+use super::state::ExchangeState;
 use crate::config::Limits;
 use crate::error::Error;
 use crate::runtime::{Buf, BufferPool, SMALL};
 use crate::upstream::transport::{Transport, fill, poll_fill, poll_fill_long};
 
-/// More interim responses than this to one request are a flood.
 const MAX_INTERIM: usize = 32;
 
 pub struct Downlink<'a, T, S> {
-    pub state: &'a State,
+    pub state: &'a ExchangeState,
     pub limits: &'a Limits,
     pub pool: &'a BufferPool,
     pub method: Method,
@@ -28,9 +27,9 @@ pub struct Downlink<'a, T, S> {
     pub sink: &'a mut S,
 }
 
-/// A response that was passed on whole.
+/// A response that was passed on completely.
 pub struct Passed {
-    /// A 101: both connections are a tunnel's from now on.
+    /// The response was a 101: both connections belong to a tunnel now.
     pub upgraded: bool,
     pub upstream_keep_alive: bool,
 }
@@ -48,7 +47,7 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
                 100..=199 => {
                     interim += 1;
                     if interim > MAX_INTERIM {
-                        return Err(Error::BadResponse("there is no end of interim responses"));
+                        return Err(Error::BadResponse("there are too many interim responses"));
                     }
                     self.sink.interim().await?;
                 }
@@ -72,10 +71,10 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
 
     async fn pass_body(&mut self, info: &ResponseInfo) -> Result<(), Error> {
         match info.body {
-            BodyLength::None => self.sink.part(b"", Part::Last).await,
-            BodyLength::Length(length) => self.pass_length(length).await,
-            BodyLength::Chunked => self.pass_chunked(info.names_fields).await,
-            BodyLength::Close => self.pass_until_close().await,
+            ResponseLength::None => self.sink.part(b"", Part::Last).await,
+            ResponseLength::Length(length) => self.pass_length(length).await,
+            ResponseLength::Chunked => self.pass_chunked(info.names_fields).await,
+            ResponseLength::Close => self.pass_until_close().await,
         }
     }
 
@@ -133,11 +132,11 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
                 if room.is_pending() {
                     state.down.waiting();
                 }
-                // A sink that has failed says so again when it gets the next part.
+                // A failed sink returns its error again for the next part.
                 let _ = ready!(room);
                 let read = poll_fill(cx, *upstream, received, pool);
                 if read.is_pending() {
-                    // Nothing has come after all, which is not the client's fault.
+                    // Nothing arrived after all, for which the client is not to blame.
                     state.down.moved(0);
                 }
                 read
@@ -147,7 +146,7 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
         read.map_err(|_| Error::UpstreamClosed)
     }
 
-    /// Passes the first `written` received bytes on, and forgets the first `consumed`.
+    /// Passes the first `written` received bytes on, and discards the first `consumed`.
     async fn pass_part(
         &mut self,
         consumed: usize,
@@ -156,7 +155,7 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
     ) -> Result<(), Error> {
         self.sink.part(&self.received.filled()[..written], part).await?;
         self.received.consume(consumed);
-        self.received.give_back(self.pool);
+        self.received.release(self.pool);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Forwarding one request: which upstream connection it uses, and whether it is sent a second time.
+//! Forwards one request: chooses the upstream connection, and decides whether to retry.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,36 +9,35 @@ use mesh_wire::method::Method;
 
 use super::client::{RequestBody, ResponseSink};
 use super::downlink::{Downlink, Passed};
-use super::state::State;
+use super::state::ExchangeState;
 use super::uplink::Uplink;
 use crate::error::Error;
 use crate::runtime::{Buf, Timer};
-use crate::serve::accounting::{Ended, InFlight};
+use crate::serve::accounting::{RequestEnd, RequestInFlight};
 use crate::serve::checkout::checkout;
 use crate::serve::worker::Worker;
-use crate::upstream::{Checkout, LocalService, OpenUpstream, Stream, Transport, Want};
+use crate::upstream::{Checkout, LocalService, OpenUpstream, Reuse, Transport, UpstreamStream};
 
 pub struct Exchange<'a, B, S> {
     pub worker: &'a Rc<Worker>,
     pub service: Rc<LocalService>,
     pub method: Method,
-    /// Head for the endpoint.
+    /// The head for the endpoint.
     pub head: Vec<u8>,
     pub body: B,
     pub sink: S,
-    pub state: &'a State,
+    pub state: &'a ExchangeState,
     pub timer: &'a mut Timer,
 }
 
-/// How an exchange ended that did not fail.
 pub enum Finished {
     Responded,
     Upgraded(Upgraded),
 }
 
-/// What a tunnel goes on with.
+/// The upstream side of a tunnel.
 pub struct Upgraded {
-    pub upstream: Stream,
+    pub upstream: UpstreamStream,
     pub first_bytes: Buf,
     pub open: OpenUpstream,
     pub service: Rc<LocalService>,
@@ -46,18 +45,18 @@ pub struct Upgraded {
 
 pub struct Outcome {
     pub result: Result<Finished, Error>,
-    pub ended: Ended,
+    pub ended: RequestEnd,
 }
 
 impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
-    /// Forwards the request and counts it. `minor` as in [`Ended`].
+    /// Forwards the request and counts it. `minor` as in [`RequestEnd`].
     pub async fn run(&mut self, minor: u8) -> Outcome {
-        // Holding a request may replace the service; the one it began with counts it.
+        // Holding may replace the service. The original one counts the request.
         let service = Rc::clone(&self.service);
-        let in_flight = InFlight::new(&service, self.method);
+        let in_flight = RequestInFlight::new(&service, self.method);
         let result = self.forward().await;
-        self.worker.give_head(std::mem::take(&mut self.head));
-        let ended = self.state.ended(minor);
+        self.worker.release_head(std::mem::take(&mut self.head));
+        let ended = self.state.request_end(minor);
         ended.timings.record(&service.counters.latency);
         drop(in_flight);
         if ended.status > 0 {
@@ -71,31 +70,31 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
 
     async fn forward(&mut self) -> Result<Finished, Error> {
         let repeatable = self.method.is_idempotent() && self.body.is_done();
-        let mut want = if repeatable { Want::Any } else { Want::Probed };
+        let mut reuse = if repeatable { Reuse::Any } else { Reuse::Probed };
         loop {
             let Exchange { worker, service, body, .. } = self;
-            let checkout = match service.checkout_idle(want, worker.oldest_idle()) {
+            let checkout = match service.checkout_idle(reuse, worker.oldest_idle()) {
                 Some(checkout) => checkout,
                 None => tokio::select! {
                     biased;
-                    checkout = checkout(worker, service, want) => checkout?,
+                    checkout = checkout(worker, service, reuse) => checkout?,
                     () = body.client_gone() => return Err(Error::ClientGone),
                 },
             };
             let mut received = Buf::new();
             match self.pass(&checkout.stream, &mut received).await {
-                // The endpoint closed an idle connection while it was checked out. Nothing of a
-                // response has been seen, and the request may be sent again (RFC 9110 9.2.2).
+                // The endpoint closed an idle connection while it was checked out. No response has arrived,
+                // so the request may be sent again (RFC 9110 section 9.2.2).
                 Err(Error::UpstreamClosed)
                     if checkout.reused && repeatable && !self.state.upstream_spoke.get() =>
                 {
                     self.service.counters.retries.add(1);
-                    self.state.retry();
-                    want = Want::New;
+                    self.state.request_sent.set(false);
+                    reuse = Reuse::Never;
                 }
                 Err(error) => {
                     received.clear();
-                    received.give_back(&self.worker.buffers);
+                    received.release(&self.worker.buffers);
                     return Err(error);
                 }
                 Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
@@ -112,13 +111,13 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
                 service: Rc::clone(&self.service),
             });
         }
-        // Bytes after the response belong to no request: the next one must not get them.
+        // Bytes after the response belong to no request: the connection must not be reused.
         let clean = received.is_empty();
         received.clear();
-        received.give_back(&self.worker.buffers);
+        received.release(&self.worker.buffers);
         if clean && passed.upstream_keep_alive && self.state.request_sent.get() {
             self.worker.reap_later();
-            checkout.checkin(self.worker.now.get());
+            checkout.checkin(self.worker.coarse_now());
         }
         Finished::Responded
     }
@@ -150,8 +149,8 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         let mut uplink = pin!(uplink.run(head));
         let mut downlink = pin!(downlink.run());
         poll_fn(|cx| {
-            // Once the request is sent, the response is what wakes this task. When the response is whole,
-            // nothing needed to be known about the client.
+            // Once the request is sent, the response wakes this task. If the response is complete, the
+            // state of the client does not matter.
             let response_first = state.request_sent.get();
             if response_first && let Poll::Ready(result) = downlink.as_mut().poll(cx) {
                 return Poll::Ready(result);

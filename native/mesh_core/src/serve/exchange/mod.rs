@@ -1,9 +1,9 @@
-//! One request and its response: forwarded as two streams at once, so that early responses, slow
-//! uploads and events all take their own time. The same for HTTP/1.1 and HTTP/2 clients.
+//! Forwards one request and its response as two concurrent streams, so that early responses, slow uploads
+//! and events each take their time. The same for HTTP/1.1 and HTTP/2 clients.
 //!
-//! The *uplink* sends the head and the body, then watches whether the client is still there. The
-//! *downlink* reads responses and passes them on; when it is done, the exchange is. What differs between the
-//! protocols of clients is behind two traits, [`RequestBody`] and [`ResponseSink`].
+//! The *uplink* sends the head and the body, then watches for the client to leave. The *downlink* reads
+//! responses and passes them on; the exchange ends with it. Two traits, [`RequestBody`] and
+//! [`ResponseSink`], hide the client's protocol.
 
 mod client;
 mod downlink;
@@ -14,4 +14,4 @@ mod uplink;
 
 pub use client::{Part, RequestBody, ResponseSink};
 pub use forward::{Exchange, Finished, Outcome, Upgraded};
-pub use state::State;
+pub use state::ExchangeState;

@@ -1,4 +1,4 @@
-//! What the two directions of an exchange tell each other.
+//! The state that both directions of an exchange share.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -12,36 +12,36 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::observe::{ServiceCounters, Stopwatch};
 use crate::runtime::{MinRate, deadline};
-use crate::serve::accounting::Ended;
+use crate::serve::accounting::RequestEnd;
 use crate::upstream::transport::{Transport, poll_write};
 
-pub struct State {
+pub struct ExchangeState {
     /// The whole request has been sent to the endpoint.
     pub request_sent: Cell<bool>,
     /// The endpoint has sent something.
     pub upstream_spoke: Cell<bool>,
-    /// The status of the response, once the client has been sent something of it: from then on
-    /// nothing else can be said in its place. Of an interim one only until that is whole.
+    /// The status of the response, once part of it was sent to the client: no other answer is possible
+    /// then. Reset after an interim response.
     pub response_started: Cell<Option<u16>>,
-    /// How long to wait for a client that sends, and for one that takes.
+    /// Limits the wait for a client that sends, and for one that receives.
     pub up: MinRate,
     pub down: MinRate,
-    /// When waiting for the endpoint ends: for it to take the request, or to begin its response.
+    /// When the wait for the endpoint ends: for it to accept the request, or to begin its response.
     pub response_deadline: Cell<Option<Instant>>,
     pub stopwatch: Stopwatch,
     /// Body bytes, framing included.
     received: Cell<u64>,
     sent: Cell<u64>,
-    tells_timing: bool,
+    wants_server_timing: bool,
 }
 
-/// Makes the error of the side that was too slow. Mostly there is none.
+/// Creates the error of the side that was too slow, only when it is needed.
 type Late = fn() -> Error;
 
-impl State {
-    pub fn new(config: &Config, head_read: Instant) -> State {
+impl ExchangeState {
+    pub fn new(config: &Config, head_read: Instant) -> ExchangeState {
         let min_rate = || MinRate::new(config.timeouts.idle, config.limits.body_rate);
-        State {
+        ExchangeState {
             request_sent: Cell::new(false),
             upstream_spoke: Cell::new(false),
             response_started: Cell::new(None),
@@ -51,35 +51,28 @@ impl State {
             stopwatch: Stopwatch::new(head_read),
             received: Cell::new(0),
             sent: Cell::new(0),
-            tells_timing: config.server_timing,
+            wants_server_timing: config.server_timing,
         }
     }
 
-    /// So many bytes of the request's body have come.
     pub fn received(&self, counters: &ServiceCounters, bytes: usize) {
         counters.request_body_bytes.add(bytes as u64);
         self.received.set(self.received.get() + bytes as u64);
     }
 
-    /// So many bytes of the response's body have gone.
     pub fn sent(&self, counters: &ServiceCounters, bytes: usize) {
         counters.response_body_bytes.add(bytes as u64);
         self.sent.set(self.sent.get() + bytes as u64);
     }
 
-    /// Everything is to be sent once more, on another connection.
-    pub fn retry(&self) {
-        self.request_sent.set(false);
-    }
-
-    /// From now on the endpoint is waited for, unless it has answered already.
+    /// Starts the wait for the endpoint, unless it has answered already.
     pub fn expect_response(&self, until: Option<Instant>) {
         if !self.stopwatch.has_response() {
             self.response_deadline.set(until);
         }
     }
 
-    /// Writes to the endpoint. One that takes nothing has as much time as one that says nothing.
+    /// Writes to the endpoint. An endpoint that accepts nothing has as much time as one that does not respond.
     pub async fn write(
         &self,
         upstream: &impl Transport,
@@ -101,7 +94,7 @@ impl State {
         Ok(())
     }
 
-    /// Which wait ends first, and what it means when it does.
+    /// The first deadline, and its error.
     pub fn next_deadline(&self) -> Option<(Instant, Late)> {
         let waits: [(_, Late); 3] = [
             (self.up.deadline(), || Error::BodyTimeout),
@@ -112,14 +105,14 @@ impl State {
         waits.min_by_key(|(at, _)| *at)
     }
 
-    /// What `Server-Timing` is to say, if it is wanted.
+    /// The value of `Server-Timing`, if it is enabled.
     pub fn server_timing(&self) -> Option<ServerTiming> {
-        self.tells_timing.then(|| self.stopwatch.timing())
+        self.wants_server_timing.then(|| self.stopwatch.timing())
     }
 
-    /// What is known of the request when it is over. `minor` as in [`Ended`].
-    pub fn ended(&self, minor: u8) -> Ended {
-        Ended {
+    /// The summary of a finished request. `minor` as in [`RequestEnd`].
+    pub fn request_end(&self, minor: u8) -> RequestEnd {
+        RequestEnd {
             timings: self.stopwatch.timings(),
             status: self.response_started.get().unwrap_or(0),
             minor,

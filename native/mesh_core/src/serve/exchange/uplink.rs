@@ -1,38 +1,37 @@
-//! From the client to the endpoint.
+//! Sends the request to the endpoint.
 
 use std::future::poll_fn;
 use std::task::Poll;
 
 use super::client::RequestBody;
-use super::state::State;
+use super::state::ExchangeState;
 use crate::config::Timeouts;
 use crate::error::Error;
 use crate::observe::ServiceCounters;
-use crate::runtime::{after, deadline};
+use crate::runtime::deadline;
 use crate::upstream::transport::{Transport, write_now};
 
 pub struct Uplink<'a, T, B> {
-    pub state: &'a State,
+    pub state: &'a ExchangeState,
     pub counters: &'a ServiceCounters,
     pub timeouts: &'a Timeouts,
     pub upstream: &'a T,
     pub body: &'a mut B,
 }
 
-/// Why sending ended early.
 enum Stop {
     Upstream,
     Failed(Error),
 }
 
 impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
-    /// Ends only with an error that ends the exchange.
+    /// Returns the error that ends the exchange.
     pub async fn run(&mut self, head: &mut Vec<u8>) -> Error {
         match self.send(head).await {
             Ok(()) => self.body.watch().await,
             Err(Stop::Failed(error)) => return error,
             Err(Stop::Upstream) => {
-                // Its response, if there is one, is found by the downlink.
+                // The downlink finds the endpoint's response, if there is one.
                 self.state.expect_response(deadline(self.timeouts.response));
                 self.body.client_gone().await;
             }
@@ -42,8 +41,8 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
 
     async fn send(&mut self, head: &mut Vec<u8>) -> Result<(), Stop> {
         let stopwatch = &self.state.stopwatch;
-        // What has come of the body goes with the head in one write. Only a request without a body
-        // is ever sent twice, so that its head stays as it is.
+        // Body bytes that have arrived are written with the head. Only requests without a body are retried,
+        // so the head stays unchanged for them.
         let mut part = 0;
         if !self.body.is_done() {
             part = poll_fn(|cx| Poll::Ready(self.body.take_ready(cx, head))).await?;
@@ -72,7 +71,7 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
             sent = stopwatch.request_sent();
         }
         self.state.request_sent.set(true);
-        let until = self.timeouts.response.and_then(|limit| after(sent, limit));
+        let until = self.timeouts.response.and_then(|limit| sent.checked_add(limit));
         self.state.expect_response(until);
         Ok(())
     }
@@ -80,10 +79,10 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
     fn passed(&mut self, part: usize) {
         self.state.up.moved(part);
         self.state.received(self.counters, part);
-        self.body.release(part);
+        self.body.part_sent(part);
     }
 
-    /// Writes to the endpoint, for as long as the client is there.
+    /// Writes to the endpoint while the client is connected.
     async fn write(&self, bytes: &[u8]) -> Result<(), Stop> {
         if bytes.is_empty() {
             return Ok(());
@@ -91,7 +90,6 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
         let written = write_now(self.upstream, [bytes]).map_err(|_| Stop::Upstream)?;
         let rest = &bytes[written.unwrap_or(0)..];
         if rest.is_empty() {
-            // As nearly always.
             return Ok(());
         }
         tokio::select! {

@@ -1,5 +1,6 @@
-//! The body of a request over HTTP/2: DATA frames become a body of HTTP/1.1. What the endpoint has not
-//! taken, the client is not asked to send more of (RFC 9113 section 5.2).
+//! Turns the DATA frames of a request into an HTTP/1.1 body.
+//!
+//! The client may send more only after the endpoint has accepted what it sent (RFC 9113 section 5.2).
 
 use std::io::Write;
 use std::task::{Context, Poll, ready};
@@ -14,20 +15,19 @@ use super::sender::Sender;
 use crate::error::Error;
 use crate::serve::exchange::RequestBody;
 
-/// How much of a body is gathered for one write.
+/// How many bytes to collect for one write.
 const GATHER: usize = 64 * 1024;
 
-pub struct Body<'a> {
+pub struct H2Body<'a> {
     pub stream: RecvStream,
     pub sender: &'a Sender,
     pub length: BodyLength,
-    pub most: Option<u64>,
-    /// Body bytes read so far.
+    pub max: Option<u64>,
     pub read: u64,
     pub is_done: bool,
 }
 
-impl RequestBody for Body<'_> {
+impl RequestBody for H2Body<'_> {
     fn is_done(&self) -> bool {
         self.is_done
     }
@@ -51,8 +51,8 @@ impl RequestBody for Body<'_> {
         Poll::Ready(Ok(bytes))
     }
 
-    fn release(&mut self, bytes: usize) {
-        // Fails only when the client is gone, which others notice.
+    fn part_sent(&mut self, bytes: usize) {
+        // Fails only if the client is gone, which `client_gone` notices.
         let _ = self.stream.flow_control().release_capacity(bytes);
     }
 
@@ -61,7 +61,7 @@ impl RequestBody for Body<'_> {
     }
 }
 
-impl Body<'_> {
+impl H2Body<'_> {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -70,18 +70,18 @@ impl Body<'_> {
         match ready!(self.stream.poll_data(cx)) {
             Some(Ok(data)) => {
                 self.read += data.len() as u64;
-                if self.most.is_some_and(|most| self.read > most) {
+                if self.max.is_some_and(|max| self.read > max) {
                     return Poll::Ready(Err(Error::BodyTooLong));
                 }
                 match self.length {
-                    // An empty chunk would be the last one.
+                    // An empty chunk would end the body.
                     BodyLength::Chunked if !data.is_empty() => chunk(&data, out),
                     _ => out.extend_from_slice(&data),
                 }
                 Poll::Ready(Ok(data.len()))
             }
-            // An upload that is cut off must not look whole to the endpoint. One that differs from
-            // its Content-Length is cut off by h2 (RFC 9113 section 8.1.1).
+            // A truncated upload must not look complete to the endpoint. h2 cuts off bodies that differ
+            // from their Content-Length (RFC 9113 section 8.1.1).
             Some(Err(_)) => Poll::Ready(Err(Error::ClientGone)),
             None => {
                 let trailers = ready!(self.stream.poll_trailers(cx));

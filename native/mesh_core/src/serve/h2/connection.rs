@@ -1,5 +1,5 @@
-//! One HTTP/2 connection: takes its streams, and sees to its end (RFC 9113 section 6.8): when
-//! nothing has been asked for a while, when the gateway stops, when the client is a nuisance.
+//! Drives one HTTP/2 connection: accepts streams, and ends the connection (RFC 9113 section 6.8) when it is
+//! idle, when the gateway stops, or when the client misbehaves.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -15,26 +15,30 @@ use mesh_wire::client_addr::ClientAddr;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
-use super::session::{Running, Session};
+use super::session::{Session, StreamGuard};
 use super::settings::{CONNECTION_WINDOW, FIRST_CONNECTION_WINDOW, MAX_ABANDONED, settings};
 use super::socket::{Socket, linger};
 use super::stream;
 use crate::runtime::{Buf, MinRate, Share, Timer, deadline};
-use crate::serve::worker::{FIRST_REQUEST, Open};
+use crate::serve::worker::{ConnectionGuard, FIRST_REQUEST};
 use crate::upstream::Transport;
-use crate::upstream::transport::SILENT;
+use crate::upstream::transport::KEEPALIVE;
 
-/// Patience with a client that has been told to go and has nothing under way: to answer, and to
-/// take what is left for it.
-const CLOSING: Duration = Duration::from_secs(5);
+/// How long a client that was sent GOAWAY and has no streams may take to close and to read the rest.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves a connection of which the preface is in `first`.
-pub async fn serve<T: Transport + Unpin>(open: Open, address: ClientAddr, client: T, first: Buf) {
-    let worker = Rc::clone(&open.worker);
+/// Serves a connection whose preface is in `first`.
+pub async fn serve<T: Transport + Unpin>(
+    guard: ConnectionGuard,
+    address: ClientAddr,
+    client: T,
+    first: Buf,
+) {
+    let worker = Rc::clone(&guard.worker);
     let config = &worker.shared.config;
-    let closing = Rc::new(MinRate::new(Some(CLOSING), config.limits.body_rate));
-    // Its streams may wait for as long as those of a tunnel.
-    client.keep_alive(&SILENT);
+    let closing = Rc::new(MinRate::new(Some(CLOSE_TIMEOUT), config.limits.body_rate));
+    // Streams may wait for as long as tunnels.
+    client.set_keepalive(&KEEPALIVE);
     let client = Rc::new(client);
     let socket = Socket {
         stream: Rc::clone(&client),
@@ -46,12 +50,12 @@ pub async fn serve<T: Transport + Unpin>(open: Open, address: ClientAddr, client
     let head = config.timeouts.head.unwrap_or(Duration::MAX);
     let Ok(Ok(connection)) = timeout(head, handshake).await else { return };
     let driver = Driver {
-        session: Session::new(open, address),
+        session: Session::new(guard, address),
         connection,
         closing,
         is_closing: false,
-        taken: 0,
-        wide: None,
+        requests: 0,
+        window_share: None,
         idle_until: deadline(config.timeouts.idle),
         timer: Timer::default(),
     };
@@ -66,32 +70,30 @@ struct Driver<T> {
     closing: Rc<MinRate>,
     /// The client has been told to open no more streams.
     is_closing: bool,
-    /// Requests taken so far.
-    taken: u64,
-    /// Of the budget, for a large window.
-    wide: Option<Share>,
-    /// When a connection without streams has been so for too long.
+    requests: u64,
+    /// The budget's share for a large window.
+    window_share: Option<Share>,
+    /// When a connection without streams times out.
     idle_until: Option<Instant>,
     timer: Timer,
 }
 
 enum Event {
-    /// A stream has ended.
     Ended,
-    Retire,
+    LameDuck,
     Timeout,
     Closed,
 }
 
 impl<T: Transport + Unpin> Driver<T> {
-    /// Runs to the end of the connection; whether it is worth reading on for a moment.
+    /// Runs to the end of the connection. Returns whether to drain it for a moment.
     async fn run(mut self) -> bool {
         let worker = Rc::clone(&self.session.worker);
         let session = Rc::clone(&self.session);
-        let mut retire = pin!(worker.retire.notified());
-        let mut retired = worker.retiring.get();
-        if retired {
-            self.retire();
+        let mut lame_duck_started = pin!(worker.lame_duck.raised());
+        let mut is_lame_duck = worker.lame_duck.is_raised();
+        if is_lame_duck {
+            self.lame_duck();
         }
         loop {
             let mut ended = pin!(session.ended.notified());
@@ -102,9 +104,9 @@ impl<T: Transport + Unpin> Driver<T> {
                 if ended.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Event::Ended);
                 }
-                if !retired && retire.as_mut().poll(cx).is_ready() {
-                    retired = true;
-                    return Poll::Ready(Event::Retire);
+                if !is_lame_duck && lame_duck_started.as_mut().poll(cx).is_ready() {
+                    is_lame_duck = true;
+                    return Poll::Ready(Event::LameDuck);
                 }
                 self.poll_timer(cx).map(|()| Event::Timeout)
             })
@@ -113,21 +115,21 @@ impl<T: Transport + Unpin> Driver<T> {
                 Event::Ended => {
                     self.idle_until = deadline(worker.shared.config.timeouts.idle);
                     if session.abandoned.get() > MAX_ABANDONED {
-                        // RFC 9113 section 10.5: it makes work that it does not want done.
+                        // RFC 9113 section 10.5: the client causes work whose results it does not want.
                         self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                         self.is_closing = true;
                     }
                 }
                 Event::Timeout if self.is_closing => return false,
-                Event::Retire => self.retire(),
+                Event::LameDuck => self.lame_duck(),
                 Event::Timeout => self.close(),
                 Event::Closed => return true,
             }
         }
     }
 
-    /// Begins the streams that have come, and moves all the others. Ready at the end of the
-    /// connection; what was wrong, the client has been told (RFC 9113 section 5.4.1).
+    /// Accepts new streams and drives all others. Ready at the end of the connection; h2 has reported
+    /// errors to the client (RFC 9113 section 5.4.1).
     fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(Ok((request, respond))) = ready!(self.connection.poll_accept(cx)) {
             self.begin(request, respond);
@@ -142,7 +144,7 @@ impl<T: Transport + Unpin> Driver<T> {
                 self.closing.deadline()
             }
             (0, false) => self.idle_until,
-            // Each of them has its own patience.
+            // Each stream has its own deadlines.
             _ => None,
         };
         self.timer.set_at(at);
@@ -150,52 +152,52 @@ impl<T: Transport + Unpin> Driver<T> {
     }
 
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        let most = self.session.worker.shared.config.limits.requests_per_connection;
-        if most.is_some_and(|most| self.taken >= most) {
-            // RFC 9113 section 8.7: not processed at all, so that it may be sent elsewhere.
+        let max = self.session.worker.shared.config.limits.requests_per_connection;
+        if max.is_some_and(|max| self.requests >= max) {
+            // RFC 9113 section 8.7: not processed, so the client may retry elsewhere.
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
-        self.taken += 1;
-        if most.is_some_and(|most| self.taken >= most) {
+        self.requests += 1;
+        if max.is_some_and(|max| self.requests >= max) {
             let worker = &self.session.worker;
             let limit = &worker.counters.limits.requests_per_connection;
             worker.reached(limit, "requests_per_connection");
             self.close();
         }
         if !request.body().is_end_stream() && request.method() != Method::CONNECT {
-            self.widen();
+            self.widen_window();
         }
-        if self.session.worker.retiring.get() {
+        if self.session.worker.lame_duck.is_raised() {
             self.close();
         }
-        let running = Running::new(&self.session);
-        spawn_local(stream::serve(running, request, respond));
+        let guard = StreamGuard::new(&self.session);
+        spawn_local(stream::serve(guard, request, respond));
     }
 
-    /// Takes more of uploads, if there is memory for it. For good: what a client has been granted
-    /// cannot be taken back.
-    fn widen(&mut self) {
-        if self.wide.is_none() {
+    /// Enlarges the connection's window for uploads, if there is memory. Permanent: a granted window cannot
+    /// be revoked.
+    fn widen_window(&mut self) {
+        if self.window_share.is_none() {
             let more = (CONNECTION_WINDOW - FIRST_CONNECTION_WINDOW) as usize;
-            self.wide = self.session.worker.shared.upload_windows.take(more);
-            if self.wide.is_some() {
+            self.window_share = self.session.worker.shared.upload_windows.take(more);
+            if self.window_share.is_some() {
                 self.connection.set_target_window_size(CONNECTION_WINDOW);
             }
         }
     }
 
-    /// The gateway stops soon. A new client is given time for a first stream: many open none after a
-    /// GOAWAY, and it would come back to hear the same.
-    fn retire(&mut self) {
-        if self.taken > 0 {
+    /// The gateway stops soon. A new client gets time for its first stream: after a GOAWAY many would open
+    /// none and reconnect, only to get another GOAWAY.
+    fn lame_duck(&mut self) {
+        if self.requests > 0 {
             return self.close();
         }
         let first = deadline(Some(FIRST_REQUEST));
         self.idle_until = self.idle_until.map_or(first, |idle| first.map(|first| first.min(idle)));
     }
 
-    /// Lets the client open no more streams, and finish those it has.
+    /// Lets the client finish its streams, but open no more.
     fn close(&mut self) {
         if !self.is_closing {
             self.is_closing = true;

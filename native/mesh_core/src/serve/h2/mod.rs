@@ -1,10 +1,10 @@
-//! HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3), on the port of HTTP/1.1: a client
-//! that begins with the connection preface gets it. The frames are the crate h2's; each stream is
-//! checked like a request of HTTP/1.1, forwarded as one, and streamed both ways.
+//! Serves HTTP/2 clients without TLS, by prior knowledge (RFC 9113 section 3.3), on the same port as HTTP/1.1.
+//!
+//! The h2 crate handles frames. Each stream is checked and forwarded like an HTTP/1.1 request.
 
 mod body;
 mod connection;
-mod names;
+mod metadata;
 mod preface;
 mod queue;
 mod request;

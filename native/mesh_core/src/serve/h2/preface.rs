@@ -1,9 +1,9 @@
-//! The client connection preface, by which an HTTP/2 connection is known.
+//! Recognises HTTP/2 connections by the client connection preface.
 
 /// RFC 9113 section 3.4: the client connection preface.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether a connection's first bytes are an HTTP/2 client's.
+/// Whether a connection begins with the HTTP/2 preface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preface {
     No,
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_preface_is_told_from_what_merely_begins_like_it() {
+    fn only_the_complete_preface_is_recognised() {
         for cut in 0..PREFACE.len() {
             assert_eq!(Preface::of(&PREFACE[..cut]), Preface::Partial);
         }

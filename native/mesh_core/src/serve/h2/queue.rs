@@ -1,6 +1,7 @@
-//! What a connection has for its client that the client has not taken yet. Up to
-//! `limits.buffer_bytes` of all connections together is free; beyond that a connection gets more
-//! only when all that it had has gone.
+//! Bounds what is queued for an HTTP/2 client that has not read it.
+//!
+//! All connections share `limits.buffer_bytes`. Beyond that, a connection may queue more only when its
+//! queue is empty.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -10,16 +11,16 @@ use parking_lot::Mutex;
 
 use crate::runtime::{Budget, Share};
 
-/// Of one connection. Shared with what is in it, which h2 drops.
+/// The queue of one connection. Shared with its contents, which h2 drops.
 pub struct Queue {
     budget: Arc<Budget>,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     bytes: usize,
-    /// Streams that have more.
+    /// Streams that have more to send.
     waiting: Vec<Waker>,
 }
 
@@ -28,7 +29,7 @@ impl Queue {
         Arc::new(Queue { budget, state: Mutex::default() })
     }
 
-    /// Ready when so many bytes may be queued, a small buffer at most.
+    /// Ready when this many bytes, at most a small buffer, may be queued.
     pub fn poll_room(&self, cx: &mut Context<'_>, bytes: usize) -> Poll<()> {
         let mut state = self.state.lock();
         if self.admits(&state, bytes) {
@@ -40,16 +41,16 @@ impl Queue {
         Poll::Pending
     }
 
-    /// Whether so many bytes may be queued now.
+    /// Whether this many bytes may be queued now.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.admits(&self.state.lock(), bytes)
     }
 
-    fn admits(&self, state: &State, bytes: usize) -> bool {
+    fn admits(&self, state: &QueueState, bytes: usize) -> bool {
         state.bytes == 0 || self.budget.has(bytes)
     }
 
-    /// A copy that counts until it is dropped.
+    /// Copies `data`. The copy counts until it is dropped.
     pub fn hold(self: &Arc<Self>, data: &[u8]) -> Bytes {
         if data.is_empty() {
             return Bytes::new();

@@ -1,18 +1,17 @@
-//! Responses for HTTP/2: an endpoint's head without what HTTP/1.1 alone needs, and the gateway's
-//! own answers.
+//! Builds response heads for HTTP/2: from an endpoint's head, and for the gateway's own answers.
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use mesh_wire::chunked::Decoder;
+use mesh_wire::error_format::ErrorFormat;
 use mesh_wire::ids::RequestId;
-use mesh_wire::prefer::Prefer;
 use mesh_wire::response::{ResponseHead, ServerTiming};
 
 use crate::error::{Answer, Error};
 use crate::observe::wall_clock;
 use crate::serve::reply;
 
-/// The head as the client gets it, whatever frames its body.
+/// Converts an endpoint's head. The framing of its body does not matter.
 pub fn head(
     head: &ResponseHead<'_, '_>,
     timing: Option<ServerTiming>,
@@ -21,7 +20,7 @@ pub fn head(
     for (name, value) in head.fields() {
         append(&mut fields, name, value).ok_or(Error::BadResponse("a field is malformed"))?;
     }
-    // RFC 9110 section 6.6.1: whoever has a clock adds the date that is missing.
+    // RFC 9110 section 6.6.1: a recipient with a clock adds a missing date.
     if head.info.status >= 200 && !fields.contains_key(header::DATE) {
         fields.insert(header::DATE, now());
     }
@@ -31,11 +30,11 @@ pub fn head(
         append(&mut fields, b"server-timing", &text);
     }
     let status = StatusCode::from_u16(head.info.status)
-        .map_err(|_| Error::BadResponse("the status is none"))?;
+        .map_err(|_| Error::BadResponse("the status is invalid"))?;
     Ok(response(status, fields))
 }
 
-/// What follows the body of a chunked response.
+/// The trailers of a chunked response.
 pub fn trailers(decoder: &Decoder) -> Result<HeaderMap, Error> {
     let mut fields = HeaderMap::new();
     for (name, value) in decoder.trailers() {
@@ -44,9 +43,13 @@ pub fn trailers(decoder: &Decoder) -> Result<HeaderMap, Error> {
     Ok(fields)
 }
 
-/// The gateway's own answer, in its own name.
-pub fn answer(answer: &Answer, prefer: Prefer, id: &RequestId) -> (Response<()>, String) {
-    let (kind, body) = reply::render(answer, prefer);
+/// The head and body of the gateway's own answer.
+pub fn answer(
+    answer: &Answer,
+    error_format: ErrorFormat,
+    id: &RequestId,
+) -> (Response<()>, String) {
+    let (kind, body) = reply::render(answer, error_format);
     let mut fields = HeaderMap::with_capacity(8);
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -74,7 +77,7 @@ fn response(status: StatusCode, fields: HeaderMap) -> Response<()> {
 }
 
 fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
-    // RFC 9113 section 8.2: names are in lower case, which this sees to.
+    // RFC 9113 section 8.2: names must be lower case, which `HeaderName` ensures.
     let name = HeaderName::from_bytes(name).ok()?;
     fields.append(name, HeaderValue::from_bytes(value).ok()?);
     Some(())

@@ -1,4 +1,4 @@
-//! The sending half of a stream: the response, as fast as the client takes it.
+//! Sends a response on a stream, as fast as the client accepts it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,22 +13,21 @@ use http::{HeaderMap, Response};
 use super::queue::Queue;
 use crate::error::Error;
 use crate::runtime::MinRate;
-/// Shared by the task that sends and the one that watches whether the client is still there; borrowed
-/// only while being polled.
-pub struct Sender(RefCell<Half>, Arc<Queue>);
+/// Shared by the task that sends and the one that watches for the client to leave. Borrowed only while polled.
+pub struct Sender(RefCell<SendHalf>, Arc<Queue>);
 
-struct Half {
+struct SendHalf {
     respond: SendResponse<Bytes>,
-    /// Once the final head has been sent.
+    /// Set once the final head has been sent.
     stream: Option<SendStream<Bytes>>,
 }
 
 impl Sender {
     pub fn new(respond: SendResponse<Bytes>, queue: &Arc<Queue>) -> Sender {
-        Sender(RefCell::new(Half { respond, stream: None }), Arc::clone(queue))
+        Sender(RefCell::new(SendHalf { respond, stream: None }), Arc::clone(queue))
     }
 
-    /// Ready once the client has reset the stream or left altogether.
+    /// Ready once the client has reset the stream or left.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let half = &mut *self.0.borrow_mut();
         match &mut half.stream {
@@ -37,8 +36,8 @@ impl Sender {
         }
     }
 
-    /// An interim response (RFC 9113 section 8.1).
-    pub fn inform(&self, head: Response<()>) -> Result<(), Error> {
+    /// Sends an interim response (RFC 9113 section 8.1).
+    pub fn send_interim(&self, head: Response<()>) -> Result<(), Error> {
         self.0.borrow_mut().respond.send_informational(head).map_err(|_| Error::ClientGone)
     }
 
@@ -49,34 +48,34 @@ impl Sender {
         Ok(())
     }
 
-    /// A head and all of a body that is so short that it need not wait for the client's window.
+    /// Sends a head and a body that is short enough not to wait for the client's window.
     pub fn answer(&self, head: Response<()>, body: String) -> Result<(), Error> {
         self.head(head, body.is_empty())?;
         if body.is_empty() { Ok(()) } else { self.send(body.as_bytes(), true) }
     }
 
-    /// Waits until the client takes some of `most` bytes; how many.
-    pub fn poll_room(&self, cx: &mut Context<'_>, most: usize) -> Poll<Result<usize, Error>> {
+    /// Waits until the client accepts some of `max` bytes. Returns how many.
+    pub fn poll_room(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<usize, Error>> {
         let half = &mut *self.0.borrow_mut();
         let Some(stream) = &mut half.stream else { return Poll::Ready(Err(Error::ClientGone)) };
-        stream.reserve_capacity(most);
+        stream.reserve_capacity(max);
         while stream.capacity() == 0 {
             match ready!(stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Poll::Ready(Err(Error::ClientGone)),
             }
         }
-        let room = stream.capacity().min(most);
+        let room = stream.capacity().min(max);
         ready!(self.1.poll_room(cx, room));
         Poll::Ready(Ok(room))
     }
 
-    /// How many of `most` bytes the client takes now.
-    pub fn room_now(&self, most: usize) -> Result<usize, Error> {
+    /// How many of `max` bytes the client accepts now.
+    pub fn room_now(&self, max: usize) -> Result<usize, Error> {
         let half = &mut *self.0.borrow_mut();
         let stream = half.stream.as_mut().ok_or(Error::ClientGone)?;
-        stream.reserve_capacity(most);
-        let room = stream.capacity().min(most);
+        stream.reserve_capacity(max);
+        let room = stream.capacity().min(max);
         Ok(if self.1.has_room(room) { room } else { 0 })
     }
 
@@ -86,7 +85,7 @@ impl Sender {
         stream.send_data(self.1.hold(data), end).map_err(|_| Error::ClientGone)
     }
 
-    /// Sends all of `data`, waiting for the client as often as it takes.
+    /// Sends all of `data`, and waits for the client as needed.
     pub async fn data(&self, mut data: &[u8], end: bool, rate: &MinRate) -> Result<(), Error> {
         while !data.is_empty() {
             let n = poll_fn(|cx| {
@@ -114,7 +113,7 @@ impl Sender {
         stream.send_trailers(trailers).map_err(|_| Error::ClientGone)
     }
 
-    /// What the client has is not whole, and it must be able to tell (RFC 9113 section 8.1.1).
+    /// Resets the stream, so that the client can tell that its response is incomplete (RFC 9113 section 8.1.1).
     pub fn reset(&self, reason: Reason) {
         let half = &mut *self.0.borrow_mut();
         match &mut half.stream {

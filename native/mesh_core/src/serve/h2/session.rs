@@ -1,4 +1,4 @@
-//! What the streams of one HTTP/2 connection share.
+//! Holds the state that the streams of one HTTP/2 connection share.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,28 +9,27 @@ use tokio::sync::Notify;
 
 use super::queue::Queue;
 use crate::observe::Notice;
-use crate::serve::worker::{OnlyTunnels, Open, Worker};
+use crate::serve::worker::{ConnectionGuard, TunnelsOnlyGuard, Worker};
 
-/// What the streams of a connection share. Lives until the last of them has ended.
+/// Lives until the last stream has ended.
 pub struct Session {
     pub worker: Rc<Worker>,
     pub client: ClientAddr,
-    /// What waits for the client.
+    /// Bytes queued for the client.
     pub queue: Arc<Queue>,
     pub streams: Cell<usize>,
     tunnels: Cell<usize>,
-    /// Streams that the client gave up, less those that it waited for.
+    /// Streams that the client reset early, less those that it waited for.
     pub abandoned: Cell<u32>,
-    /// A stream has ended.
     pub ended: Notify,
-    only_tunnels: RefCell<Option<OnlyTunnels>>,
-    // Last: the others are done when the connection counts as closed.
-    _open: Open,
+    only_tunnels: RefCell<Option<TunnelsOnlyGuard>>,
+    // Declared last: everything else is dropped before the connection counts as closed.
+    _guard: ConnectionGuard,
 }
 
 impl Session {
-    pub fn new(open: Open, client: ClientAddr) -> Rc<Session> {
-        let worker = Rc::clone(&open.worker);
+    pub fn new(guard: ConnectionGuard, client: ClientAddr) -> Rc<Session> {
+        let worker = Rc::clone(&guard.worker);
         Rc::new(Session {
             client,
             queue: Queue::new(Arc::clone(&worker.shared.buffers)),
@@ -40,37 +39,37 @@ impl Session {
             abandoned: Cell::new(0),
             ended: Notify::new(),
             only_tunnels: RefCell::new(None),
-            _open: open,
+            _guard: guard,
         })
     }
 
-    /// Whether the client waited for the end of a stream.
-    pub fn judge(&self, waited: bool) {
+    /// Records whether the client waited for the end of a stream.
+    pub fn note_end(&self, waited: bool) {
         let abandoned = self.abandoned.get();
         self.abandoned.set(if waited { abandoned.saturating_sub(1) } else { abandoned + 1 });
     }
 
-    /// Tells the worker when nothing but tunnels is left here, which must not hold up a stop.
+    /// Tells the worker whether only tunnels are left, which must not delay a stop.
     fn changed(&self) {
         let only = self.streams.get() > 0 && self.streams.get() == self.tunnels.get();
         let mut counted = self.only_tunnels.borrow_mut();
         if only != counted.is_some() {
-            *counted = only.then(|| OnlyTunnels::new(&self.worker));
+            *counted = only.then(|| TunnelsOnlyGuard::new(&self.worker));
         }
     }
 }
 
-/// A stream under way, counted however it ends.
-pub struct Running {
+/// Counts a stream until dropped.
+pub struct StreamGuard {
     pub session: Rc<Session>,
     is_tunnel: Cell<bool>,
 }
 
-impl Running {
-    pub fn new(session: &Rc<Session>) -> Running {
+impl StreamGuard {
+    pub fn new(session: &Rc<Session>) -> StreamGuard {
         session.streams.set(session.streams.get() + 1);
         session.changed();
-        Running { session: Rc::clone(session), is_tunnel: Cell::new(false) }
+        StreamGuard { session: Rc::clone(session), is_tunnel: Cell::new(false) }
     }
 
     pub fn becomes_tunnel(&self) {
@@ -81,7 +80,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         let session = &self.session;
         if std::thread::panicking() {

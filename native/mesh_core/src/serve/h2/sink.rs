@@ -1,5 +1,4 @@
-//! Responses to a client of HTTP/2: a response of HTTP/1.1 becomes the frames of a stream, read no
-//! faster than the client takes them.
+//! Sends HTTP/1.1 responses to HTTP/2 clients, read from the endpoint no faster than the client accepts them.
 
 use std::task::{Context, Poll};
 
@@ -12,19 +11,19 @@ use super::sender::Sender;
 use super::websocket::Key;
 use crate::error::Error;
 use crate::observe::ServiceCounters;
-use crate::serve::exchange::{Part, ResponseSink, State};
+use crate::serve::exchange::{ExchangeState, Part, ResponseSink};
 
-pub struct Sink<'a> {
-    pub state: &'a State,
+pub struct H2Sink<'a> {
+    pub state: &'a ExchangeState,
     pub counters: &'a ServiceCounters,
     pub sender: &'a Sender,
     pub websocket: Option<Key>,
-    /// The head, until something is known of what follows it: until it has gone the client can still be
-    /// told that the endpoint failed.
+    /// The head, until more of the response is known. Before it is sent, the client can still be told that
+    /// the endpoint failed.
     pub head: Option<Response<()>>,
 }
 
-impl ResponseSink for Sink<'_> {
+impl ResponseSink for H2Sink<'_> {
     const QUEUES: bool = true;
 
     fn head(&mut self, head: &ResponseHead<'_, '_>) -> Result<(), Error> {
@@ -32,11 +31,13 @@ impl ResponseSink for Sink<'_> {
         match (head.info.status, &self.websocket) {
             (101, Some(key)) => switch(key, head.info, &mut response)?,
             (101, None) => {
-                return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
+                return Err(Error::BadResponse("it switches to a protocol that was not requested"));
             }
-            // RFC 8441 section 5: to the client it would be a WebSocket.
+            // RFC 8441 section 5: the client would take it for a WebSocket.
             (200..=299, Some(_)) => {
-                return Err(Error::BadResponse("it does not switch, and does not say why"));
+                return Err(Error::BadResponse(
+                    "it accepts a WebSocket without switching protocols",
+                ));
             }
             _ => {}
         }
@@ -45,7 +46,7 @@ impl ResponseSink for Sink<'_> {
     }
 
     async fn interim(&mut self) -> Result<(), Error> {
-        self.head.take().map_or(Ok(()), |head| self.sender.inform(head))
+        self.head.take().map_or(Ok(()), |head| self.sender.send_interim(head))
     }
 
     async fn part(&mut self, data: &[u8], part: Part<'_>) -> Result<(), Error> {
@@ -77,8 +78,7 @@ impl ResponseSink for Sink<'_> {
     }
 }
 
-impl Sink<'_> {
-    /// Sends the head, if that has not been done.
+impl H2Sink<'_> {
     fn send_head(&mut self, end: bool) -> Result<(), Error> {
         let Some(head) = self.head.take() else { return Ok(()) };
         let status = head.status().as_u16();
@@ -89,13 +89,13 @@ impl Sink<'_> {
     }
 }
 
-/// Turns an endpoint's 101 into what RFC 8441 section 5 has for it.
+/// Turns an endpoint's 101 into a 200 (RFC 8441 section 5).
 fn switch(key: &Key, info: ResponseInfo, response: &mut Response<()>) -> Result<(), Error> {
-    // RFC 6455 section 4.1: all three, or it is no WebSocket.
+    // RFC 6455 section 4.1: a WebSocket needs all three.
     let accept = response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
     let accepted = accept.is_some_and(|accept| key.is_accepted_by(accept.as_bytes()));
     if !info.websocket || !accepted {
-        return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
+        return Err(Error::BadResponse("it switches to a protocol that was not requested"));
     }
     *response.status_mut() = StatusCode::OK;
     Ok(())

@@ -1,5 +1,7 @@
-//! The client's stream under an HTTP/2 connection: gives back first what was read of it before the protocol
-//! was known, and stays reachable when the connection is done with it.
+//! Adapts the client's stream for h2.
+//!
+//! Returns the bytes first that were read before the protocol was known. The stream stays usable after h2
+//! is done with it.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -15,15 +17,15 @@ use crate::runtime::{Buf, MinRate};
 use crate::serve::worker::Worker;
 use crate::upstream::Transport;
 
-/// How long a closed connection is read on, so that the client gets to see the last frames before
-/// a reset would discard them. No more is read than an honest client may have had on its way.
+/// How long a closed connection is drained, so that a reset does not discard the last frames. Reads no more
+/// than an honest client may have had on its way.
 const LINGER: Duration = Duration::from_secs(2);
 
 pub struct Socket<T> {
     pub stream: Rc<T>,
     pub first: Buf,
     pub worker: Rc<Worker>,
-    /// How long the client may take once the connection is to end.
+    /// Limits the client's time once the connection is closing.
     pub closing: Rc<MinRate>,
 }
 
@@ -59,7 +61,7 @@ impl<T: Transport> AsyncRead for Socket<T> {
             let n = into.remaining().min(this.first.len());
             into.put_slice(&this.first.filled()[..n]);
             this.first.consume(n);
-            this.first.give_back(&this.worker.buffers);
+            this.first.release(&this.worker.buffers);
             return Poll::Ready(Ok(()));
         }
         loop {
@@ -102,13 +104,13 @@ impl<T: Transport> AsyncWrite for Socket<T> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Fails only when the client is gone already.
+        // Fails only if the client is gone.
         let _ = self.stream.shut_down_writing();
         Poll::Ready(Ok(()))
     }
 }
 
-/// Says that nothing more will come, and reads what still does, for a moment.
+/// Closes the sending side, and drains for a moment.
 pub async fn linger(stream: &impl Transport) {
     if stream.shut_down_writing().is_err() {
         return;

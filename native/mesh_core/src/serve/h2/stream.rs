@@ -1,4 +1,4 @@
-//! Serves one stream from its request to its end, with what is counted and what the client is told.
+//! Serves one stream from its request to its end: forwards, answers, counts and records it.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,65 +9,66 @@ use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream};
 use bytes::Bytes;
 use http::{Method, Request};
+use mesh_wire::error_format::ErrorFormat;
 use mesh_wire::ids::RequestId;
-use mesh_wire::prefer::Prefer;
 use mesh_wire::request::BodyLength;
 use tokio::time::Instant;
 
-use super::body::Body;
-use super::request::{self, Routed};
+use super::body::H2Body;
+use super::request::{self, RoutedStream};
 use super::sender::Sender;
-use super::session::Running;
-use super::sink::Sink;
-use super::tunnel::Stream;
-use super::{names, response};
+use super::session::StreamGuard;
+use super::sink::H2Sink;
+use super::tunnel::TunnelStream;
+use super::{metadata, response};
 use crate::error::Error;
 use crate::observe::Draft;
 use crate::runtime::{Buf, Timer};
-use crate::serve::accounting::Ended;
-use crate::serve::exchange::{Exchange, Finished, Outcome, State, Upgraded};
-use crate::serve::tunnel::join;
+use crate::serve::accounting::RequestEnd;
+use crate::serve::exchange::{Exchange, ExchangeState, Finished, Outcome, Upgraded};
+use crate::serve::tunnel::relay;
 
-/// In [`Ended`], for HTTP/2.
-const MINOR: u8 = 2;
+/// The version of HTTP/2 in [`RequestEnd::minor`].
+const HTTP_2: u8 = 2;
 
-pub async fn serve(running: Running, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let session = Rc::clone(&running.session);
+pub async fn serve(guard: StreamGuard, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let session = Rc::clone(&guard.session);
     let (parts, frames) = request.into_parts();
     let sender = Sender::new(respond, &session.queue);
     let worker = &session.worker;
-    let manner = Manner {
-        prefer: names::prefers(&parts),
+    let options = AnswerOptions {
+        error_format: metadata::error_format(&parts),
         is_head: parts.method == Method::HEAD,
-        request_id: names::request_id(worker, &parts),
+        request_id: metadata::request_id(worker, &parts),
     };
     let ended = frames.is_end_stream();
     let head_read = Instant::now();
-    let traceparent = names::new_trace(worker, &parts);
-    let head = || names::head(&parts, traceparent.as_ref());
+    let traceparent = metadata::new_trace(worker, &parts);
+    let head = || metadata::head(&parts, traceparent.as_ref());
     let draft = worker.draft(&session.client, head_read, head);
-    let ids = (&manner.request_id, traceparent);
+    let ids = (&options.request_id, traceparent);
     let routed = match request::accept(worker, &session.client, &parts, ids, ended) {
         Ok(routed) => routed,
         Err(error) => {
             worker.refused_request(&error);
-            let (status, sent) = manner.answer(&sender, &error);
-            let ended = Ended { minor: MINOR, ..Ended::default() }.answered(status, sent);
-            worker.record_refusal(draft, &manner.request_id, &error, ended);
+            let (status, sent) = options.answer(&sender, &error);
+            let ended =
+                RequestEnd { minor: HTTP_2, ..RequestEnd::default() }.answered(status, sent);
+            worker.record_refusal(draft, &options.request_id, &error, ended);
             return;
         }
     };
     drop(parts);
-    let state = State::new(&worker.shared.config, head_read);
-    let exchange = exchange(&running, &sender, &manner, routed, (frames, draft), &state);
+    let state = ExchangeState::new(&worker.shared.config, head_read);
+    let exchange = exchange(&guard, &sender, &options, routed, (frames, draft), &state);
     let Some((upgraded, frames)) = exchange.await else { return };
-    running.becomes_tunnel();
-    let stream = Stream::new(&sender, frames);
+    guard.becomes_tunnel();
+    let stream = TunnelStream::new(&sender, frames);
     let Upgraded { upstream, mut first_bytes, service, open: _open } = upgraded;
     let mut nothing = Buf::new();
-    let tunnel = join(worker, &service, (&stream, &mut nothing), (&upstream, &mut first_bytes));
+    let tunnel = relay(worker, &service, (&stream, &mut nothing), (&upstream, &mut first_bytes));
     let mut tunnel = pin!(tunnel);
-    // What has not ended by then, h2 resets.
+    // h2 resets what has not ended by then.
     poll_fn(|cx| match sender.poll_gone(cx) {
         Poll::Ready(()) => Poll::Ready(()),
         Poll::Pending => tunnel.as_mut().poll(cx),
@@ -75,24 +76,24 @@ pub async fn serve(running: Running, request: Request<RecvStream>, respond: Send
     .await;
 }
 
-/// Forwards a request. Returns what a tunnel goes on with, if the request became one.
+/// Forwards a request. Returns both sides of a tunnel if the request became one.
 async fn exchange(
-    running: &Running,
+    guard: &StreamGuard,
     sender: &Sender,
-    manner: &Manner,
-    routed: Routed,
+    options: &AnswerOptions,
+    routed: RoutedStream,
     (frames, draft): (RecvStream, Option<Draft>),
-    state: &State,
+    state: &ExchangeState,
 ) -> Option<(Upgraded, RecvStream)> {
-    let session = &running.session;
+    let session = &guard.session;
     let worker = &session.worker;
-    let Routed { method, body: length, service, head, websocket } = routed;
+    let RoutedStream { method, body: length, service, head, websocket } = routed;
     let counters = &service.counters;
-    let body = Body {
+    let body = H2Body {
         stream: frames,
         sender,
         length,
-        most: worker.shared.config.limits.body_bytes,
+        max: worker.shared.config.limits.body_bytes,
         read: 0,
         is_done: length == BodyLength::None,
     };
@@ -103,16 +104,16 @@ async fn exchange(
         method,
         head,
         body,
-        sink: Sink { state, counters, sender, websocket, head: None },
+        sink: H2Sink { state, counters, sender, websocket, head: None },
         state,
         timer,
     };
-    let Outcome { result, mut ended } = exchange.run(MINOR).await;
-    let record = |ended| worker.record(draft, &manner.request_id, Some(&service), ended);
+    let Outcome { result, mut ended } = exchange.run(HTTP_2).await;
+    let record = |ended| worker.record(draft, &options.request_id, Some(&service), ended);
     let error = match result {
         Ok(finished) => {
             record(ended);
-            session.judge(true);
+            session.note_end(true);
             return match finished {
                 Finished::Upgraded(upgraded) => Some((upgraded, exchange.body.stream)),
                 Finished::Responded => None,
@@ -121,11 +122,11 @@ async fn exchange(
         Err(error) => error,
     };
     let left = matches!(error, Error::ClientGone | Error::ReaderTimeout);
-    session.judge(!left);
+    session.note_end(!left);
     if ended.status > 0 {
         sender.reset(if left { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
     } else {
-        let (status, sent) = manner.answer(sender, &error);
+        let (status, sent) = options.answer(sender, &error);
         counters.answered(status, sent);
         ended = ended.answered(status, sent);
     }
@@ -133,22 +134,22 @@ async fn exchange(
     None
 }
 
-/// How the client wants to be answered.
-struct Manner {
-    prefer: Prefer,
+/// How to answer the client.
+struct AnswerOptions {
+    error_format: ErrorFormat,
     is_head: bool,
     request_id: RequestId,
 }
 
-impl Manner {
-    /// Answers in the gateway's own name, if there is anybody to be answered; with which status,
-    /// and a body of how many bytes.
+impl AnswerOptions {
+    /// Sends an answer in the gateway's name, unless the client is gone. Returns its status and the size of
+    /// its body.
     fn answer(&self, sender: &Sender, error: &Error) -> (u16, u64) {
         let Some(answer) = error.answer() else { return (0, 0) };
-        let (head, body) = response::answer(&answer, self.prefer, &self.request_id);
+        let (head, body) = response::answer(&answer, self.error_format, &self.request_id);
         let body = if self.is_head { String::new() } else { body };
         let sent = body.len() as u64;
-        // Fails only when nobody is there any more.
+        // Fails only if the client is gone.
         let _ = sender.answer(head, body);
         (answer.status, sent)
     }

@@ -1,5 +1,5 @@
-//! A stream of HTTP/2 as one side of a tunnel (RFC 8441 section 5): DATA frames are the bytes of the
-//! WebSocket, END_STREAM is its orderly end.
+//! Adapts an HTTP/2 stream as one side of a tunnel (RFC 8441 section 5): DATA frames carry the WebSocket's
+//! bytes, and END_STREAM closes it.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -12,24 +12,24 @@ use super::sender::Sender;
 use crate::error::Error;
 use crate::upstream::Transport;
 
-pub struct Stream<'a> {
+pub struct TunnelStream<'a> {
     sender: &'a Sender,
     incoming: RefCell<Incoming>,
 }
 
 struct Incoming {
     frames: RecvStream,
-    /// What is left of the last frame.
+    /// The rest of the last frame.
     frame: Bytes,
 }
 
-impl<'a> Stream<'a> {
-    pub fn new(sender: &'a Sender, frames: RecvStream) -> Stream<'a> {
-        Stream { sender, incoming: RefCell::new(Incoming { frames, frame: Bytes::new() }) }
+impl<'a> TunnelStream<'a> {
+    pub fn new(sender: &'a Sender, frames: RecvStream) -> TunnelStream<'a> {
+        TunnelStream { sender, incoming: RefCell::new(Incoming { frames, frame: Bytes::new() }) }
     }
 }
 
-impl Transport for Stream<'_> {
+impl Transport for TunnelStream<'_> {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let incoming = &mut *self.incoming.borrow_mut();
         while incoming.frame.is_empty() {
@@ -46,7 +46,7 @@ impl Transport for Stream<'_> {
         let Incoming { frames, frame } = &mut *self.incoming.borrow_mut();
         let n = frame.len().min(into.len());
         frame.copy_to_slice(&mut into[..n]);
-        // Fails only when the client is gone, which the next look tells.
+        // Fails only if the client is gone, which the next read reports.
         let _ = frames.flow_control().release_capacity(n);
         if n > 0 || frames.is_end_stream() { Ok(n) } else { Err(ErrorKind::WouldBlock.into()) }
     }

@@ -1,5 +1,5 @@
-//! The opening handshake of a WebSocket at an HTTP/1.1 endpoint (RFC 6455 section 4), for a client
-//! that has none of it: over HTTP/2 there is neither key nor accept (RFC 8441 section 5).
+//! Performs the opening handshake with an HTTP/1.1 endpoint (RFC 6455 section 4) on behalf of an HTTP/2
+//! client, which sends neither key nor accept (RFC 8441 section 5).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,20 +15,19 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub struct Key(String);
 
 impl Key {
-    /// RFC 6455 section 4.1: 16 random bytes for each connection.
+    /// 16 random bytes per connection (RFC 6455 section 4.1).
     pub fn new() -> Result<Key, Error> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|_| Error::Overloaded)?;
         Ok(Key(STANDARD.encode(nonce)))
     }
 
-    /// Writes what makes a request an opening handshake.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         field(out, b"Sec-WebSocket-Key", self.0.as_bytes());
     }
 
-    /// Whether this `Sec-WebSocket-Accept` shows that the endpoint has understood.
+    /// Whether this `Sec-WebSocket-Accept` matches the key.
     pub fn is_accepted_by(&self, accept: &[u8]) -> bool {
         let mut hash = Sha1::new();
         hash.update(self.0.as_bytes());
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_rfc_is_accepted() {
+    fn the_rfcs_example_is_accepted() {
         let key = Key("dGhlIHNhbXBsZSBub25jZQ==".to_string());
         assert!(key.is_accepted_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert!(!key.is_accepted_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo"));

@@ -1,4 +1,5 @@
-//! The body of a request over HTTP/1.1: it passes as it came, but for chunk extensions and some trailers.
+//! Reads the body of an HTTP/1.1 request. It passes unchanged, except for chunk extensions and forbidden
+//! trailers.
 
 use std::task::{Context, Poll, ready};
 
@@ -9,34 +10,33 @@ use crate::config::Limits;
 use crate::error::Error;
 use crate::runtime::{Buf, BufferPool, SMALL};
 use crate::serve::exchange::RequestBody;
-use crate::upstream::transport::{HALF_CLOSED, Transport, poll_fill, poll_fill_long};
+use crate::upstream::transport::{KEEPALIVE_HALF_CLOSED, Transport, poll_fill, poll_fill_long};
 
-pub struct Body<'a, T> {
+pub struct Http1Body<'a, T> {
     client: &'a T,
-    /// What the client has sent and nothing has taken yet.
+    /// Received bytes that have not been processed.
     input: &'a mut Buf,
     pool: &'a BufferPool,
     left: Left,
-    most: Option<u64>,
-    /// Bytes at the front of `input` that are to be passed on.
+    max: Option<u64>,
+    /// How many bytes at the front of `input` to pass on.
     ready: usize,
 }
 
-/// What is still to come.
 enum Left {
     Nothing,
     Length(u64),
     Chunked(Box<Decoder>),
 }
 
-impl<'a, T: Transport> Body<'a, T> {
+impl<'a, T: Transport> Http1Body<'a, T> {
     pub fn new(
         info: &RequestInfo,
         limits: &Limits,
         client: &'a T,
         input: &'a mut Buf,
         pool: &'a BufferPool,
-    ) -> Body<'a, T> {
+    ) -> Http1Body<'a, T> {
         let left = match info.body {
             BodyLength::None => Left::Nothing,
             BodyLength::Length(length) => Left::Length(length),
@@ -45,10 +45,11 @@ impl<'a, T: Transport> Body<'a, T> {
                 Left::Chunked(Box::new(decoder.without_trailers_if(info.names_fields)))
             }
         };
-        Body { client, input, pool, left, most: limits.body_bytes, ready: 0 }
+        Http1Body { client, input, pool, left, max: limits.body_bytes, ready: 0 }
     }
 
-    /// Takes what has come of the body; how many bytes of the input that is. What ends it goes to `tail`.
+    /// Processes the received bytes of the body, and writes its end to `tail`. Returns how many bytes of
+    /// the input these are.
     fn take(&mut self, tail: &mut Vec<u8>) -> Result<usize, Error> {
         let (consumed, done);
         match &mut self.left {
@@ -61,7 +62,7 @@ impl<'a, T: Transport> Body<'a, T> {
             }
             Left::Chunked(decoder) => {
                 let decoded = decoder.decode(self.input.filled_mut()).map_err(Error::BadRequest)?;
-                if self.most.is_some_and(|most| decoder.data > most) {
+                if self.max.is_some_and(|max| decoder.data > max) {
                     return Err(Error::BodyTooLong);
                 }
                 (consumed, self.ready, done) = (decoded.consumed, decoded.written, decoded.done);
@@ -77,7 +78,7 @@ impl<'a, T: Transport> Body<'a, T> {
     }
 }
 
-impl<T: Transport> RequestBody for Body<'_, T> {
+impl<T: Transport> RequestBody for Http1Body<'_, T> {
     fn is_done(&self) -> bool {
         matches!(self.left, Left::Nothing)
     }
@@ -98,7 +99,7 @@ impl<T: Transport> RequestBody for Body<'_, T> {
         let long = match &self.left {
             Left::Nothing => false,
             Left::Length(left) => *left > SMALL as u64,
-            // Unknown: a large buffer once a small one has been filled.
+            // The length is unknown: a large buffer once a small one has been filled.
             Left::Chunked(decoder) => decoder.data > SMALL as u64,
         };
         let read = if long {
@@ -108,7 +109,7 @@ impl<T: Transport> RequestBody for Body<'_, T> {
         };
         Poll::Ready(match read {
             Ok(n) if n > 0 => self.take(out),
-            // An upload that is cut off must not look whole to the endpoint.
+            // A truncated upload must not look complete to the endpoint.
             _ => Err(Error::ClientGone),
         })
     }
@@ -117,25 +118,25 @@ impl<T: Transport> RequestBody for Body<'_, T> {
         &self.input.filled()[..self.ready]
     }
 
-    fn release(&mut self, bytes: usize) {
+    fn part_sent(&mut self, bytes: usize) {
         self.ready = 0;
         self.input.consume(bytes);
-        // The next part goes through the buffer that was used last, which is in the cache.
-        self.input.give_back(self.pool);
+        // The next part reuses the buffer that was used last, which is in the cache.
+        self.input.release(self.pool);
     }
 
     async fn client_gone(&self) {
         self.client.failed().await;
     }
 
-    /// Takes what the client sends next as long as there is room, and notices when it is gone. A client that
-    /// only closed its side (half-close) still gets its response.
+    /// Reads what the client sends next while there is room, to notice when it leaves. A client that only
+    /// closed its sending side still gets its response.
     async fn watch(&mut self) {
         while self.input.is_empty() || self.input.has_room() {
             let read = std::future::poll_fn(|cx| poll_fill(cx, self.client, self.input, self.pool));
             match read.await {
                 Ok(0) => {
-                    self.client.keep_alive(&HALF_CLOSED);
+                    self.client.set_keepalive(&KEEPALIVE_HALF_CLOSED);
                     break;
                 }
                 Ok(_) => {}

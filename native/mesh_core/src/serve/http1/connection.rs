@@ -1,4 +1,4 @@
-//! A client connection of HTTP/1.1, between two requests.
+//! An HTTP/1.1 client connection, and its wait for the next request.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -14,46 +14,42 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::observe::Draft;
-use crate::runtime::{Buf, Timer, after, deadline};
+use crate::runtime::{Buf, Timer, deadline};
 use crate::serve::worker::{FIRST_REQUEST, Worker};
 use crate::upstream::transport::{Transport, poll_fill};
 
-/// When draining begins: how long a connection without a request may still bring one. It may be on
-/// its way already, and its client could not tell a closed connection from a lost request.
-const LAST_REQUEST: Duration = Duration::from_millis(500);
+/// How long a connection may still bring a request when draining begins. One may be on its way, and its
+/// client could not tell a closed connection from a lost request.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
-pub struct Connection<'t, T> {
+pub struct Http1Connection<'t, T> {
     pub worker: Rc<Worker>,
     pub client: T,
-    pub peer: ClientAddr,
-    /// What the client has sent and nothing has taken yet.
+    pub client_addr: ClientAddr,
+    /// Received bytes that have not been processed.
     pub input: Buf,
     pub timer: &'t mut Timer,
-    /// Of the request under way.
     pub request_id: RequestId,
-    /// What is to be recorded of it.
     pub draft: Option<Draft>,
-    /// When the last exchange ended: spares another look at the clock.
+    /// When the last exchange ended. Saves a read of the clock.
     pub answered: Option<Instant>,
-    /// Requests taken so far.
-    pub taken: u64,
-    /// The client has said itself that the last of them is the last.
-    pub said_last: bool,
-    pub hears_of_drain: bool,
+    pub requests: u64,
+    /// The client's last request asked to close the connection.
+    pub client_asked_close: bool,
+    pub watches_drain: bool,
 }
 
-/// How the connection goes on.
 pub enum Next {
     Request,
-    /// Close at once, with a reset if that has been asked for.
+    /// Close at once, with a reset if that has been set.
     Close,
-    /// Say that nothing more will come, and close after reading on for a moment.
+    /// Close the sending side, then drain for a moment before closing.
     Linger,
 }
 
-impl<T: Transport> Connection<'_, T> {
-    /// Waits, without a buffer, until the client sends something, and reads it. `false` ends the
-    /// connection.
+impl<T: Transport> Http1Connection<'_, T> {
+    /// Waits for the client's next bytes without a buffer, and reads them. Returns `false` if the
+    /// connection must end.
     pub async fn wait_for_request(&mut self, mut drain: Pin<&mut Notified<'_>>) -> bool {
         let answered = self.answered.take();
         let mut empty_lines = EmptyLines::default();
@@ -63,7 +59,7 @@ impl<T: Transport> Connection<'_, T> {
         let mut last = false;
         let since = answered.unwrap_or_else(Instant::now);
         let idle = self.worker.shared.config.timeouts.idle;
-        self.timer.set_at(idle.and_then(|idle| after(since, idle)));
+        self.timer.set_at(idle.and_then(|idle| since.checked_add(idle)));
         poll_fn(|cx| {
             while let Poll::Ready(read) =
                 poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers)
@@ -75,28 +71,27 @@ impl<T: Transport> Connection<'_, T> {
                     return Poll::Ready(true);
                 }
             }
-            // Asked once, this task will be woken; after that the flag says it all.
-            let asked = std::mem::replace(&mut self.hears_of_drain, true);
+            // Polled once, the notification will wake this task. Afterwards the flag suffices.
+            let asked = std::mem::replace(&mut self.watches_drain, true);
             let draining =
-                self.worker.draining.get() || (!asked && drain.as_mut().poll(cx).is_ready());
+                self.worker.draining.is_raised() || (!asked && drain.as_mut().poll(cx).is_ready());
             if draining && !std::mem::replace(&mut last, true) {
-                let first = after(since, FIRST_REQUEST).filter(|_| self.taken == 0);
-                self.timer.set_at(deadline(Some(LAST_REQUEST)).max(first));
+                let first = since.checked_add(FIRST_REQUEST).filter(|_| self.requests == 0);
+                self.timer.set_at(deadline(Some(DRAIN_GRACE)).max(first));
             }
             self.timer.poll(cx).map(|()| false)
         })
         .await
     }
 
-    /// Whether what has come is the beginning of a request, and not only empty lines before one:
-    /// these are dropped, and their buffer is given back.
+    /// Whether a request begins. Drops empty lines before it, and releases their buffer.
     #[inline]
     fn begins_request(&mut self, empty_lines: &mut EmptyLines) -> bool {
         match self.input.filled().first() {
             Some(b'\r') => self.skip_empty_lines(empty_lines),
             Some(_) => true,
             None => {
-                self.input.give_back(&self.worker.buffers);
+                self.input.release(&self.worker.buffers);
                 false
             }
         }
@@ -106,11 +101,11 @@ impl<T: Transport> Connection<'_, T> {
     fn skip_empty_lines(&mut self, empty_lines: &mut EmptyLines) -> bool {
         let (skipped, begins) = empty_lines.skip(self.input.filled());
         self.input.consume(skipped);
-        self.input.give_back(&self.worker.buffers);
+        self.input.release(&self.worker.buffers);
         begins
     }
 
-    /// Reads what there is, for as long as the timer allows. 0: the client has closed.
+    /// Reads more, until the timer fires. Returns 0 if the client has closed.
     pub async fn read_more(&mut self) -> Result<usize, Error> {
         poll_fn(|cx| {
             let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);

@@ -1,4 +1,4 @@
-//! How a connection ends: closed, read on for a moment, or as a tunnel.
+//! Ends a connection: closes it, drains it for a moment, or turns it into a tunnel.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use tokio::task::spawn_local;
 
-use super::connection::{Connection, Next};
+use super::connection::{Http1Connection, Next};
 use crate::runtime::Timer;
 use crate::serve::exchange::Upgraded;
 use crate::serve::tunnel::Tunnel;
-use crate::serve::worker::{Open, TunnelGuard};
+use crate::serve::worker::{ConnectionGuard, TunnelGuard};
 use crate::upstream::Transport;
 use crate::upstream::transport::poll_fill;
 
-/// After a last response with the client still sending: how long to go on reading, so that it gets
-/// to see the response before a reset would discard it (RFC 9112 section 9.6).
+/// How long to read after the last response while the client still sends. Otherwise a reset could discard
+/// the response (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_MOST: Duration = Duration::from_secs(10);
 
-impl<T: Transport + 'static> Connection<'_, T> {
-    /// How to go on after a last response. A client that does not know that it was the last may be
-    /// sending more, and one that does may have sent more all the same.
-    pub fn last(&self, request_whole: bool) -> Next {
-        let done = self.said_last && request_whole;
+impl<T: Transport + 'static> Http1Connection<'_, T> {
+    /// How to continue after the last response. A client that does not know that it was the last may be
+    /// sending more; others may have sent more already.
+    pub fn after_last_response(&self, request_whole: bool) -> Next {
+        let done = self.client_asked_close && request_whole;
         if done && self.input.is_empty() && self.client.is_quiet(false) {
             Next::Close
         } else {
@@ -37,23 +37,23 @@ impl<T: Transport + 'static> Connection<'_, T> {
         }
     }
 
-    /// Says that nothing more will come, and reads what still does, for a moment.
+    /// Closes the sending side, and drains for a moment.
     async fn linger(mut self) {
         if self.client.shut_down_writing().is_err() {
             return;
         }
-        let mut most = Timer::default();
-        most.set(Some(LINGER_MOST));
+        let mut max = Timer::default();
+        max.set(Some(LINGER_MOST));
         loop {
             self.input.clear();
-            self.input.give_back(&self.worker.buffers);
+            self.input.release(&self.worker.buffers);
             self.timer.set(Some(LINGER));
             let more = poll_fn(|cx| {
                 let filled = poll_fill(cx, &self.client, &mut self.input, &self.worker.buffers);
                 if let Poll::Ready(read) = filled {
                     return Poll::Ready(matches!(read, Ok(n) if n > 0));
                 }
-                let over = self.timer.poll(cx).is_ready() || most.poll(cx).is_ready();
+                let over = self.timer.poll(cx).is_ready() || max.poll(cx).is_ready();
                 if over { Poll::Ready(false) } else { Poll::Pending }
             });
             if !more.await {
@@ -62,9 +62,9 @@ impl<T: Transport + 'static> Connection<'_, T> {
         }
     }
 
-    pub fn into_tunnel(self, open: Open, upgraded: Upgraded) {
+    pub fn into_tunnel(self, guard: ConnectionGuard, upgraded: Upgraded) {
         let tunnel = Tunnel {
-            guard: TunnelGuard::new(open),
+            guard: TunnelGuard::new(guard),
             client: self.client,
             upstream: upgraded.upstream,
             from_client: self.input,
@@ -72,7 +72,7 @@ impl<T: Transport + 'static> Connection<'_, T> {
             service: upgraded.service,
             _open: upgraded.open,
         };
-        // A task of its own, which is a good deal smaller than that of a connection.
+        // A separate task, which is much smaller than a connection's.
         spawn_local(tunnel.run());
     }
 }

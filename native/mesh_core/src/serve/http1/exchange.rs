@@ -1,43 +1,40 @@
-//! Forwards a request of HTTP/1.1, and goes on with its connection afterwards.
+//! Forwards an HTTP/1.1 request, and decides how its connection continues.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::body::Body;
-use super::connection::{Connection, Next};
+use super::body::Http1Body;
+use super::connection::{Http1Connection, Next};
 use super::refusal::Replied;
-use super::request::Routed;
-use super::sink::Sink;
-use crate::runtime::after;
-use crate::serve::exchange::{Exchange, Finished, Outcome, RequestBody, State, Upgraded};
+use super::request::RoutedRequest;
+use super::sink::Http1Sink;
+use crate::serve::exchange::{Exchange, ExchangeState, Finished, Outcome, RequestBody, Upgraded};
 use crate::upstream::Transport;
 
-/// How the connection goes on after a request that did not fail.
 pub enum Served {
     Next(Next),
     Tunnel(Upgraded),
 }
 
-impl<T: Transport + 'static> Connection<'_, T> {
-    /// Forwards one request.
-    pub async fn exchange(&mut self, routed: Routed) -> Served {
-        let Routed { info, service, head, head_read } = routed;
+impl<T: Transport + 'static> Http1Connection<'_, T> {
+    pub async fn exchange(&mut self, routed: RoutedRequest) -> Served {
+        let RoutedRequest { info, service, head, head_read } = routed;
         let worker = Rc::clone(&self.worker);
         let config = &worker.shared.config;
-        let state = State::new(config, head_read);
-        let sink = Sink {
+        let state = ExchangeState::new(config, head_read);
+        let sink = Http1Sink {
             state: &state,
             worker: &worker,
             counters: &service.counters,
             request: info,
             client: &self.client,
-            head: worker.take_head(),
+            head: worker.borrow_head(),
             status: 0,
             makes_chunks: false,
             keep_alive: false,
         };
         let pool = &worker.buffers;
-        let body = Body::new(&info, &config.limits, &self.client, &mut self.input, pool);
+        let body = Http1Body::new(&info, &config.limits, &self.client, &mut self.input, pool);
         let mut exchange = Exchange {
             worker: &worker,
             service: Rc::clone(&service),
@@ -50,8 +47,8 @@ impl<T: Transport + 'static> Connection<'_, T> {
         };
         let Outcome { result, ended } = exchange.run(info.minor).await;
         let (request_read, keep_alive) = (exchange.body.is_done(), exchange.sink.keep_alive);
-        worker.give_head(exchange.sink.head);
-        self.answered = after(head_read, Duration::from_nanos(ended.timings.total));
+        worker.release_head(exchange.sink.head);
+        self.answered = head_read.checked_add(Duration::from_nanos(ended.timings.total));
         let draft = self.draft.take();
         let error = match result {
             Ok(finished) => {
@@ -62,13 +59,13 @@ impl<T: Transport + 'static> Connection<'_, T> {
                     Finished::Responded if keep_alive && request_sent => {
                         Served::Next(Next::Request)
                     }
-                    Finished::Responded => Served::Next(self.last(request_sent)),
+                    Finished::Responded => Served::Next(self.after_last_response(request_sent)),
                 };
             }
             Err(error) => error,
         };
         if ended.status > 0 {
-            // What the client has is incomplete, and it must be able to tell.
+            // The response is incomplete, and the client must be able to tell.
             self.client.reset_on_close();
             worker.record(draft, &self.request_id, Some(&service), ended.failed(&error));
             return Served::Next(Next::Close);

@@ -1,4 +1,4 @@
-//! Clients of HTTP/1.1 and HTTP/1.0.
+//! Serves clients of HTTP/1.1 and HTTP/1.0.
 
 mod body;
 mod connection;

@@ -1,22 +1,22 @@
-//! A request of HTTP/1.1: read, checked, and given a service.
+//! Reads an HTTP/1.1 request head, checks it, and finds its service.
 
 use std::rc::Rc;
 
 use mesh_wire::client_addr::ClientAddr;
-use mesh_wire::head::{self, Found, HeadScan};
+use mesh_wire::head::{self, HeadEnd, HeadScan};
 use mesh_wire::ids::RequestId;
 use mesh_wire::proxy_protocol::ProxyHeader;
 use mesh_wire::request::{self, BodyLength, Forwarding, RequestInfo};
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::Http1Connection;
 use crate::error::Error;
-use crate::serve::accounting::Head;
+use crate::serve::accounting::RecordedHead;
 use crate::serve::h2::Preface;
 use crate::upstream::{LocalService, Transport};
 
-/// A request that goes on to a service.
-pub struct Routed {
+/// A request with its service.
+pub struct RoutedRequest {
     pub info: RequestInfo,
     pub service: Rc<LocalService>,
     /// The head for the endpoint.
@@ -24,25 +24,25 @@ pub struct Routed {
     pub head_read: Instant,
 }
 
-/// A request that goes no further, and as much as is known about it.
-pub struct Refused {
+/// A refused request, and what is known of it.
+pub struct RefusedRequest {
     pub error: Error,
     pub info: Option<RequestInfo>,
 }
 
-impl<E: Into<Error>> From<E> for Refused {
-    fn from(error: E) -> Refused {
-        Refused { error: error.into(), info: None }
+impl<E: Into<Error>> From<E> for RefusedRequest {
+    fn from(error: E) -> RefusedRequest {
+        RefusedRequest { error: error.into(), info: None }
     }
 }
 
-impl<T: Transport> Connection<'_, T> {
-    /// Reads the PROXY protocol header with which a trusted peer begins, and takes the client that
-    /// it names for the peer from now on.
+impl<T: Transport> Http1Connection<'_, T> {
+    /// Reads the PROXY protocol header of a trusted peer, and replaces the client's address with the one
+    /// that it names.
     pub async fn read_proxy_header(&mut self) -> Result<(), Error> {
         let worker = Rc::clone(&self.worker);
         let config = &worker.shared.config;
-        let Some(version) = config.proxy_protocol.filter(|_| self.peer.trusted) else {
+        let Some(version) = config.proxy_protocol.filter(|_| self.client_addr.trusted) else {
             return Ok(());
         };
         self.timer.set(config.timeouts.head);
@@ -50,9 +50,9 @@ impl<T: Transport> Connection<'_, T> {
             match version.read(self.input.filled()).map_err(Error::BadRequest)? {
                 ProxyHeader::Whole { size, client, tls } => {
                     if let Some(address) = client {
-                        self.peer = ClientAddr::new(address, &config.trusted_proxies);
+                        self.client_addr = ClientAddr::new(address, &config.trusted_proxies);
                     }
-                    self.peer.tls = tls;
+                    self.client_addr.tls = tls;
                     self.input.consume(size);
                     return Ok(());
                 }
@@ -64,8 +64,7 @@ impl<T: Transport> Connection<'_, T> {
         }
     }
 
-    /// Whether the client begins with the preface of HTTP/2. Nothing of HTTP/1.1 begins with "PRI "
-    /// (RFC 9113 section 3.4).
+    /// Whether the client sends the HTTP/2 preface. HTTP/1.1 never begins with "PRI " (RFC 9113 section 3.4).
     pub async fn speaks_http2(&mut self) -> Result<bool, Error> {
         self.timer.set(self.worker.shared.config.timeouts.head);
         loop {
@@ -78,12 +77,12 @@ impl<T: Transport> Connection<'_, T> {
         }
     }
 
-    /// Reads until there is a whole head, and takes it. `None`: the client closed before it began.
-    pub async fn read_head(&mut self) -> Result<Option<Routed>, Refused> {
+    /// Reads and accepts a complete head. Returns `None` if the client closed before it began.
+    pub async fn read_head(&mut self) -> Result<Option<RoutedRequest>, RefusedRequest> {
         let worker = Rc::clone(&self.worker);
         let limits = &worker.shared.config.limits;
         let head_timeout = worker.shared.config.timeouts.head;
-        let most = limits.head_bytes;
+        let max = limits.head_bytes;
         let mut scan = HeadScan::default();
         let mut looked = false;
         self.timer.set(None);
@@ -91,34 +90,34 @@ impl<T: Transport> Connection<'_, T> {
         self.draft = None;
         loop {
             if !self.input.is_empty() {
-                // Mostly a head comes whole, and the parser finds its end.
+                // Most heads arrive complete; then the parser finds the end.
                 if !looked && let Some(accepted) = self.accept()? {
                     return Ok(Some(accepted));
                 }
                 match scan.find(self.input.filled()) {
-                    Found::Whole(size) if size > most => return Err(self.too_long().into()),
-                    Found::Whole(_) => {
+                    HeadEnd::Whole(size) if size > max => return Err(self.too_long().into()),
+                    HeadEnd::Whole(_) => {
                         let malformed = Error::BadRequest("the request head is malformed");
                         return self.accept()?.ok_or(malformed.into()).map(Some);
                     }
-                    Found::BareLf => {
+                    HeadEnd::BareLf => {
                         return Err(Error::BadRequest("a line does not end with CRLF").into());
                     }
-                    Found::Partial { new_line } => {
-                        // What can be told to be wrong already is, so that nonsense (TLS, say) is
-                        // not waited on. Once per line: a trickle of bytes must not cost a parse each.
+                    HeadEnd::Partial { new_line } => {
+                        // Rejects invalid input (TLS, for example) without waiting for the rest. Once per
+                        // line, so that a trickle of bytes does not cost a parse each.
                         if new_line && looked {
                             let mut storage = head::storage();
                             request::parse(self.input.filled(), &mut storage, limits.header_count)?;
                         }
-                        if self.input.len() >= most {
+                        if self.input.len() >= max {
                             return Err(self.too_long().into());
                         }
                         if !looked {
                             self.timer.set(head_timeout);
                         }
                         looked = true;
-                        self.input.make_room(most);
+                        self.input.make_room(max);
                     }
                 }
             }
@@ -130,18 +129,18 @@ impl<T: Transport> Connection<'_, T> {
         }
     }
 
-    /// Which part of a head that is too long makes it so.
+    /// The error for a head that is too long, by the part that makes it so.
     fn too_long(&self) -> Error {
-        let most = self.worker.shared.config.limits.head_bytes;
+        let max = self.worker.shared.config.limits.head_bytes;
         match memchr::memchr(b'\n', self.input.filled()) {
-            Some(end) if end < most => Error::HeadTooLong,
+            Some(end) if end < max => Error::HeadTooLong,
             _ => Error::TargetTooLong,
         }
     }
 
-    /// Checks the head, finds the service, and writes the head for the endpoint. `None`: the head
-    /// is not whole.
-    fn accept(&mut self) -> Result<Option<Routed>, Refused> {
+    /// Checks the head, finds the service, and writes the head for the endpoint. Returns `None` if the head
+    /// is incomplete.
+    fn accept(&mut self) -> Result<Option<RoutedRequest>, RefusedRequest> {
         let shared = &self.worker.shared;
         let limits = &shared.config.limits;
         let mut storage = head::storage();
@@ -157,10 +156,10 @@ impl<T: Transport> Connection<'_, T> {
         assert_ne!(request.method(), "PANIC", "a test asks for it");
         let head_read = Instant::now();
         let mut info = request.info;
-        self.said_last = !info.keep_alive;
-        // The last one that this connection may bring is told so in its response.
-        self.taken += 1;
-        if limits.requests_per_connection.is_some_and(|most| self.taken >= most) {
+        self.client_asked_close = !info.keep_alive;
+        // The response tells the client that this was the connection's last request.
+        self.requests += 1;
+        if limits.requests_per_connection.is_some_and(|max| self.requests >= max) {
             info.keep_alive = false;
             let limit = &self.worker.counters.limits.requests_per_connection;
             self.worker.reached(limit, "requests_per_connection");
@@ -173,37 +172,37 @@ impl<T: Transport> Connection<'_, T> {
         }
         let begins_trace = shared.config.start_trace && request.trace_id().is_none();
         let traceparent = begins_trace.then(|| self.worker.traceparent());
-        let head = || Head::of(&request, traceparent.as_ref());
-        self.draft = self.worker.draft(&self.peer, head_read, head);
-        let refused = |error| Refused { error, info: Some(info) };
-        if let (BodyLength::Length(length), Some(most)) = (info.body, limits.body_bytes)
-            && length > most
+        let head = || RecordedHead::of(&request, traceparent.as_ref());
+        self.draft = self.worker.draft(&self.client_addr, head_read, head);
+        let refused = |error| RefusedRequest { error, info: Some(info) };
+        if let (BodyLength::Length(length), Some(max)) = (info.body, limits.body_bytes)
+            && length > max
         {
             return Err(refused(Error::BodyTooLong));
         }
-        if request.is_https() && !self.peer.speaks_https() {
+        if request.is_https() && !self.client_addr.speaks_https() {
             return Err(refused(Error::Misdirected));
         }
         if request.max_forwards == Some(0) {
-            // RFC 9110 section 7.6.2: it goes no further, so this is its final recipient.
-            return Err(refused(Error::NotImplemented("Max-Forwards ends here")));
+            // RFC 9110 section 7.6.2: the gateway is the final recipient.
+            return Err(refused(Error::NotImplemented("Max-Forwards is 0")));
         }
         let Some((service, default_host)) = self.worker.routes.find(request.host.as_ref()) else {
             let host = request.host.as_ref().map_or("", |h| h.as_str()).to_string();
             return Err(refused(Error::UnknownService(host)));
         };
         let forwarding = Forwarding {
-            peer: &self.peer,
+            client: &self.client_addr,
             listener_port: shared.port,
             default_host: default_host.as_deref().unwrap_or(""),
             request_id: &self.request_id,
             traceparent,
         };
-        let mut head = self.worker.take_head();
+        let mut head = self.worker.borrow_head();
         request.write(&forwarding, &mut head);
         self.input.consume(size);
-        // An answer can take its time, and whoever waits for it needs no buffer.
-        self.input.give_back(&self.worker.buffers);
-        Ok(Some(Routed { info, service, head, head_read }))
+        // The response may take time, and waiting for it needs no buffer.
+        self.input.release(&self.worker.buffers);
+        Ok(Some(RoutedRequest { info, service, head, head_read }))
     }
 }

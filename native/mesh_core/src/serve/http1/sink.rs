@@ -1,54 +1,53 @@
-//! Responses to a client of HTTP/1.1 or HTTP/1.0.
+//! Sends responses to HTTP/1.1 and HTTP/1.0 clients.
 
 use std::future::poll_fn;
 
 use mesh_wire::chunked::Output;
 use mesh_wire::request::RequestInfo;
-use mesh_wire::response::{BodyLength, Downstream, ResponseHead, ResponseInfo};
+use mesh_wire::response::{ResponseHead, ResponseInfo, ResponseLength, ResponseOptions};
 
 use crate::error::Error;
 use crate::observe::{ServiceCounters, wall_clock};
 use crate::runtime::SMALL;
-use crate::serve::exchange::{Part, ResponseSink, State};
+use crate::serve::exchange::{ExchangeState, Part, ResponseSink};
 use crate::serve::worker::Worker;
 use crate::upstream::transport::{Transport, poll_write, write_now};
 
-pub struct Sink<'a, T> {
-    pub state: &'a State,
+pub struct Http1Sink<'a, T> {
+    pub state: &'a ExchangeState,
     pub worker: &'a Worker,
     pub counters: &'a ServiceCounters,
     pub request: RequestInfo,
     pub client: &'a T,
-    /// The head, until it is sent.
+    /// The head, until it has been sent.
     pub head: Vec<u8>,
-    /// Of the response that is being passed on.
     pub status: u16,
-    /// The body comes without a length and is chunked here, so that the client can tell its end from a
-    /// broken connection.
+    /// The body has no length and is chunked here, so that the client can tell its end from a broken
+    /// connection.
     pub makes_chunks: bool,
     /// The client may send another request on its connection.
     pub keep_alive: bool,
 }
 
-impl<T: Transport> ResponseSink for Sink<'_, T> {
+impl<T: Transport> ResponseSink for Http1Sink<'_, T> {
     const QUEUES: bool = false;
 
     fn head(&mut self, head: &ResponseHead<'_, '_>) -> Result<(), Error> {
         let info = head.info;
         if info.status == 101 && !(self.request.websocket && info.websocket) {
-            return Err(Error::BadResponse("it switches to a protocol nobody asked for"));
+            return Err(Error::BadResponse("it switches to a protocol that was not requested"));
         }
         let to = self.downstream(&info);
         self.status = info.status;
         self.keep_alive = to.keep_alive;
-        self.makes_chunks = to.chunked && info.body == BodyLength::Close;
+        self.makes_chunks = to.chunked && info.body == ResponseLength::Close;
         self.head.clear();
         head.write(to, &mut self.head);
         Ok(())
     }
 
     async fn interim(&mut self) -> Result<(), Error> {
-        // RFC 9110 section 15.2: an HTTP/1.0 client knows none of them.
+        // RFC 9110 section 15.2: an HTTP/1.0 client does not know interim responses.
         if self.request.minor > 0 {
             self.write(b"", b"", b"").await?;
             self.state.response_started.set(None);
@@ -73,28 +72,28 @@ impl<T: Transport> ResponseSink for Sink<'_, T> {
     }
 }
 
-impl<T: Transport> Sink<'_, T> {
-    /// How the response is framed for the client, and whether its connection goes on.
-    fn downstream(&self, info: &ResponseInfo) -> Downstream {
+impl<T: Transport> Http1Sink<'_, T> {
+    /// How to frame the response, and whether the client's connection persists.
+    fn downstream(&self, info: &ResponseInfo) -> ResponseOptions {
         let minor = self.request.minor;
-        let open_ended = matches!(info.body, BodyLength::Chunked | BodyLength::Close);
-        Downstream {
+        let open_ended = matches!(info.body, ResponseLength::Chunked | ResponseLength::Close);
+        ResponseOptions {
             minor,
             chunked: open_ended && minor > 0,
             keep_alive: self.request.keep_alive
                 && !(open_ended && minor == 0)
-                // The client is still sending what the endpoint no longer waits for.
+                // The client still sends what the endpoint no longer reads.
                 && self.state.request_sent.get()
-                && !self.worker.retiring.get(),
+                && !self.worker.lame_duck.is_raised(),
             timing: self.state.server_timing(),
             date: wall_clock::http_date,
         }
     }
 
-    /// Writes the head, if it has not been sent, then `before`, `data` and `after`.
+    /// Writes the head, unless it has been sent, then `before`, `data` and `after`.
     async fn write(&mut self, before: &[u8], data: &[u8], after: &[u8]) -> Result<(), Error> {
         self.state.sent(self.counters, before.len() + data.len() + after.len());
-        // Small parts are cheaper to copy than to gather.
+        // Copying small parts is cheaper than gathering them.
         self.head.extend_from_slice(before);
         let parts = if data.len() <= SMALL {
             self.head.extend_from_slice(data);
@@ -112,7 +111,7 @@ impl<T: Transport> Sink<'_, T> {
         Ok(())
     }
 
-    /// Writes several slices, in one system call where the socket takes them.
+    /// Writes several slices, in one system call if the socket accepts them.
     async fn write_all(&self, mut parts: [&[u8]; 3]) -> Result<(), Error> {
         while !is_empty(parts) {
             let n = poll_fn(|cx| {
@@ -127,7 +126,7 @@ impl<T: Transport> Sink<'_, T> {
         Ok(())
     }
 
-    /// Writes what the client takes at once; what is left of it.
+    /// Writes what the client accepts at once. Returns the rest.
     fn write_now<'p>(&self, parts: [&'p [u8]; 3]) -> Result<[&'p [u8]; 3], Error> {
         if is_empty(parts) {
             return Ok(parts);
@@ -136,14 +135,14 @@ impl<T: Transport> Sink<'_, T> {
         Ok(written.map_or(parts, |n| self.wrote(parts, n)))
     }
 
-    /// The client has taken so many bytes; what is left.
+    /// Records that the client accepted `n` bytes. Returns the rest.
     fn wrote<'p>(&self, mut parts: [&'p [u8]; 3], mut n: usize) -> [&'p [u8]; 3] {
         self.state.down.moved(n);
         self.state.response_started.set(Some(self.status));
         for part in &mut parts {
-            let taken = n.min(part.len());
-            *part = &part[taken..];
-            n -= taken;
+            let requests = n.min(part.len());
+            *part = &part[requests..];
+            n -= requests;
         }
         parts
     }

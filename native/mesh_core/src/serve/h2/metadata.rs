@@ -1,15 +1,15 @@
-//! How a request is called, and how its client wants to be answered: what is known of a request
-//! before it has been checked.
+//! Extracts what is needed to log and answer a request before it has been checked: ids, recorded fields,
+//! error format.
 
 use http::header;
 use http::request::Parts;
-use mesh_wire::ids::{self, Line, RequestId};
-use mesh_wire::prefer::Prefer;
+use mesh_wire::error_format::ErrorFormat;
+use mesh_wire::ids::{self, RequestId, SingleValue};
 
-use crate::serve::accounting::Head;
+use crate::serve::accounting::RecordedHead;
 use crate::serve::worker::Worker;
 
-/// The client's id for the request, where it gave a single and sane one, or one that is made.
+/// The client's request id, if it sent exactly one and that is valid, or a new one.
 pub fn request_id(worker: &Worker, parts: &Parts) -> RequestId {
     if !worker.shared.config.request_id {
         return RequestId::None;
@@ -20,13 +20,13 @@ pub fn request_id(worker: &Worker, parts: &Parts) -> RequestId {
     }
 }
 
-/// What a record says of a request, checked or not. `begun` is the `traceparent` of a trace that
-/// begins here.
-pub fn head<'a>(parts: &'a Parts, begun: Option<&'a [u8; 55]>) -> Head<'a> {
+/// What a record keeps of a request, valid or not. `begun` is the `traceparent` of a trace that the gateway
+/// begins.
+pub fn head<'a>(parts: &'a Parts, begun: Option<&'a [u8; 55]>) -> RecordedHead<'a> {
     let field = |name| parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let trace = single(parts, "traceparent").valid(|parent| ids::trace_id(parent).is_some());
-    Head {
+    RecordedHead {
         method: parts.method.as_str().as_bytes(),
         host: authority.unwrap_or_else(|| field(header::HOST)),
         path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
@@ -36,20 +36,22 @@ pub fn head<'a>(parts: &'a Parts, begun: Option<&'a [u8; 55]>) -> Head<'a> {
     }
 }
 
-/// A trace that begins here, if one is to.
+/// The `traceparent` of a new trace, if one must begin.
 pub fn new_trace(worker: &Worker, parts: &Parts) -> Option<[u8; 55]> {
-    let begins = |parent: Line<'_>| parent.valid(|p| ids::trace_id(p).is_some()).is_none();
+    let begins = |parent: SingleValue<'_>| parent.valid(|p| ids::trace_id(p).is_some()).is_none();
     let wanted = worker.shared.config.start_trace && begins(single(parts, "traceparent"));
     wanted.then(|| worker.traceparent())
 }
 
-fn single<'p>(parts: &'p Parts, name: &str) -> Line<'p> {
-    let mut line = Line::default();
-    parts.headers.get_all(name).iter().for_each(|value| line.take(value.as_bytes()));
-    line
+fn single<'p>(parts: &'p Parts, name: &str) -> SingleValue<'p> {
+    let mut single = SingleValue::default();
+    parts.headers.get_all(name).iter().for_each(|value| single.add(value.as_bytes()));
+    single
 }
 
-/// How the gateway's own answer should look.
-pub fn prefers(parts: &Parts) -> Prefer {
-    parts.headers.get(header::ACCEPT).map_or(Prefer::Text, |value| Prefer::of(value.as_bytes()))
+pub fn error_format(parts: &Parts) -> ErrorFormat {
+    parts
+        .headers
+        .get(header::ACCEPT)
+        .map_or(ErrorFormat::Text, |value| ErrorFormat::from_accept(value.as_bytes()))
 }

@@ -1,43 +1,43 @@
-//! What the fields of a request say that the gateway must know, and what of it cannot be.
+//! Collects and checks the values of the request fields that the gateway needs.
 
 use super::error::RequestError;
 use super::info::BodyLength;
-use crate::fields::{self, Field};
-use crate::ids::Line;
-use crate::prefer::Prefer;
+use crate::error_format::ErrorFormat;
+use crate::fields::{self, FieldKind};
+use crate::ids::SingleValue;
 
-/// Gateways of this kind that a request may have come through. More of them are one of them, whose
-/// upstream leads back to it (RFC 9110 section 7.6.3).
+/// How many gateways of this kind a request may pass. Beyond that, an upstream leads back to this gateway
+/// (RFC 9110 section 7.6.3).
 const MAX_PASSES: usize = 4;
 
-/// Counts how often the request has come through gateways of this kind.
+/// Adds the gateways of this kind that `via` names.
 pub fn count_passes(passes: &mut usize, via: &[u8]) -> Result<(), RequestError> {
     *passes += fields::members(via).filter(|m| m.ends_with(b" mesh")).count();
     if *passes > MAX_PASSES { Err(RequestError::Loop) } else { Ok(()) }
 }
 
-/// What the fields of a request say, gathered in one pass.
+/// The values of the request fields, collected in one pass.
 #[derive(Default)]
-pub(super) struct Gathered<'b> {
+pub(super) struct RequestFields<'b> {
     pub(super) host: Option<&'b [u8]>,
     pub(super) content_length: Option<u64>,
     pub(super) chunked: bool,
-    pub(super) connection: fields::Connection,
+    pub(super) connection: fields::ConnectionOptions,
     pub(super) websocket: bool,
-    pub(super) prefer: Prefer,
+    pub(super) error_format: ErrorFormat,
     pub(super) max_forwards: Option<u64>,
     pub(super) passes: usize,
-    pub(super) request_id: Line<'b>,
-    pub(super) traceparent: Line<'b>,
+    pub(super) request_id: SingleValue<'b>,
+    pub(super) traceparent: SingleValue<'b>,
 }
 
-impl<'b> Gathered<'b> {
-    pub(super) fn take(&mut self, kind: Field, value: &'b [u8]) -> Result<(), RequestError> {
+impl<'b> RequestFields<'b> {
+    pub(super) fn add(&mut self, kind: FieldKind, value: &'b [u8]) -> Result<(), RequestError> {
         match kind {
-            Field::Host if self.host.replace(value).is_some() => {
+            FieldKind::Host if self.host.replace(value).is_some() => {
                 return Err(RequestError::Malformed("there is more than one Host field"));
             }
-            Field::ContentLength => {
+            FieldKind::ContentLength => {
                 let length = fields::content_length(value)
                     .ok_or(RequestError::Malformed("Content-Length is not a number"))?;
                 if self.content_length.replace(length).is_some() {
@@ -46,17 +46,17 @@ impl<'b> Gathered<'b> {
                     ));
                 }
             }
-            Field::TransferEncoding => self.transfer_encoding(value)?,
-            Field::Connection => self.connection.take(value).map_err(RequestError::Malformed)?,
-            Field::Upgrade => {
+            FieldKind::TransferEncoding => self.transfer_encoding(value)?,
+            FieldKind::Connection => self.connection.add(value).map_err(RequestError::Malformed)?,
+            FieldKind::Upgrade => {
                 self.websocket |=
                     fields::members(value).any(|m| m.eq_ignore_ascii_case(b"websocket"));
             }
-            Field::Accept => self.prefer = Prefer::of(value),
-            Field::Via => count_passes(&mut self.passes, value)?,
-            Field::MaxForwards => self.max_forwards = fields::content_length(value),
-            Field::XRequestId => self.request_id.take(value),
-            Field::Traceparent => self.traceparent.take(value),
+            FieldKind::Accept => self.error_format = ErrorFormat::from_accept(value),
+            FieldKind::Via => count_passes(&mut self.passes, value)?,
+            FieldKind::MaxForwards => self.max_forwards = fields::content_length(value),
+            FieldKind::XRequestId => self.request_id.add(value),
+            FieldKind::Traceparent => self.traceparent.add(value),
             _ => {}
         }
         Ok(())
@@ -79,7 +79,7 @@ impl<'b> Gathered<'b> {
                 RequestError::NotImplemented("no transfer coding but chunked is supported")
             });
         }
-        // RFC 9112 section 6.3, rule 4: the length cannot be known.
+        // RFC 9112 section 6.3, rule 4: the length of the body is unknown.
         Err(RequestError::Malformed("the last transfer coding is not chunked"))
     }
 
