@@ -6,13 +6,9 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
 
   alias ExServiceMeshRouter.{Discovery, Gateway, Registry, Tree}
 
-  # Names that no other test has: applications and modules are the VM's.
   setup do
-    number = System.unique_integer([:positive])
-    application = :"web_#{number}"
-    host = "web-#{number}.local"
-    endpoint = Module.concat(["Web#{number}", "Endpoint"])
-    %{application: application, endpoint: endpoint, host: host}
+    %{name: name} = web = unique("found")
+    Map.put(web, :host, "#{name}.local")
   end
 
   defp settings(context, more) do

@@ -10,18 +10,11 @@ defmodule ExServiceMeshRouter.ListenersTest do
   alias ExServiceMeshRouter.EndpointStandIn.{LateAdapter, TcpAdapter}
   alias ExServiceMeshRouter.Listeners.SocketDir
 
-  setup do
-    number = System.unique_integer([:positive])
-    web = web("private#{number}")
-    other = web("other#{number}")
-    %{web: web, other: other}
-  end
+  setup do: %{web: web("private"), other: web("other")}
 
-  defp web(base) do
-    application = :"#{base}_web"
-    namespace = application |> Atom.to_string() |> Macro.camelize()
-    endpoint = Module.concat(namespace, "Endpoint")
-    %{host: "#{base}.local", says: base, application: application, endpoint: endpoint}
+  defp web(name) do
+    %{name: name} = web = unique(name)
+    Map.merge(web, %{host: "#{name}.local", says: name})
   end
 
   defp define_web(web, settings) do
@@ -42,14 +35,6 @@ defmodule ExServiceMeshRouter.ListenersTest do
   defp upstream(gateway, web) do
     services = ExServiceMeshRouter.services(gateway)
     Enum.find_value(services, &(&1.endpoint == web.endpoint && List.first(&1.upstreams)))
-  end
-
-  # Free a moment ago, and soon somebody's: the gateway's or an endpoint's of this test.
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
   end
 
   describe "an endpoint that serves and has no http:" do
@@ -338,7 +323,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
 
     test "do not change which endpoint gets a host", %{web: web, other: other, name: name} do
       # Keeps its links, for it listens itself; and does not get what three have asked for.
-      third = web("third#{System.unique_integer([:positive])}")
+      third = web("third")
       define_web(third, url: [host: "localhost"], http: [port: 0])
       gateway = discovering([web, other, third], dev_domain: "localhost", index: false)
       for it <- [web, other, third], do: start_supervised!(it.endpoint)

@@ -1,20 +1,18 @@
 defmodule ExServiceMeshRouter.TestTest do
   use ExUnit.Case, async: true
 
-  import ExServiceMeshRouter.EndpointStandIn, only: [define: 3]
+  import ExServiceMeshRouter.EndpointStandIn, only: [define: 3, unique: 1]
   import ExServiceMeshRouter.Test
 
   alias ExServiceMeshRouter.Http.{Request, Server}
 
   defp endpoint(settings) do
-    number = System.unique_integer([:positive])
-    application = :"helped#{number}_web"
-    endpoint = Module.concat(["Helped#{number}Web", "Endpoint"])
+    %{name: name, application: application, endpoint: endpoint} = unique("helped")
     # As `mix phx.new` writes it for tests.
     defaults = [url: [host: "localhost"], http: [ip: {127, 0, 0, 1}, port: 4002], server: false]
     define(application, endpoint, Keyword.merge(defaults, settings))
     start_supervised!(endpoint)
-    %{application: application, endpoint: endpoint, host: "helped#{number}.localhost"}
+    %{application: application, endpoint: endpoint, host: "#{name}.localhost"}
   end
 
   test "start_gateway!/1 routes endpoints that do not serve, by name and for tenants" do

@@ -12,10 +12,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
   setup do
     Application.put_env(:phoenix, :serve_endpoints, true)
     on_exit(fn -> Application.delete_env(:phoenix, :serve_endpoints) end)
-    number = System.unique_integer([:positive])
-    application = :"doc#{number}_web"
-    endpoint = Module.concat(["Doc#{number}Web", "Endpoint"])
-    %{application: application, endpoint: endpoint, label: "doc#{number}"}
+    unique("doc")
   end
 
   defp endpoint(context, settings),
@@ -28,7 +25,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
 
   defp settings(context) do
     [
-      url: [host: context.label <> ".localhost", port: 4000],
+      url: [host: context.name <> ".localhost", port: 4000],
       http: [ip: {127, 0, 0, 1}, port: 4001],
       server: true
     ]
@@ -82,7 +79,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert finding.problem =~
                "#{inspect(context.endpoint)} writes links that bypass the gateway"
 
-      assert finding.why =~ "http://#{context.label}.localhost:4001"
+      assert finding.why =~ "http://#{context.name}.localhost:4001"
 
       assert finding.fix ==
                "config #{inspect(context.application)}, #{inspect(context.endpoint)}, url: [port: 4000]"
@@ -92,13 +89,13 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       endpoint(context, sound(context, url: [host: "doc.localhost", port: nil]))
       assert assert_cured(options(context)).check == :url_port
       endpoint = %{context | application: :"#{context.application}x"}
-      url = [host: context.label <> ".localhost"]
+      url = [host: context.name <> ".localhost"]
       define(endpoint.application, Module.concat(context.endpoint, X), url: url, http: false)
       assert assert_cured(options(endpoint, private_listeners: :never)).why =~ ".localhost:80,"
     end
 
     test "has no finding for a private listener in development", context do
-      url = [host: context.label <> ".localhost"]
+      url = [host: context.name <> ".localhost"]
       define(context.application, context.endpoint, url: url, http: false)
       assert configured(options(context)) == []
     end
@@ -106,7 +103,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     # What `phx.new.web` leaves in development; the server is at 4000 and links say 80.
     test "has no finding for an http: without a port", context do
       http = [ip: {127, 0, 0, 1}]
-      url = [host: context.label <> ".localhost"]
+      url = [host: context.name <> ".localhost"]
       endpoint(context, url: url, http: http, server: true)
       assert configured(options(context)) == []
       assert configured(options(context), development?: false) == []
@@ -114,7 +111,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert [%{check: :endpoint_port} = port, %{check: :url_port} = links] =
                configured(options(context, private_listeners: :never))
 
-      assert links.why =~ "They lead to http://#{context.label}.localhost:80,"
+      assert links.why =~ "They lead to http://#{context.name}.localhost:80,"
       Enum.each([port, links], &apply_fix(&1, []))
       assert configured(options(context, private_listeners: :never)) == []
     end
@@ -122,7 +119,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     test "has no finding for two endpoints with one port", context do
       for label <- ["", "b"] do
         application = :"#{label}#{context.application}"
-        url = [host: label <> context.label <> ".localhost"]
+        url = [host: label <> context.name <> ".localhost"]
 
         define(application, Module.concat([label <> "X", context.endpoint]),
           url: url,
@@ -145,7 +142,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
   describe "url_host" do
     # Two endpoints with the host that Phoenix generates.
     defp two(context, settings) do
-      other = %{context | application: :"b#{context.application}", label: "b" <> context.label}
+      other = %{context | application: :"b#{context.application}", name: "b" <> context.name}
       other = %{other | endpoint: Module.concat(["B" <> inspect(context.endpoint)])}
 
       for {it, index} <- [{context, 1}, {other, 2}] do
@@ -168,10 +165,10 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert [other, one] = configured(options)
       assert {one.check, other.check} == {:url_host, :url_host}
       assert one.problem =~ "writes links to localhost, which is not its own"
-      assert one.why =~ "It is reached as #{context.label}.localhost."
+      assert one.why =~ "It is reached as #{context.name}.localhost."
 
       assert one.fix ==
-               "config #{inspect(context.application)}, #{inspect(context.endpoint)}, url: [host: \"#{context.label}.localhost\"]"
+               "config #{inspect(context.application)}, #{inspect(context.endpoint)}, url: [host: \"#{context.name}.localhost\"]"
 
       # With one of them elsewhere the other has it for itself.
       apply_fix(one, options)
@@ -184,7 +181,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       both = two(context, [])
       options = options(both, dev_domain: "localhost", doctor: [except: [:check_origin]])
       assert [other, %{check: :url_port} = one] = configured(options)
-      assert one.fix =~ "url: [host: \"#{context.label}.localhost\", port: 4000]"
+      assert one.fix =~ "url: [host: \"#{context.name}.localhost\", port: 4000]"
       apply_fix(one, options)
       apply_fix(other, options)
       assert configured(options) == []
@@ -205,8 +202,8 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       options = options(context, dev_domain: "localhost")
       finding = assert_cured(options)
       assert finding.check == :check_origin
-      assert finding.problem =~ "refuses the sockets of pages at #{context.label}.localhost"
-      assert finding.fix =~ ~s|check_origin: ["//doc.test", "//#{context.label}.localhost"]|
+      assert finding.problem =~ "refuses the sockets of pages at #{context.name}.localhost"
+      assert finding.fix =~ ~s|check_origin: ["//doc.test", "//#{context.name}.localhost"]|
     end
 
     test "finds tenants if the application resolves tenants", context do
@@ -214,7 +211,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert configured(options(context)) == []
       uses_tenants(context.application)
       finding = assert_cured(options(context))
-      assert finding.problem =~ "pages at tenant.#{context.label}.localhost"
+      assert finding.problem =~ "pages at tenant.#{context.name}.localhost"
     end
 
     test "adds to an existing list, and accepts settings that allow every origin", context do
@@ -225,7 +222,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert assert_cured(options(context)).fix =~
                ~s|check_origin: ["https://elsewhere.test", "//|
 
-      for value <- [false, :conn, {M, :f, []}, ["//*.#{context.label}.localhost"]] do
+      for value <- [false, :conn, {M, :f, []}, ["//*.#{context.name}.localhost"]] do
         Application.put_env(
           context.application,
           context.endpoint,
@@ -287,19 +284,19 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     assert configured(options(context), os: :linux) == []
     finding = assert_cured(options(context), os: :darwin)
     assert finding.check == :local_names
-    assert finding.fix =~ ~s|url: [host: "#{context.label}.localhost"]|
+    assert finding.fix =~ ~s|url: [host: "#{context.name}.localhost"]|
   end
 
   test "two endpoints with one host are a finding", context do
     endpoint(context, sound(context))
-    other = %{context | application: :"b#{context.application}", label: "b" <> context.label}
+    other = %{context | application: :"b#{context.application}", name: "b" <> context.name}
     other = %{other | endpoint: Module.concat(["B" <> inspect(context.endpoint)])}
     settings = sound(context, http: [port: 4002])
     define(other.application, other.endpoint, settings)
     applications = %{context | application: [context.application, other.application]}
     finding = assert_cured(options(applications))
     assert finding.check == :host_conflict
-    assert finding.problem =~ "#{context.label}.localhost is the host of both"
+    assert finding.problem =~ "#{context.name}.localhost is the host of both"
   end
 
   describe "server_missing" do
@@ -372,7 +369,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
 
     # As Phoenix generates applications for production.
     defp public(context, http) do
-      url = [host: context.label <> ".test", port: 443, scheme: "https"]
+      url = [host: context.name <> ".test", port: 443, scheme: "https"]
       settings = [url: url, http: http, server: true]
 
       if Code.ensure_loaded?(context.endpoint),
@@ -450,7 +447,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
 
   describe "in a running system" do
     test "an endpoint that listens for other machines is found", context do
-      url = [host: context.label <> ".test"]
+      url = [host: context.name <> ".test"]
       endpoint(context, url: url, http: [ip: {0, 0, 0, 0}, port: 0], server: true)
       gateway = start_gateway(discover: [only: [context.application]])
       start_supervised!(context.endpoint)
@@ -468,7 +465,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
       {:ok, port} = :inet.port(socket)
       :gen_tcp.close(socket)
-      url = [host: context.label <> ".test"]
+      url = [host: context.name <> ".test"]
       endpoint(context, url: url, http: [ip: {0, 0, 0, 0}, port: port], server: true)
       start_supervised!(context.endpoint)
       gateway = start_gateway(port: port, discover: [only: [context.application]])

@@ -20,20 +20,10 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
       Application.put_all_env([{@application, before}])
     end)
 
-    number = System.unique_integer([:positive])
-    application = :"list#{number}_web"
-    endpoint = Module.concat(["List#{number}Web", "Endpoint"])
-    %{application: application, endpoint: endpoint, label: "list#{number}"}
+    unique("list")
   end
 
   defp configure(options), do: Application.put_all_env([{@application, options}])
-
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
-  end
 
   defp options(context, more \\ []) do
     Keyword.merge(
@@ -73,7 +63,7 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
     lines = run() |> String.split("\n") |> Enum.map(&String.split(&1, ~r/  +/))
     name = inspect(context.endpoint)
     assert ["own.local", name, "http://127.0.0.1:4001", "configured"] in lines
-    assert ["#{context.label}.localhost *", name, "http://127.0.0.1:4001", "configured"] in lines
+    assert ["#{context.name}.localhost *", name, "http://127.0.0.1:4001", "configured"] in lines
     assert ["legacy.local", "legacy.local", "http://127.0.0.1:9001", "configured"] in lines
     assert Application.fetch_env(:phoenix, :serve_endpoints) == :error
   end
@@ -115,7 +105,7 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
     configure(options(context, port: ExServiceMeshRouter.port(gateway)))
 
     assert %{"running" => true, "routes" => routes} = json()
-    host = "#{context.label}.localhost"
+    host = "#{context.name}.localhost"
     assert %{"state" => "listening", "since" => since} = Enum.find(routes, &(&1["host"] == host))
     assert {:ok, _, 0} = DateTime.from_iso8601(since)
     assert [%{upstreams: upstreams}] = ExServiceMeshRouter.services(gateway)

@@ -6,17 +6,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
 
   alias ExServiceMeshRouter.Endpoint.DevNames
 
-  setup do
-    number = System.unique_integer([:positive])
-    %{one: web("one#{number}"), two: web("two#{number}")}
-  end
-
-  # An application as Phoenix generates it, of the name `base` and "_web".
-  defp web(base) do
-    application = :"#{base}_web"
-    namespace = application |> Atom.to_string() |> Macro.camelize()
-    %{name: base, application: application, endpoint: Module.concat(namespace, "Endpoint")}
-  end
+  setup do: %{one: unique("one"), two: unique("two")}
 
   defp start(web, settings \\ []) do
     settings = Keyword.merge([url: [host: "localhost"], says: web.name, server: true], settings)

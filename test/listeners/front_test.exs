@@ -25,10 +25,8 @@ defmodule ExServiceMeshRouter.Listeners.FrontTest do
   @adapters [Bandit.PhoenixAdapter, Phoenix.Endpoint.Cowboy2Adapter]
 
   setup context do
-    number = System.unique_integer([:positive])
-    application = :"front#{number}_web"
-    endpoint = Module.concat(["Front#{number}Web", "Endpoint"])
-    host = "front#{number}.local"
+    %{name: name, application: application, endpoint: endpoint} = unique("front")
+    host = "#{name}.local"
 
     defaults = [
       adapter: context[:adapter],

@@ -76,6 +76,16 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
     end
   end
 
+  @doc """
+  Names of an application as Phoenix generates it, and of its endpoint, that no other test has:
+  applications and modules are the VM's. `unique("auth").application` is `:auth17_web`.
+  """
+  def unique(name) do
+    name = "#{name}#{System.unique_integer([:positive])}"
+    namespace = Macro.camelize(name <> "_web")
+    %{name: name, application: :"#{name}_web", endpoint: Module.concat(namespace, "Endpoint")}
+  end
+
   @doc "Loads an application with such an endpoint in its configuration."
   def define(application, endpoint, settings) do
     defaults = [adapter: Adapter, http: [ip: {127, 0, 0, 1}, port: 0]]

@@ -57,6 +57,14 @@ defmodule ExServiceMeshRouter.GatewayCase do
     "http://127.0.0.1:#{port}"
   end
 
+  @doc "A port that was free a moment ago, and soon is the gateway's or an endpoint's of this test."
+  def free_port do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(socket)
+    :gen_tcp.close(socket)
+    port
+  end
+
   def url(gateway), do: "http://127.0.0.1:#{ExServiceMeshRouter.port(gateway)}"
 
   @doc "`{status, body}` of a request on a connection of its own."

@@ -7,7 +7,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
   # Not async: it is the application's own gateway, which has all of the processes.
   use ExServiceMeshRouter.GatewayCase
 
-  import ExServiceMeshRouter.EndpointStandIn, only: [define: 3]
+  import ExServiceMeshRouter.EndpointStandIn, only: [define: 3, unique: 1]
 
   alias ExServiceMeshRouter.{Discovery, Listeners, Load, Tree}
   alias ExServiceMeshRouter.Gateway.Guard
@@ -24,9 +24,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
   # configured and put, the index, metrics, a log, and a request that takes as long as it is told.
   setup do
     test = self()
-    number = System.unique_integer([:positive])
-    application = :"chaos#{number}_web"
-    endpoint = Module.concat(["Chaos#{number}Web", "Endpoint"])
+    %{application: application, endpoint: endpoint} = unique("chaos")
     host = "#{application}.local"
     # No `http:`, so that the gateway listens for it.
     define(application, endpoint,

@@ -4,6 +4,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
   # machine, or, where none does, what the configuration comes to.
 
   alias ExServiceMeshRouter.Config.Upstream
+  alias ExServiceMeshRouter.Console.Index.Text
   alias ExServiceMeshRouter.Doctor.{Endpoint, Private, Remote, Snapshot}
   alias ExServiceMeshRouter.Endpoint.DevNames
   alias ExServiceMeshRouter.Listeners.Policy
@@ -124,28 +125,13 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
         [host, route.service, Enum.join(route.upstreams, ", "), state(route)]
       end
 
-    table = [["HOST", "SERVICE", "UPSTREAM", "STATE"] | rows]
-
-    widths =
-      for column <- 0..2, do: table |> Enum.map(&String.length(Enum.at(&1, column))) |> Enum.max()
-
     notes =
       if Enum.any?(listing.routes, & &1.derived),
         do: "\n* from the name of the application (dev_domain)\n",
         else: ""
 
-    [
-      headline(listing),
-      "\n\n",
-      Enum.map(table, &[&1 |> line(widths) |> String.trim_trailing(), "\n"]),
-      notes
-    ]
-  end
-
-  defp line(row, widths) do
-    row
-    |> Enum.zip(widths ++ [0])
-    |> Enum.map_join("  ", fn {text, width} -> String.pad_trailing(text, width) end)
+    table = Text.table([["HOST", "SERVICE", "UPSTREAM", "STATE"] | rows])
+    [headline(listing), "\n\n", table, notes]
   end
 
   defp headline(%{running?: true, port: port}),

@@ -28,19 +28,23 @@ defmodule ExServiceMeshRouter.Console.Index.Text do
   defp services(services) do
     rows =
       for service <- services do
-        {service.name, Words.state(service.state), Enum.join(service.urls, "  ") |> or_dash(),
-         Enum.join(service.upstreams, ", ") |> or_dash(), Words.since(service[:since])}
+        [
+          service.name,
+          Words.state(service.state),
+          service.urls |> Enum.join("  ") |> or_dash(),
+          service.upstreams |> Enum.join(", ") |> or_dash(),
+          Words.since(service[:since])
+        ]
       end
 
-    table([{"SERVICE", "STATE", "OPEN", "LISTENS AT", "SINCE"} | rows])
+    table([["SERVICE", "STATE", "OPEN", "LISTENS AT", "SINCE"] | rows])
   end
 
   defp or_dash(""), do: "-"
   defp or_dash(text), do: text
 
-  defp table(rows) do
-    rows = Enum.map(rows, &Tuple.to_list/1)
-
+  @doc "Rows, which are lists of texts, as lines with columns."
+  def table(rows) do
     widths =
       rows |> Enum.zip_with(fn column -> column |> Enum.map(&String.length/1) |> Enum.max() end)
 
