@@ -83,7 +83,8 @@ defmodule ExServiceMeshRouter.MixProject do
           ExServiceMeshRouter,
           ExServiceMeshRouter.Config,
           ExServiceMeshRouter.Supervisor,
-          ExServiceMeshRouter.Explanation
+          ExServiceMeshRouter.Explanation,
+          ExServiceMeshRouter.DiscoverableEndpoint
         ],
         "In applications": [
           ExServiceMeshRouter.RemoteIp,

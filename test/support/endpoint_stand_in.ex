@@ -108,6 +108,8 @@ defmodule ExServiceMeshRouter.EndpointStandIn do
   def define_module(application, endpoint) do
     contents =
       quote do
+        @behaviour ExServiceMeshRouter.DiscoverableEndpoint
+
         def child_spec(options),
           do: %{id: __MODULE__, start: {__MODULE__, :start_link, [options]}, type: :supervisor}
 
