@@ -1,14 +1,13 @@
 defmodule ExServiceMeshRouter do
   @moduledoc """
-  One port in front, every Phoenix endpoint of the system behind it.
+  Reads the state of the gateway and adds services at run time.
 
-  The gateway is started by this dependency's application, with the configuration that
-  `ExServiceMeshRouter.Config` describes. This module is how to ask it, and how to add services at
-  run time.
+  The application of this dependency starts the gateway with the configuration that
+  `ExServiceMeshRouter.Config` describes. Requests do not pass through this module.
 
-  All functions take the name of a gateway as an optional first argument, for those who start more
-  than one (`ExServiceMeshRouter.Supervisor`). Where no gateway runs (in tests, in migrations), the
-  functions that ask answer as if it had no services.
+  Each function takes the name of a gateway as optional first argument, for systems that start
+  several (`ExServiceMeshRouter.Supervisor`). If the gateway does not run (in tests, in migrations),
+  the functions that read return what a gateway without services would return.
   """
 
   alias ExServiceMeshRouter.{Explanation, Gateway, Native, Registry}
@@ -18,14 +17,14 @@ defmodule ExServiceMeshRouter do
   @typedoc """
   A service.
 
-    * `:name` - the endpoint's module, or the host of a service that is none
-    * `:hosts` - the hosts it answers for, tenants of these not listed
+    * `:name` - the endpoint's module; the host if the service is not an endpoint
+    * `:hosts` - the hosts that it answers for, without the tenants below them
     * `:upstreams` - where it listens, as `"http://127.0.0.1:4001"` or `"unix:/run/app.sock"`; an
-      endpoint that is bound to `::` is at `"http://localhost:4001"`, that is 127.0.0.1 or ::1
+      endpoint that is bound to `::` has `"http://localhost:4001"`, which means 127.0.0.1 or ::1
     * `:state` - `:listening` or `:not_listening`; requests for the latter get a 503
-    * `:since` - when it came into this state
-    * `:source` - `:endpoint` (found), `:config` (`services`) or `:runtime` (`put_service/2`)
-    * `:application`, `:endpoint` - of an endpoint, `nil` for others
+    * `:since` - when the state last changed
+    * `:source` - `:endpoint` (discovered), `:config` (`services`) or `:runtime` (`put_service/2`)
+    * `:application`, `:endpoint` - those of an endpoint, otherwise `nil`
   """
   @type service :: %{
           name: String.t(),
@@ -39,7 +38,7 @@ defmodule ExServiceMeshRouter do
         }
 
   @doc """
-  All services, sorted by name.
+  Returns all services, sorted by name.
 
       iex> ExServiceMeshRouter.services()
       [%{name: "AuthWeb.Endpoint", hosts: ["auth.local", "auth.localhost"], state: :listening, ...}]
@@ -50,11 +49,12 @@ defmodule ExServiceMeshRouter do
   end
 
   @doc """
-  Routes a host, and the tenants below it, to an upstream or a list of them.
+  Routes a host, and the tenants below it, to one upstream or a list of upstreams.
 
-  When it returns, the gateway routes by it. A service of the same host that was configured or put
-  before is replaced; an endpoint that has the host loses it (with a warning) until
-  `delete_service/1`.
+  The route is active when the function returns. It replaces a service of the same host that was
+  configured or put before. An endpoint that has the host loses it until `delete_service/1`, and the
+  log has a warning. Returns `{:error, message}` if the host or an upstream is malformed, if a name
+  has no address, or if the gateway does not run.
 
       :ok = ExServiceMeshRouter.put_service("legacy.local", "http://127.0.0.1:9001")
   """
@@ -72,8 +72,10 @@ defmodule ExServiceMeshRouter do
   end
 
   @doc """
-  Removes a service that was configured or put. Endpoints cannot be removed: they come and go with
-  their process.
+  Removes a service that was configured or put.
+
+  Endpoints cannot be removed: their routes follow their processes. Returns `{:error, message}` if
+  there is no such service or the gateway does not run.
   """
   @spec delete_service(module(), String.t()) :: :ok | {:error, String.t()}
   def delete_service(name \\ __MODULE__, host) do
@@ -87,8 +89,10 @@ defmodule ExServiceMeshRouter do
   end
 
   @doc """
-  The service that answers for a host (as in a `Host` field: any case, with or without a port), or
-  `nil`. What the gateway would do, asked of the table that it routes by.
+  Returns the service that answers for a host, or `nil`.
+
+  The host may be in any case and with or without a port, as in a `Host` field. The answer comes from
+  the routing table of the data plane.
   """
   @spec resolve(module(), String.t()) :: service() | nil
   def resolve(name \\ __MODULE__, host) when is_binary(host) do
@@ -102,8 +106,8 @@ defmodule ExServiceMeshRouter do
   end
 
   @doc """
-  What the gateway does with a host, and why: the rule, the service, its upstreams, and what speaks
-  against the other services.
+  Explains what the gateway does with a host: the rule, the service, its upstreams, and why the other
+  services do not match.
 
       iex> ExServiceMeshRouter.explain("tenant1.auth.local:4000")
       #ExServiceMeshRouter.Explanation<
@@ -112,7 +116,7 @@ defmodule ExServiceMeshRouter do
         not BillingWeb.Endpoint: billing.local is another name
       >
 
-  Its fields are those of `ExServiceMeshRouter.Explanation`. `nil` where no gateway runs.
+  Returns an `ExServiceMeshRouter.Explanation`, or `nil` if the gateway does not run.
   """
   @spec explain(module(), String.t()) :: Explanation.t() | nil
   def explain(name \\ __MODULE__, host) when is_binary(host) do
@@ -123,7 +127,7 @@ defmodule ExServiceMeshRouter do
     end)
   end
 
-  @doc "The port it listens on, or `nil`."
+  @doc "Returns the port that the gateway listens on, or `nil` if it does not run."
   @spec port(module()) :: :inet.port_number() | nil
   def port(name \\ __MODULE__) do
     running(name, nil, fn ->
@@ -133,33 +137,31 @@ defmodule ExServiceMeshRouter do
   end
 
   @doc """
-  What has been counted since the start, as plain maps.
+  Returns the statistics since the start of the gateway, as plain maps.
 
-    * `:gateway` - connections of clients, and requests that were refused before they had a service
-    * `:services` - by the name of the service: requests by method (`:methods`) and responses by
-      status class, requests in flight, bytes of bodies, tunnels, connections to the endpoint,
-      failures by side (`:upstream_errors`, ...) and by kind (`:errors`), what was wrong with the
-      last response that was no HTTP (`:last_bad_response`, or `nil`), and `:latency`
-    * `:total` - the same over all services, those included that are gone; with what `:gateway`
-      has answered itself, these are all requests
-    * `:latency_buckets` - upper ends of the `:buckets` of every histogram
+    * `:gateway` - client connections, and requests that were refused before they had a service
+    * `:services` - for each service name: requests by method (`:methods`), responses by status
+      class, requests in flight, body bytes, tunnels, connections to the endpoint, failures by side
+      (`:upstream_errors`, ...) and by kind (`:errors`), the fault of the last response that was not
+      valid HTTP (`:last_bad_response`, or `nil`), and `:latency`
+    * `:total` - the sums over all services, including removed ones; together with the requests that
+      `:gateway` answered itself, these are all requests
+    * `:latency_buckets` - the upper bounds of the `:buckets` of every histogram
 
-  In `:latency` are three histograms: `:total` from the request head to the end of the response,
-  `:first_byte` the endpoint's share of it until its response head, `:gateway` the gateway's own.
-  Each has `:count`, `:sum`, `:max`, `:p50`, `:p90`, `:p99`, `:p999`, and `:buckets`, which count up
-  to each of `:latency_buckets`. Times are in nanoseconds. Quantiles are read from fine buckets and
-  are off by at most 1/16 of themselves (and never more than 128 ns below 2 µs); the others are exact.
+  `:latency` has three histograms: `:total` from the request head to the end of the response,
+  `:first_byte` from the request sent to the endpoint until its response head, and `:gateway` for the
+  time that the gateway itself took. Each has `:count`, `:sum`, `:max`, `:p50`, `:p90`, `:p99`,
+  `:p999`, and the cumulative `:buckets`. Times are in nanoseconds. A quantile is off by at most 1/16
+  of its value (below 2 µs by at most 128 ns); the other values are exact.
 
-  What the index answers (the page, its stream, `mix mesh.top`) is no service's, and counts with
-  `requests_unrouted` of `:gateway`, as it would without an index. Only `:max` and the quantiles of
-  `:total` have the index in them, where it is on.
+  Requests to the index (the page, its stream, `mix mesh.top`) count as `requests_unrouted` of
+  `:gateway`. With the index on, `:max` and the quantiles of `:total` include them.
 
-  A client that went away before its response was through is `client_gone` of `:errors`, on the side
-  `:downstream_errors`. It has to be seen to go: one that has only closed its sending side may still
-  be reading, and is answered.
+  A client that disconnects before the end of its response counts as `client_gone` in `:errors`, on
+  the side `:downstream_errors`. A client that only closes its sending side still gets its response.
 
-  Sizes are in bytes. What ends in `_open`, and `:in_flight`, goes up and down; all else only up.
-  Counting costs next to nothing and is always on. Where no gateway runs, the maps are empty.
+  Sizes are in bytes. Keys that end in `_open`, and `:in_flight`, are gauges; all others are counters.
+  Counting is always on. If the gateway does not run, the maps are empty.
 
       iex> ExServiceMeshRouter.stats().services["AuthWeb.Endpoint"].latency.total.p99
       1_835_008
@@ -183,7 +185,7 @@ defmodule ExServiceMeshRouter do
     end
   end
 
-  # In the caller's time: the registry must not wait for a name server.
+  # The caller waits for the name server, so that the registry does not.
   defp addresses(service) do
     Enum.reduce_while(Resolver.used([service]), {:ok, %{}}, fn name, {:ok, known} ->
       case Resolver.lookup(name) do

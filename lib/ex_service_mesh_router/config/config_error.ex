@@ -1,9 +1,8 @@
 defmodule ExServiceMeshRouter.ConfigError do
   @moduledoc """
-  Everything that is wrong with the configuration, at once.
+  Reports every mistake in the configuration.
 
-  `mistakes` is a list of maps with the `key`, the `value` that was seen, and what was `expected`
-  there.
+  `mistakes` is a list of maps with the `key`, the `value` that it has, and the `expected` values.
   """
 
   defexception mistakes: []

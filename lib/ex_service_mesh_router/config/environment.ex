@@ -1,10 +1,7 @@
 defmodule ExServiceMeshRouter.Config.Environment do
   @moduledoc false
-  # The one notion of development that defaults depend on.
+  # Tells development from production, for defaults that depend on it.
 
-  @doc """
-  Whether this is a developer's machine: only where Mix runs the system is there an environment; a
-  release has none.
-  """
+  @doc "Returns whether the system runs under Mix with `MIX_ENV=dev`. A release never does."
   def development?, do: Process.whereis(Mix.Supervisor) != nil and apply(Mix, :env, []) == :dev
 end

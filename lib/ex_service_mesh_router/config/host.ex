@@ -1,16 +1,17 @@
 defmodule ExServiceMeshRouter.Config.Host do
   @moduledoc false
-  # Hosts as the routing table knows them: lower case, no port, no trailing dot, IPv6 in brackets.
+  # Parses and compares hosts. The routing table has them in lower case, without port and trailing
+  # dot, IPv6 in brackets.
   #
-  # `parse/1` reads what a client may send and is the data plane's notion, byte for byte
-  # (native/mesh_wire/src/host.rs; a property test holds the two together): RFC 3986 has more
-  # characters than names have. `normalise/1` is for what is configured, where a comma is a slip.
+  # `parse/1` accepts what a client may send, and must agree byte for byte with the data plane
+  # (native/mesh_wire/src/host.rs; a property test compares them). `normalise/1` is for configured
+  # hosts and stricter: RFC 3986 allows characters, such as a comma, that are a mistake there.
 
   @longest_name 253
-  # Of the data plane.
+  # The limit of the data plane.
   @longest 255
 
-  @doc "The host and the port of a `Host` field, `{:ok, host, port | nil}`, or `:error`."
+  @doc "Parses a `Host` field: `{:ok, host, port | nil}`, or `:error`."
   def parse("[" <> _ = field) do
     with [_, address, port] <- Regex.run(~r/\A\[([^\]]*)\](.*)\z/s, field),
          {:ok, ip} <- ipv6(address),
@@ -42,7 +43,7 @@ defmodule ExServiceMeshRouter.Config.Host do
     end
   end
 
-  # RFC 3986 section 3.2.2, in labels of which none is empty.
+  # RFC 3986 section 3.2.2, without empty labels.
   @label "(?:[a-z0-9_~!$&'()*+,;=-]|%[0-9a-f]{2})+"
   @reg_name ~r/\A#{@label}(?:\.#{@label})*\z/
 
@@ -61,7 +62,7 @@ defmodule ExServiceMeshRouter.Config.Host do
 
   defp port(_other), do: :error
 
-  @doc "`{:ok, host}`, or `:error` for what is no host name (a name with a port is none)."
+  @doc "Normalises a configured host: `{:ok, host}`, or `:error`, also for a host with a port."
   def normalise(host) do
     with {:ok, name, nil} <- parse(host),
          false <- String.ends_with?(host, ":"),
@@ -73,7 +74,7 @@ defmodule ExServiceMeshRouter.Config.Host do
     end
   end
 
-  @doc "The host itself and everything above it: `a.b.c`, `b.c`, `c`. An address is only itself."
+  @doc "Returns the host and its parent domains: `a.b.c`, `b.c`, `c`. An address has no parents."
   def suffixes(host) do
     if address?(host) do
       [host]
@@ -83,10 +84,10 @@ defmodule ExServiceMeshRouter.Config.Host do
     end
   end
 
-  # By String.jaro_distance/2: a letter wrong, missing, or too many.
+  # The least String.jaro_distance/2: one letter is wrong, missing, or added.
   @similar 0.75
 
-  @doc "The known host that is most like the one asked for, if any is, with the tenant kept."
+  @doc "Returns the most similar of the known hosts, with the tenant of the one asked for, or `nil`."
   def nearest(asked, hosts) do
     candidates =
       for host <- hosts,
@@ -100,7 +101,7 @@ defmodule ExServiceMeshRouter.Config.Host do
     end
   end
 
-  # `t1.auht.localhost` was not meant to be `auth.localhost`.
+  # `t1.auht.localhost` means `t1.auth.localhost`, not `auth.localhost`.
   defp tenant(asked, host) do
     extra = length(String.split(asked, ".")) - length(String.split(host, "."))
 
@@ -112,14 +113,14 @@ defmodule ExServiceMeshRouter.Config.Host do
     end
   end
 
-  @doc "Whether a normalised host is an address and not a name."
+  @doc "Returns whether a normalised host is an IP address."
   def address?("[" <> _), do: true
   def address?(host), do: match?({:ok, _}, ipv4(host))
 
-  # Reserved, or in use for networks of one's own; a name without a dot is no stranger's either.
+  # Top-level domains that are reserved or used in private networks.
   @private ~w(localhost local test internal lan home invalid example localdomain)
 
-  @doc "Whether a host is a name that nobody on the internet can own."
+  @doc "Returns whether a host is a name that cannot be registered on the internet."
   def private?(host) do
     case String.split(host, ".") do
       [_alone] -> true
@@ -127,7 +128,7 @@ defmodule ExServiceMeshRouter.Config.Host do
     end
   end
 
-  # Four decimal numbers: `inet` takes octal and hexadecimal ones as well, and fewer of them.
+  # Four decimal numbers only: `inet` also accepts octal and hexadecimal ones, and fewer.
   defp ipv4(text) do
     with {:ok, ip} <- text |> :binary.bin_to_list() |> :inet.parse_ipv4strict_address(),
          ^text <- ip |> :inet.ntoa() |> List.to_string() do
@@ -137,7 +138,7 @@ defmodule ExServiceMeshRouter.Config.Host do
     end
   end
 
-  # `inet` accepts zones (`fe80::1%eth0`), and octal numbers in an IPv4 address at the end.
+  # `inet` also accepts zones (`fe80::1%eth0`), and octal numbers in a trailing IPv4 address.
   defp ipv6(text) do
     last = text |> String.split(":") |> List.last()
 
@@ -146,7 +147,7 @@ defmodule ExServiceMeshRouter.Config.Host do
       else: text |> :binary.bin_to_list() |> :inet.parse_ipv6strict_address()
   end
 
-  # RFC 5952, as the data plane writes it; `inet` writes `::1:1` as `::0.1.0.1`.
+  # RFC 5952, as in the data plane; `inet` formats `::1:1` as `::0.1.0.1`.
   defp text({0, 0, 0, 0, 0, 0, 0, 0}), do: "::"
   defp text({0, 0, 0, 0, 0, 0, 0, low}), do: "::" <> hex(low)
   defp text({0, 0, 0, 0, 0, 0, high, low}), do: "::#{hex(high)}:#{hex(low)}"

@@ -1,9 +1,9 @@
 defmodule ExServiceMeshRouter.Config.Network do
   @moduledoc false
-  # CIDR blocks (RFC 4632, RFC 4291 section 2.3): `{bits of the address, prefix length, size}`.
-  # An IPv4 address that is written as one of IPv6 (`::ffff:127.0.0.1`) is the IPv4 address.
+  # Parses CIDR blocks (RFC 4632, RFC 4291 section 2.3) to `{bits of the address, prefix length, size}`.
+  # An IPv4-mapped IPv6 address (`::ffff:127.0.0.1`) is the IPv4 address.
 
-  @doc "Reads `10.0.0.0/8`, or an address, which is a block of one."
+  @doc "Parses a block such as `10.0.0.0/8`; an address is a block of one."
   def parse(text) when is_binary(text) do
     {address, prefix} =
       case String.split(text, "/", parts: 2) do
@@ -22,7 +22,7 @@ defmodule ExServiceMeshRouter.Config.Network do
 
   def parse(_other), do: :error
 
-  @doc "An address, and nothing that only looks like one to `inet`: octal numbers, a zone."
+  @doc "Parses an address. Refuses octal numbers and zones, which `inet` accepts."
   def parse_address(text) do
     case text |> :binary.bin_to_list() |> :inet.parse_strict_address() do
       {:ok, ip} when tuple_size(ip) == 4 ->
@@ -36,7 +36,7 @@ defmodule ExServiceMeshRouter.Config.Network do
     end
   end
 
-  @doc "`::ffff:127.0.0.1` as 127.0.0.1, all else as it is."
+  @doc "Maps `::ffff:127.0.0.1` to 127.0.0.1 and returns other addresses unchanged."
   def unmap({0, 0, 0, 0, 0, 0xFFFF, high, low}),
     do: {div(high, 256), rem(high, 256), div(low, 256), rem(low, 256)}
 
@@ -57,10 +57,10 @@ defmodule ExServiceMeshRouter.Config.Network do
     network
   end
 
-  @doc "The canonical text of a block."
+  @doc "Formats a block."
   def to_string({bits, length, size}), do: "#{:inet.ntoa(tuple(bits, size))}/#{length}"
 
-  @doc "Whether an address is in one of the blocks."
+  @doc "Returns whether one of the blocks contains the address."
   def member?(networks, ip) do
     {bits, size} = ip |> unmap() |> bits()
 

@@ -1,23 +1,23 @@
 defmodule ExServiceMeshRouter.Config.Type do
   @moduledoc false
-  # The types of options. Each type has a clause of read/2, which checks a value, of expected/1, which
-  # says in errors and in the documentation what is accepted, and of spec/1, its typespec.
+  # Defines the types of options. Each has a clause of read/2, which validates a value, of expected/1,
+  # which describes the accepted values in errors and documentation, and of spec/1, its typespec.
   #
   #     {unit, min} or {unit, min..max}   an integer
   #     {:or, atom, type}                 this atom, or the type
   #     {:in, values}                     one of the values
   #     {:list, type}                     a list of the type
   #     {:keys, options, expected}        a keyword list with these options, see Config.Options
-  #     {:either, key, key, type}         of these two keys exactly one
+  #     {:either, key, key, type}         exactly one of these two keys
   #     {:switch, type, expected}         `false`, which becomes `nil`; `true`, which is `[]`; or the type
   #     an atom                           has its own clauses
 
   alias ExServiceMeshRouter.Config.{DoctorChecks, Environment, Host, Network, Upstream}
 
-  # File IO of the whole VM goes through the dirty IO schedulers.
+  # All file IO of the VM runs on the dirty IO schedulers.
   @left_to_file_io 2
 
-  # 100 days: beyond that a timer is a mistake in the unit.
+  # 100 days: a longer time is a mistake in the unit.
   @longest 8_640_000_000
 
   @loopback ["127.0.0.0/8", "::1"]
@@ -25,7 +25,7 @@ defmodule ExServiceMeshRouter.Config.Type do
 
   def max_workers, do: max(1, :erlang.system_info(:dirty_io_schedulers) - @left_to_file_io)
 
-  @doc "The values of the options by key, defaults included, and all mistakes in what is given."
+  @doc "Returns the values of the options by key, with defaults, and all mistakes."
   def read_options(options, given) do
     known = Enum.map(options, & &1.key)
 
@@ -62,7 +62,7 @@ defmodule ExServiceMeshRouter.Config.Type do
   defp mistake(key, value, expected),
     do: %{key: key, value: value, expected: expected, unknown: false}
 
-  # `{:ok, value}`, `:error` where expected/1 says it all, or `{:error, mistakes}` with keys below this.
+  # `{:ok, value}`, `:error` if expected/1 is the whole message, or `{:error, mistakes}` with subkeys.
   defp read({:or, atom, _type}, atom), do: {:ok, atom}
   defp read({:or, _atom, type}, value), do: read(type, value)
   defp read({:in, values}, value), do: ok_if(value in values, value)
@@ -147,7 +147,7 @@ defmodule ExServiceMeshRouter.Config.Type do
     with {:ok, network} <- Network.parse(value), do: {:ok, Network.to_string(network)}
   end
 
-  # The networks that may see the index. Loopback always may.
+  # The networks that may see the index, always including loopback.
   defp read(:index, :auto), do: read(:index, Environment.development?())
   defp read(:index, false), do: {:ok, nil}
   defp read(:index, true), do: read(:index, [])
@@ -159,7 +159,7 @@ defmodule ExServiceMeshRouter.Config.Type do
          do: {:ok, Enum.map(@loopback ++ allowed, &Network.parse!/1)}
   end
 
-  # The checks that are left.
+  # The names of the checks that are on.
   defp read(:doctor, false), do: {:ok, []}
   defp read(:doctor, true), do: read(:doctor, [])
 
@@ -191,7 +191,7 @@ defmodule ExServiceMeshRouter.Config.Type do
 
   defp atoms?(value), do: is_list(value) and Enum.all?(value, &is_atom/1)
 
-  @doc "What is accepted."
+  @doc "Describes the accepted values."
   def expected({:or, nil, type}), do: "#{expected(type)}, or nil"
   def expected({:or, atom, type}), do: "#{expected(type)} or #{inspect(atom)}"
   def expected({:in, values}), do: values |> Enum.map(&inspect/1) |> alternatives()
@@ -220,13 +220,13 @@ defmodule ExServiceMeshRouter.Config.Type do
   defp alternatives([one, last]), do: "#{one} or #{last}"
   defp alternatives([first | rest]), do: "#{first}, #{alternatives(rest)}"
 
-  @doc "The options below an option of this type."
+  @doc "Returns the options below an option of this type."
   def members({:keys, options, _expected}), do: options
   def members({:either, _one, _other, type}), do: members(type)
   def members({:switch, type, _expected}), do: members(type)
   def members(_type), do: []
 
-  @doc "The typespec, as quoted code."
+  @doc "Returns the typespec, as quoted code."
   def spec({:or, atom, type}), do: union([atom, spec(type)])
   def spec({:in, values}), do: union(values)
   def spec({:list, type}), do: [spec(type)]

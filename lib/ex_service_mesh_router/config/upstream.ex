@@ -1,22 +1,23 @@
 defmodule ExServiceMeshRouter.Config.Upstream do
   @moduledoc false
-  # Where a service listens. Written by users as "http://127.0.0.1:9001", "http://[::1]:9001",
-  # "http://somehost:9001" or "unix:/run/app.sock"; kept as one of
+  # Parses and formats upstreams, the places where services listen. Users write
+  # "http://127.0.0.1:9001", "http://[::1]:9001", "http://somehost:9001" or "unix:/run/app.sock"; the
+  # term is one of
   #
   #     %{kind: :tcp, ip: ip, port: port}
   #     %{kind: :name, host: "somehost", port: port}
   #     %{kind: :unix, path: path}
   #     %{kind: :loopback, port: port}
   #
-  # Other modules match on as few keys as they need, so that an upstream may have more (a weight, a node).
-  # `:loopback` is an endpoint that is bound to `::`: it is at 127.0.0.1 and at ::1, or only at one
-  # of them where IPv6 is switched off (containers) or its socket takes no IPv4.
+  # Other modules match only the keys that they need, so that an upstream may have more (a weight, a node).
+  # `:loopback` is an endpoint that is bound to `::`. It is reachable at 127.0.0.1 and ::1, or at only
+  # one of them if IPv6 is off (containers) or its socket does not accept IPv4.
 
   alias ExServiceMeshRouter.Config.Host
 
   @accepted ~s|"http://HOST:PORT", "unix:/PATH", or a list of these|
 
-  # A Unix socket's address has 108 bytes, the last of them a zero.
+  # The address of a Unix socket has 108 bytes, including the final zero.
   @max_path 107
 
   @loopback {127, 0, 0, 1}
@@ -24,10 +25,10 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   def tcp(ip, port), do: %{kind: :tcp, ip: ip, port: port}
   def unix(path), do: %{kind: :unix, path: path}
 
-  @doc "What parse/1 accepts, in words."
+  @doc "Describes what parse/1 accepts."
   def accepted, do: @accepted
 
-  @doc "`{:ok, upstreams}`, or `{:error, part}` with the part that is wrong."
+  @doc "Parses an upstream or a list: `{:ok, upstreams}`, or `{:error, part}` with the wrong part."
   def parse([]), do: {:error, []}
 
   def parse(list) when is_list(list) do
@@ -77,8 +78,8 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   defp host(_host, _port), do: :error
 
   @doc """
-  An upstream from what an endpoint says it is bound to: `{ip, port}`, `{:local, path}`, or the map
-  of older versions of Thousand Island. `:error` for everything else.
+  Makes an upstream of the address that an endpoint is bound to: `{ip, port}`, `{:local, path}`, or
+  the map of older versions of Thousand Island. `:error` for all other terms.
   """
   def from_bound({:local, path}) when is_binary(path) or is_list(path),
     do: {:ok, path |> IO.chardata_to_string() |> unix()}
@@ -90,7 +91,7 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   def from_bound(%{address: ip, port: port}), do: from_bound({ip, port})
   def from_bound(_other), do: :error
 
-  # What listens on all addresses is reached on this machine's own.
+  # A server that listens on every address is reachable on loopback.
   defp reachable({0, 0, 0, 0}, port), do: tcp(@loopback, port)
   defp reachable({0, 0, 0, 0, 0, 0, 0, 0}, port), do: %{kind: :loopback, port: port}
 
@@ -100,7 +101,7 @@ defmodule ExServiceMeshRouter.Config.Upstream do
 
   defp reachable(ip, port), do: tcp(ip, port)
 
-  @doc "The addresses of an upstream that is given by name, of which `addresses` has all that are known."
+  @doc "Replaces a named upstream by one upstream per known address of the name."
   def resolve(%{kind: :name} = upstream, addresses) do
     {host, upstream} = Map.pop(upstream, :host)
     for ip <- Map.get(addresses, host, []), do: Map.merge(upstream, %{kind: :tcp, ip: ip})
@@ -108,13 +109,13 @@ defmodule ExServiceMeshRouter.Config.Upstream do
 
   def resolve(upstream, _addresses), do: [upstream]
 
-  @doc "The term of the data plane. Names have been resolved before."
+  @doc "Returns the term for the data plane. Names must be resolved before."
   def to_native(%{ip: ip} = upstream),
     do: %{upstream | ip: ip |> :inet.ntoa() |> List.to_string()}
 
   def to_native(upstream), do: upstream
 
-  @doc "As a user writes it."
+  @doc "Formats an upstream as users write it."
   def to_string(%{kind: :unix, path: path}), do: "unix:" <> path
   def to_string(%{port: port} = upstream), do: "http://#{host(upstream)}:#{port}"
 
