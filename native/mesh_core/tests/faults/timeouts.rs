@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mesh_core::Config;
 
 use crate::support::client::{Client, End, get, post};
-use crate::support::endpoint::{Do, send};
+use crate::support::endpoint::{Do, Endpoint, send};
 use crate::support::scene::{Scene, ms};
 
 /// Sends a byte now and then until the gateway has had enough, at most for as long as is fair.
@@ -303,4 +303,30 @@ fn timeouts_may_be_absent_or_beyond_all_clocks() {
         drop(client);
         scene.ends_clean();
     }
+}
+
+/// What the endpoint did not take of a body is no request, even if the client has sent all of it.
+#[test]
+fn the_rest_of_an_upload_is_never_taken_for_a_request() {
+    const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let scene = Scene::with(Endpoint::start_unix, |config| config.timeouts.response = ms(100));
+    // Somewhere between these the endpoint's socket has room for all but the last part.
+    for size in (64..512).step_by(8).map(|n| n * 1024) {
+        scene.endpoint.script(vec![Do::Gate("never")]);
+        let mut client = scene.client();
+        let mut sender = client.sender();
+        let upload = std::thread::spawn(move || {
+            let body = &SMUGGLED.repeat(size / SMUGGLED.len() + 1)[..size];
+            let _ = sender.write_all(post(&format!("Content-Length: {size}\r\n"), body).as_bytes());
+        });
+        assert_eq!(client.response().status, 504, "{size}");
+        // Its connection may go on if the endpoint has been sent all of the body.
+        client.fin();
+        assert_ne!(client.read_to_end(), End::Silent, "{size}");
+        assert_eq!(client.buffer.escape_ascii().to_string(), "", "{size}");
+        upload.join().expect("the upload");
+    }
+    assert!(scene.endpoint.requests().iter().all(|request| request.target == "/"));
+    scene.endpoint.open_gate("never");
+    scene.ends_clean();
 }

@@ -21,6 +21,8 @@ pub struct Http1Body<'a, T> {
     max: Option<u64>,
     /// How many bytes at the front of `input` to pass on.
     ready: usize,
+    /// Bytes of `input` that belong to the last part, until it is dropped.
+    taken: usize,
 }
 
 enum Left {
@@ -45,7 +47,20 @@ impl<'a, T: Transport> Http1Body<'a, T> {
                 Left::Chunked(Box::new(decoder.without_trailers_if(info.names_fields)))
             }
         };
-        Http1Body { client, input, pool, left, max: limits.body_bytes, ready: 0 }
+        Http1Body { client, input, pool, left, max: limits.body_bytes, ready: 0, taken: 0 }
+    }
+
+    /// Whether the whole body has been read and has left the input: what comes next is another request.
+    pub fn is_read(&self) -> bool {
+        self.is_done() && self.taken == 0
+    }
+
+    /// Drops the part that was taken last.
+    fn drop_part(&mut self) {
+        self.ready = 0;
+        self.input.consume(std::mem::take(&mut self.taken));
+        // The next part reuses the buffer that was used last, which is in the cache.
+        self.input.release(self.pool);
     }
 
     /// Processes the received bytes of the body, and writes its end to `tail`. Returns how many bytes of
@@ -74,6 +89,7 @@ impl<'a, T: Transport> Http1Body<'a, T> {
         if done {
             self.left = Left::Nothing;
         }
+        self.taken = consumed;
         Ok(consumed)
     }
 }
@@ -91,7 +107,7 @@ impl<T: Transport> RequestBody for Http1Body<'_, T> {
         let consumed = self.take(&mut tail)?;
         out.extend_from_slice(self.in_place());
         out.extend_from_slice(&tail);
-        self.ready = 0;
+        self.drop_part();
         Ok(consumed)
     }
 
@@ -118,11 +134,8 @@ impl<T: Transport> RequestBody for Http1Body<'_, T> {
         &self.input.filled()[..self.ready]
     }
 
-    fn part_sent(&mut self, bytes: usize) {
-        self.ready = 0;
-        self.input.consume(bytes);
-        // The next part reuses the buffer that was used last, which is in the cache.
-        self.input.release(self.pool);
+    fn part_sent(&mut self, _: usize) {
+        self.drop_part();
     }
 
     async fn client_gone(&self) {

@@ -8,7 +8,7 @@ use super::connection::{Http1Connection, Next};
 use super::refusal::Replied;
 use super::request::RoutedRequest;
 use super::sink::Http1Sink;
-use crate::serve::exchange::{Exchange, ExchangeState, Finished, Outcome, RequestBody, Upgraded};
+use crate::serve::exchange::{Exchange, ExchangeState, Finished, Outcome, Upgraded};
 use crate::upstream::Transport;
 
 pub enum Served {
@@ -46,7 +46,7 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             timer: self.timer,
         };
         let Outcome { result, ended } = exchange.run(info.minor).await;
-        let (request_read, keep_alive) = (exchange.body.is_done(), exchange.sink.keep_alive);
+        let (request_read, keep_alive) = (exchange.body.is_read(), exchange.sink.keep_alive);
         worker.release_head(exchange.sink.head);
         self.answered = head_read.checked_add(Duration::from_nanos(ended.timings.total));
         let draft = self.draft.take();
