@@ -305,6 +305,36 @@ fn timeouts_may_be_absent_or_beyond_all_clocks() {
     }
 }
 
+/// A client that has sent is not the one that is waited for while its endpoint takes nothing.
+#[test]
+fn a_slow_endpoint_is_not_held_against_the_client() {
+    let scene = Scene::with(Endpoint::start_unix, |config| {
+        config.timeouts.idle = ms(400);
+        config.timeouts.response = ms(8000);
+    });
+    const PIECE: usize = 16 * 1024;
+    const PIECES: usize = 40;
+    scene.endpoint.script(vec![Do::Gate("read"), Do::Body, Do::Answer]);
+    let mut client = scene.client();
+    let mut sender = client.sender();
+    let upload = std::thread::spawn(move || {
+        let head = post(&format!("Content-Length: {}\r\n", PIECE * PIECES), "");
+        sender.write_all(head.as_bytes()).expect("send");
+        for _ in 0..PIECES {
+            // The gateway is to wait for each of them.
+            std::thread::sleep(Duration::from_millis(10));
+            sender.write_all(&[b'x'; PIECE]).expect("send");
+        }
+    });
+    // Much longer than a client may take.
+    std::thread::sleep(Duration::from_millis(1500));
+    scene.endpoint.open_gate("read");
+    assert_eq!(client.response().status, 200);
+    upload.join().expect("the upload");
+    drop(client);
+    scene.ends_clean();
+}
+
 /// What the endpoint did not take of a body is no request, even if the client has sent all of it.
 #[test]
 fn the_rest_of_an_upload_is_never_taken_for_a_request() {

@@ -63,6 +63,8 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
                 part
             })
             .await?;
+            // Whatever the endpoint takes its time for now is not the client's fault.
+            self.state.up.moved(part);
             self.write(self.body.in_place()).await?;
             self.write(head).await?;
             self.passed(part);
@@ -77,7 +79,6 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
     }
 
     fn passed(&mut self, part: usize) {
-        self.state.up.moved(part);
         self.state.received(self.counters, part);
         self.body.part_sent(part);
     }
