@@ -11,8 +11,11 @@ use h2::ext::Protocol;
 use http::Request;
 use mesh_core::{Config, UpstreamAddr};
 
+use crate::support::PATIENCE;
+use crate::support::client::Client;
 use crate::support::endpoint::{Endpoint, reply};
 use crate::support::eventually;
+use crate::support::frames::*;
 use crate::support::http2::{Answer, Peer, answer, get, read, send as upload};
 use crate::support::hyper_ends::accept;
 use crate::support::mesh::Mesh;
@@ -245,4 +248,64 @@ fn other_protocols_are_refused() {
         assert_eq!(answer(response).await.expect("answer").status, 501);
     });
     assert!(endpoint.requests().is_empty());
+}
+
+/// A WebSocket has no trailers (RFC 8441 section 5); a client that sends some has ended its side with them.
+#[test]
+fn trailers_end_a_tunnel() {
+    let (address, seen) = echo("");
+    let mesh = Mesh::to(Config::default(), &address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (response, mut up) = peer.begin(connect(), false).await;
+        let mut down = response.await.expect("a response").into_body();
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("x-trailer", http::HeaderValue::from_static("yes"));
+        up.send_trailers(trailers).expect("trailers");
+        assert!(seen.recv().expect("the request").is_some());
+        assert!(seen.recv_timeout(PATIENCE).expect("the end").is_none());
+        assert!(read(&mut down).await.expect("an orderly end").0.is_empty());
+    });
+    mesh.eventually("the tunnel is over", |_| mesh.service_stats().tunnels_open == 0);
+}
+
+/// With nearly all of `limits.buffer_bytes` in use, a tunnel waits until its client has taken some; others
+/// are served meanwhile.
+#[test]
+fn a_tunnel_waits_for_memory_without_holding_others_up() {
+    const MESSAGE: usize = 24 << 20;
+    let (address, _seen) = endpoint("", |mut socket| {
+        let _ = socket.write_all(&vec![b'x'; MESSAGE]);
+    });
+    let mut config = Config::default();
+    // Of which three quarters are for what is queued: no multiple of a buffer.
+    config.limits.buffer_bytes = 50_000;
+    let mesh = Mesh::to(config, &address);
+    let mut raw = Raw::open(mesh.address());
+    let most = 0x7fff_0000_u32.to_be_bytes();
+    raw.send(SETTINGS, 0, 0, &[&[0, 4][..], &most].concat());
+    raw.send(WINDOW_UPDATE, 0, 0, &most);
+    let fields = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":path", "/"),
+        (":authority", "a.test"),
+        ("sec-websocket-version", "13"),
+    ];
+    raw.send(HEADERS, END_HEADERS, 1, &block(&fields));
+    mesh.eventually("it is a tunnel", |_| mesh.service_stats().tunnels_open == 1);
+    let mut before = u64::MAX;
+    eventually("the client's socket is full", || {
+        std::thread::sleep(Duration::from_millis(100));
+        let sent = mesh.service_stats().tunnel_sent_bytes;
+        sent > 0 && sent == std::mem::replace(&mut before, sent)
+    });
+    assert!(before < MESSAGE as u64, "the client's system takes all of it");
+    let other = "GET / HTTP/1.1\r\nHost: b.test\r\n\r\n";
+    assert_eq!(Client::connect(mesh.address()).ask(other).status, 404);
+    let mut got = 0;
+    while got < MESSAGE {
+        got += raw.until(DATA, 1).payload.len();
+    }
 }
