@@ -79,6 +79,28 @@ fn rapid_resets_end_the_connection() {
     others_are_served(&mesh);
 }
 
+/// What is given up before anything was done for it costs the endpoint nothing, few as they may be.
+#[test]
+fn a_request_that_is_given_up_at_once_reaches_no_endpoint() {
+    let (endpoint, mesh) = bench();
+    let mut raw = Raw::open(mesh.address());
+    assert_eq!(raw.ask(1, &GET).status(1), 200);
+    let batch: Vec<u8> = (1..=10)
+        .flat_map(|n| {
+            let stream = 2 * n + 1;
+            let ask = frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&GET));
+            [ask, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+        })
+        .collect();
+    raw.0.send(batch);
+    mesh.eventually("all of them are over", |stats| {
+        (mesh.service_stats().requests, stats.total.in_flight) == (11, 0)
+    });
+    assert_eq!(raw.ask(101, &GET).status(101), 200);
+    assert_eq!(endpoint.requests().len(), 2);
+    assert_eq!(endpoint.look(|state| state.connections.len()), 1);
+}
+
 /// The same, slowly enough that every request reaches the endpoint before it is given up.
 #[test]
 fn resets_of_requests_in_flight_end_the_connection() {

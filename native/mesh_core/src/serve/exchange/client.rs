@@ -30,6 +30,11 @@ pub trait RequestBody {
     /// Waits until the client is gone, even with unread data.
     fn client_gone(&self) -> impl Future<Output = ()>;
 
+    /// Whether the client is known to be gone. Asked before the endpoint is.
+    fn is_gone(&self, _cx: &mut Context<'_>) -> bool {
+        false
+    }
+
     /// As `client_gone`, once the whole request has been read.
     fn watch(&mut self) -> impl Future<Output = ()> {
         self.client_gone()

@@ -73,12 +73,16 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         let mut reuse = if repeatable { Reuse::Any } else { Reuse::Probed };
         loop {
             let Exchange { worker, service, body, .. } = self;
+            // A request that was given up at once must cost the endpoint nothing.
+            if poll_fn(|cx| Poll::Ready(body.is_gone(cx))).await {
+                return Err(Error::ClientGone);
+            }
             let checkout = match service.checkout_idle(reuse, worker.oldest_idle()) {
                 Some(checkout) => checkout,
                 None => tokio::select! {
                     biased;
-                    checkout = checkout(worker, service, reuse) => checkout?,
                     () = body.client_gone() => return Err(Error::ClientGone),
+                    checkout = checkout(worker, service, reuse) => checkout?,
                 },
             };
             let mut received = Buf::new();

@@ -56,6 +56,10 @@ impl RequestBody for H2Body<'_> {
         let _ = self.stream.flow_control().release_capacity(bytes);
     }
 
+    fn is_gone(&self, cx: &mut Context<'_>) -> bool {
+        self.sender.poll_gone(cx).is_ready()
+    }
+
     async fn client_gone(&self) {
         std::future::poll_fn(|cx| self.sender.poll_gone(cx)).await;
     }
