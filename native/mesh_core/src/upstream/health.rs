@@ -25,6 +25,11 @@ impl Health {
         self.0.get().backoff_until.is_some_and(|until| now < until)
     }
 
+    /// The same for the current time, which is read only if the address failed at all.
+    pub fn is_backing_off_now(&self) -> bool {
+        self.0.get().backoff_until.is_some_and(|until| Instant::now() < until)
+    }
+
     /// An attempt begins. Until it ends, other requests do not try an address that failed before: only one
     /// of them waits for it.
     pub fn attempt(&self, now: Instant) {

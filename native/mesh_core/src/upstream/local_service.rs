@@ -79,7 +79,7 @@ impl LocalService {
             if let Some(checkout) = self.checkout_idle_from(upstream, reuse, oldest) {
                 return Ok(checkout);
             }
-            if count > 1 && self.pools[upstream].health.is_backing_off(Instant::now()) {
+            if count > 1 && self.pools[upstream].health.is_backing_off_now() {
                 backing_off.push(upstream);
                 continue;
             }
@@ -100,12 +100,21 @@ impl LocalService {
         Err(failed)
     }
 
-    /// The next upstream in turn, or the one after it if that has fewer requests in flight.
+    /// The next upstream in turn, or the one after it if that has fewer requests in flight. Upstreams that
+    /// failed recently are left out: they never have requests in flight.
     fn preferred(&self) -> usize {
         let next = self.next.get();
-        let after = self.after(next);
-        let load = |upstream: usize| self.pools.get(upstream).map_or(0, |pool| pool.in_flight());
-        if after != next && load(after) < load(next) { after } else { next }
+        let count = self.pools.len();
+        if count < 2 {
+            return next;
+        }
+        let load = |upstream: usize| self.pools[upstream].in_flight();
+        let order = (0..count).map(|i| (next + i) % count);
+        let mut order = order.filter(|upstream| !self.pools[*upstream].health.is_backing_off_now());
+        match (order.next(), order.next()) {
+            (Some(first), Some(second)) if load(second) < load(first) => second,
+            (first, _) => first.unwrap_or(next),
+        }
     }
 
     fn after(&self, upstream: usize) -> usize {

@@ -80,6 +80,29 @@ fn of_two_upstreams_the_one_with_fewer_requests_under_way_is_used() {
     scene.ends_clean();
 }
 
+/// Nothing is under way at an upstream that cannot be reached; its share goes to the others by the same rule.
+#[test]
+fn an_upstream_that_is_down_sends_nobody_to_a_busy_one() {
+    let scene = Scene::new(|config| config.workers = 1);
+    let (mut down, spare) = (Endpoint::start(), Endpoint::start());
+    down.die();
+    scene.route_to(&[down.address.clone(), scene.endpoint.address.clone(), spare.address.clone()]);
+    scene.endpoint.script(vec![Do::Gate("slow"), Do::Answer]);
+    let mut slow = scene.client();
+    // The first upstream is tried, and the second one answers in its place.
+    slow.send(get(""));
+    scene.endpoint.wait_for_requests(1);
+    let mut client = scene.client();
+    for _ in 0..6 {
+        assert_eq!(client.ask(get("")).status, 200);
+    }
+    assert_eq!((scene.endpoint.requests().len(), spare.requests().len()), (1, 6));
+    scene.endpoint.open_gate("slow");
+    assert_eq!(slow.response().status, 200);
+    drop((client, slow, spare));
+    scene.ends_clean();
+}
+
 /// Both failed a moment ago, and there are no others: the gateway tries them again at once.
 #[test]
 fn upstreams_are_tried_again_if_all_have_failed() {
