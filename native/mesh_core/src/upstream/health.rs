@@ -21,13 +21,13 @@ struct HealthState {
 
 impl Health {
     /// The address failed recently: other addresses come first.
-    pub fn is_backing_off(&self, now: Instant) -> bool {
+    fn is_backing_off(&self, now: Instant) -> bool {
         self.0.get().backoff_until.is_some_and(|until| now < until)
     }
 
     /// The same for the current time, which is read only if the address failed at all.
     pub fn is_backing_off_now(&self) -> bool {
-        self.0.get().backoff_until.is_some_and(|until| Instant::now() < until)
+        self.0.get().backoff_until.is_some() && self.is_backing_off(Instant::now())
     }
 
     /// An attempt begins. Until it ends, other requests do not try an address that failed before: only one
