@@ -3,6 +3,7 @@
 //! Workers share only [`Shared`]: the listening sockets, the routing table, counters and limits.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -91,7 +92,8 @@ impl Worker {
             shared,
             counters,
             tasks: TaskPool::default(),
-            random: RefCell::new(Rng::new()),
+            // Rng::new takes the time, which other workers may share.
+            random: RefCell::new(Rng::with_seed(RandomState::new().hash_one(index))),
             lame_duck: Signal::default(),
             draining: Signal::default(),
             tunnels: Tunnels::default(),

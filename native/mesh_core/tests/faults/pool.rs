@@ -161,16 +161,18 @@ fn bytes_after_a_response_close_its_connection() {
         scene.endpoint.script(vec![Do::Body, send(&answer), Do::UntilClosed]);
         let mut client = scene.client();
         assert_eq!(client.ask(get_target("/first")).body, body.as_bytes(), "{answer:?}");
+        // The first request may have met a connection that was closed a moment ago.
+        let retries = scene.mesh.service_stats().retries;
         for mut next in [scene.client(), client] {
             assert_eq!(next.ask(get_target("/next")).body, b"/next", "{answer:?}");
         }
+        assert_eq!(scene.mesh.service_stats().retries, retries, "{answer:?}");
         scene.endpoint.wait("the end", |state| state.connections[before].ended);
         let first = scene.endpoint.look(|state| state.connections[before].raw.clone());
         assert!(first.starts_with(b"GET /first ") && !first.windows(5).any(|w| w == b"/next"));
         scene.endpoint.close_connections();
         scene.endpoint.wait("the end", |state| state.connections.iter().all(|c| c.ended));
     }
-    assert_eq!(scene.mesh.service_stats().retries, 0);
     scene.ends_clean();
 }
 
