@@ -140,7 +140,7 @@ defmodule ExServiceMeshRouter.GatewayTest do
   end
 
   describe "a lame duck" do
-    test "keeps serving, tells its clients to leave, and then drains" do
+    test "keeps serving, asks its clients to disconnect, and then drains" do
       gateway =
         start_gateway(
           workers: 2,

@@ -1,8 +1,8 @@
 defmodule ExServiceMeshRouter.Gateway do
   @moduledoc false
-  # Opens the data plane (which binds the sockets) and drains it. The reference is kept in the
-  # gateway's Store and belongs to the gateway's supervisor: when that process dies, the data plane
-  # stops. When this one dies, nothing happens but that it is started again.
+  # Opens the data plane, which binds the sockets, and drains it. The gateway's supervisor owns the
+  # data plane: it stops when that process dies. A crash of this process stops nothing; the reference
+  # is in the gateway's Store.
 
   use GenServer
 
@@ -11,51 +11,51 @@ defmodule ExServiceMeshRouter.Gateway do
   alias ExServiceMeshRouter.{ListenError, Native}
   alias ExServiceMeshRouter.Gateway.{Event, Store, TrustedProxies}
 
-  # The VM closes a socket some time after the process has ended that had it, at most milliseconds.
-  @looks 100
-  @look_again 10
+  # The VM closes the sockets of a process up to some milliseconds after its end.
+  @retries 100
+  @retry_after 10
 
-  # This process ends by itself when the data plane is lost. That ends the supervisor, too.
+  # This process exits when the data plane is lost, which ends the supervisor.
   def child_spec({config, free}) do
     start = {__MODULE__, :start_link, [config, free]}
     %{id: __MODULE__, start: start, restart: :transient, significant: true}
   end
 
-  # The supervisor's process calls this, and owns the data plane. `free` takes the gateway's port from
-  # endpoints of this system: see Listeners.Contention.free/1.
+  # Called by the supervisor, which becomes the owner of the data plane. `free` takes the gateway's
+  # port from endpoints of this system, see Listeners.Contention.free/1.
   def start_link(config, free) do
     GenServer.start_link(__MODULE__, {config, free, self()}, name: process_name(config.name))
   end
 
-  @doc "The data plane's reference, an argument for the functions of Native."
+  @doc "Returns the reference of the data plane, for the functions of Native."
   def ref(name), do: fetch(name, :gateway)
 
-  @doc "The configuration that it was started with."
+  @doc "Returns the configuration of the gateway."
   def config(name), do: fetch(name, :config)
 
-  @doc "Whether it has been told to stop, at once or after `timeouts.lame_duck`."
+  @doc "Returns whether the gateway is stopping, also during `timeouts.lame_duck`."
   def draining?(name), do: Store.get(name, :draining, false)
 
-  @doc "`[{ip, port}]` as bound, the addresses as text."
+  @doc "Returns the bound addresses as `[{ip, port}]`, the IP addresses as text."
   def addresses(name), do: fetch(name, :bound)
 
-  @doc "One of them as people write it."
+  @doc "Formats one of these addresses."
   def text({ip, port}), do: if(ip =~ ":", do: "[#{ip}]:#{port}", else: "#{ip}:#{port}")
 
-  # Nothing is there before the sockets are bound.
+  # The Store has nothing before the sockets are bound.
   defp fetch(name, key), do: Store.get(name, key) || exit({:noproc, {__MODULE__, key, [name]}})
 
   @doc """
-  Stops listening, and returns when the requests in flight are through, at the latest after
-  `timeouts.drain`. The gateway stays down.
+  Stops listening and returns when the open requests have ended, at the latest after
+  `timeouts.drain`. The gateway does not start again.
   """
   def drain(name) do
     GenServer.call(process_name(name), :drain, :infinity)
   catch
     :exit, _reason ->
-      # This process is being restarted, or the gateway has ended and there is nothing to drain.
+      # Either this process is restarting, or the gateway has ended.
       if Store.running?(name) do
-        Process.sleep(@look_again)
+        Process.sleep(@retry_after)
         drain(name)
       else
         :ok
@@ -63,8 +63,8 @@ defmodule ExServiceMeshRouter.Gateway do
   end
 
   @doc """
-  Tells the workers to finish within `drain` milliseconds and to return. `:lost` if the reference
-  was lost with its module, see Worker; the data plane then ends with the supervisor.
+  Tells the workers to drain within `drain` milliseconds and to return. `:lost` if the reference is
+  invalid because its module was purged, see Worker; the data plane then ends with the supervisor.
   """
   def stop(name, gateway, drain) do
     Store.put(name, :draining, true)
@@ -73,7 +73,7 @@ defmodule ExServiceMeshRouter.Gateway do
     ArgumentError -> :lost
   end
 
-  @doc "Called by a worker that was stopped, or has lost the reference, and not by its supervisor."
+  @doc "Called by a worker that stopped for another reason than an exit of its supervisor."
   def stopped(name, worker) do
     Store.put(name, {:stopped, worker}, true)
     GenServer.cast(process_name(name), :stopped)
@@ -90,7 +90,7 @@ defmodule ExServiceMeshRouter.Gateway do
       else: first_init(config, free, owner)
   end
 
-  # A lame duck stops in time, whatever happens to this process meanwhile.
+  # A crash of this process must not prolong `timeouts.lame_duck`.
   defp restored(config) do
     with time when time != nil <- Store.get(config.name, :stop_listening_at),
          do: Process.send_after(self(), :stop_listening, time, abs: true)
@@ -107,7 +107,7 @@ defmodule ExServiceMeshRouter.Gateway do
       Store.put(config.name, :config, config)
       Store.put(config.name, :bound, bound)
       Store.put(config.name, :gateway, gateway)
-      tell_started(bound, config)
+      emit_started(bound, config)
       {:ok, %{config: config, waiting: []}}
     else
       {:error, error} -> {:stop, {:shutdown, error}}
@@ -116,36 +116,36 @@ defmodule ExServiceMeshRouter.Gateway do
 
   @impl true
   def handle_call(:drain, from, %{config: config} = state) do
-    unless draining?(config.name), do: leave(config, config.timeouts.lame_duck)
-    {:noreply, drained(%{state | waiting: [from | state.waiting]})}
+    unless draining?(config.name), do: begin_drain(config, config.timeouts.lame_duck)
+    {:noreply, reply_if_drained(%{state | waiting: [from | state.waiting]})}
   end
 
   @impl true
   def handle_cast(:stopped, %{config: config} = state) do
     if draining?(config.name) do
-      {:noreply, drained(state)}
+      {:noreply, reply_if_drained(state)}
     else
-      Logger.warning("ExServiceMeshRouter lost its data plane and opens it anew")
+      Logger.warning("ExServiceMeshRouter lost its data plane and opens a new one")
       {:stop, {:shutdown, :lost}, state}
     end
   end
 
   @impl true
   def handle_info(:stop_listening, state) do
-    leave(state.config, 0)
+    begin_drain(state.config, 0)
     {:noreply, state}
   end
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # A crash of this process stops nothing.
+  # After a crash of this process the gateway still runs.
   @impl true
   def terminate(reason, state) do
     if reason == :shutdown or match?({:shutdown, _}, reason),
       do: Event.now([:gateway, :stop], %{gateway: state.config.name, reason: reason})
   end
 
-  defp tell_started(bound, config) do
+  defp emit_started(bound, config) do
     Event.now([:gateway, :start], %{
       gateway: config.name,
       addresses: bound,
@@ -153,15 +153,18 @@ defmodule ExServiceMeshRouter.Gateway do
     })
   end
 
-  defp leave(config, 0) do
+  defp begin_drain(config, 0) do
     Logger.info("ExServiceMeshRouter stops listening and drains")
     Store.delete(config.name, :stop_listening_at)
     stop(config.name, ref(config.name), config.timeouts.drain)
   end
 
-  # Balancers go on sending for a while: they hear of the stop later than this node.
-  defp leave(config, lame_duck) do
-    Logger.info("ExServiceMeshRouter drains in #{lame_duck} ms and tells its clients to leave")
+  # Load balancers learn of the stop later than this node.
+  defp begin_drain(config, lame_duck) do
+    Logger.info(
+      "ExServiceMeshRouter drains in #{lame_duck} ms and asks its clients to disconnect"
+    )
+
     Native.lame_duck(ref(config.name))
     time = System.monotonic_time(:millisecond) + lame_duck
     Store.put(config.name, :draining, true)
@@ -169,7 +172,7 @@ defmodule ExServiceMeshRouter.Gateway do
     Process.send_after(self(), :stop_listening, time, abs: true)
   end
 
-  defp drained(%{config: config} = state) do
+  defp reply_if_drained(%{config: config} = state) do
     if map_size(Store.all(config.name, :stopped)) == config.native.workers do
       Enum.each(state.waiting, &GenServer.reply(&1, :ok))
       %{state | waiting: []}
@@ -185,7 +188,7 @@ defmodule ExServiceMeshRouter.Gateway do
     end
   end
 
-  # An endpoint of this system that has the port may have to hand it over.
+  # If an endpoint of this system has the port, `free` may take it.
   defp open(config, free, owner) do
     with {:error, %ListenError{kind: :eaddrinuse} = error} <-
            bind(config, owner, config.native.ips) do
@@ -197,16 +200,16 @@ defmodule ExServiceMeshRouter.Gateway do
     end
   end
 
-  defp open_again(config, owner, looks \\ @looks) do
-    with {:error, %ListenError{kind: :eaddrinuse}} when looks > 0 <-
+  defp open_again(config, owner, retries \\ @retries) do
+    with {:error, %ListenError{kind: :eaddrinuse}} when retries > 0 <-
            bind(config, owner, config.native.ips) do
-      Process.sleep(@look_again)
-      open_again(config, owner, looks - 1)
+      Process.sleep(@retry_after)
+      open_again(config, owner, retries - 1)
     end
   end
 
-  # Whether this gateway had this port before. When its supervisor is killed, the next one starts a
-  # moment before the sockets are closed.
+  # Whether this gateway had the port before. After a kill of its supervisor, the next one starts
+  # before the VM has closed the sockets.
   defp opened?(config), do: :persistent_term.get(opened_key(config), false)
   defp opened_key(config), do: {__MODULE__, config.name, config.port}
 
@@ -222,7 +225,7 @@ defmodule ExServiceMeshRouter.Gateway do
     end
   end
 
-  # Nobody asked for IPv6 by name with :loopback and :any, and in many containers there is none.
+  # :loopback and :any do not require IPv6, which many containers lack.
   defp open_without_ipv6(%{ip: ip} = config, owner, ips, %{kind: kind, address: "[" <> _} = error)
        when ip in [:loopback, :any] and kind in [:eaddrnotavail, :other] do
     case Enum.reject(ips, &String.contains?(&1, ":")) do

@@ -130,7 +130,7 @@ defmodule ExServiceMeshRouter.PrometheusTest do
 
       for host <- ["evil.example.com", "a~b.evil.com:9568", "evil.com.", "a b", ""] do
         assert {403, body} = answer(ask.("Host: #{host}\r\n"))
-        assert body =~ "Ask for them by an address"
+        assert body =~ "Request metrics by an IP address"
       end
 
       assert {400, _} = answer(ask.("Host: localhost\r\nHost: evil.com\r\n"))

@@ -1,17 +1,17 @@
 defmodule ExServiceMeshRouter.Gateway.Applications do
   @moduledoc false
-  # Asks OTP's application controller, and survives that the node stops: the controller then refuses
-  # all callers (OTP 26 and later) or never answers. What only reads (`Application.get_env/3`,
-  # `spec/2`, `loaded_applications/0`) does not pass the controller and needs none of this.
+  # Calls OTP's application controller safely while the node stops: the controller then refuses all
+  # callers (OTP 26 and later) or never answers. Functions that only read (`Application.get_env/3`,
+  # `spec/2`, `loaded_applications/0`) do not call the controller and may be used directly.
 
-  @doc "The applications that run, the one that started last first."
+  @doc "Returns the running applications, the last started one first."
   @spec running() :: {:ok, [atom()]} | :stopping
   def running do
     with {:ok, applications} <- ask(fn -> :application.which_applications(:infinity) end),
          do: {:ok, for({name, _description, _version} <- applications, do: name)}
   end
 
-  @doc "The applications that are about to start."
+  @doc "Returns the applications that are starting."
   @spec starting() :: {:ok, [atom()]} | :stopping
   def starting do
     with {:ok, information} <- ask(&:application.info/0),
@@ -27,12 +27,12 @@ defmodule ExServiceMeshRouter.Gateway.Applications do
          do: :ok
   end
 
-  @doc "Calls a function that asks the controller."
+  @doc "Calls a function that calls the controller."
   @spec ask(function()) :: {:ok, term()} | :stopping
   def ask(fun) do
     if stopping?(), do: :stopping, else: {:ok, fun.()}
   catch
-    # It began to stop in between.
+    # The node began to stop in between.
     :exit, _reason -> :stopping
   end
 

@@ -1,27 +1,27 @@
 defmodule ExServiceMeshRouter.Gateway.Event do
   @moduledoc false
-  # Executes telemetry events; the catalogue of all events is ExServiceMeshRouter.Telemetry. Nothing
-  # here is compiled against telemetry: the application may not have it.
+  # Executes telemetry events, which ExServiceMeshRouter.Telemetry documents. Must not depend on
+  # telemetry at compile time: the application may not have it.
 
-  @doc "Executes an event that has happened now."
+  @doc "Executes an event with the current system time."
   def now(event, metadata), do: execute(event, %{system_time: System.system_time()}, metadata)
 
   def execute(event, measurements, metadata) do
     if started?(), do: deliver(event, measurements, metadata), else: :ok
   end
 
-  @doc "For many events at once, when telemetry has started: asking costs more than an event."
+  @doc "Executes an event without the check that telemetry runs, which costs more than the event."
   def deliver(event, measurements, metadata) do
     apply(:telemetry, :execute, [[:ex_service_mesh_router | event], measurements, metadata])
     :ok
   rescue
-    # It stops at this moment.
+    # Telemetry is stopping.
     ArgumentError -> :ok
   end
 
-  # Mix may start the gateway before telemetry. Nobody can be listening then, and telemetry would
-  # log a warning that nobody can do anything about.
-  @doc "Whether telemetry runs."
+  # Mix may start the gateway before telemetry. No handler exists then, and telemetry would log a
+  # warning.
+  @doc "Returns whether telemetry runs."
   def started? do
     Process.whereis(:telemetry_sup) != nil or
       (Code.ensure_loaded?(:telemetry) and not Code.ensure_loaded?(:telemetry_app))

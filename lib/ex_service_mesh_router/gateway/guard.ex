@@ -1,9 +1,8 @@
 defmodule ExServiceMeshRouter.Gateway.Guard do
   @moduledoc false
-  # Restarts one process of the control plane, for ever. A supervisor gives up after some restarts and
-  # ends all of its children; the supervisor of the data plane must not do that because, say, the
-  # index fails. A process that fails soon after its start is restarted after a pause, which doubles
-  # up to one second.
+  # Restarts one process of the control plane without limit. A supervisor gives up after some restarts
+  # and ends all its children; a failure of the index, for example, must not end the data plane. A
+  # process that fails soon after its start is restarted after a pause, which doubles up to one second.
   #
   # If the first start fails, the guard fails too, and the gateway does not start.
 
@@ -13,14 +12,14 @@ defmodule ExServiceMeshRouter.Gateway.Guard do
 
   alias ExServiceMeshRouter.Gateway.Store
 
-  # A process that ends after less than this time has failed at its start.
+  # A process that ends within this time failed at its start.
   @settled 1_000
   @first_pause 10
   @longest_pause 1_000
-  # How long the process of a killed guard may take to end.
+  # How long the child of a killed guard may take to end.
   @orphan 5_000
 
-  @doc "The specification of a guard for `child`, of the gateway `name`."
+  @doc "Returns the specification of a guard for `child`, of the gateway `name`."
   def child_spec({name, child}) do
     spec = Supervisor.child_spec(child, [])
     %{id: spec.id, start: {__MODULE__, :start_link, [name, spec]}, shutdown: :infinity}
@@ -35,7 +34,7 @@ defmodule ExServiceMeshRouter.Gateway.Guard do
 
     case Store.get(name, key(spec)) do
       nil -> first_start(state)
-      # The previous guard was killed. Its process is ending, and still has its name or its port.
+      # The previous guard was killed. Its child is ending and still has its name or its port.
       orphan -> {:ok, state, {:continue, {:after_end, orphan}}}
     end
   end
@@ -56,8 +55,8 @@ defmodule ExServiceMeshRouter.Gateway.Guard do
   @impl true
   def handle_info({:EXIT, child, reason}, %{child: child} = state) do
     Logger.warning(
-      "the gateway restarts #{inspect(state.spec.id)}, which has ended " <>
-        "(#{Exception.format_exit(reason)}). Requests are not affected."
+      "the gateway restarts #{inspect(state.spec.id)}, which exited: " <>
+        "#{Exception.format_exit(reason)}. Requests are not affected."
     )
 
     if now() - state.started >= @settled,
@@ -75,7 +74,7 @@ defmodule ExServiceMeshRouter.Gateway.Guard do
 
       {:error, reason} ->
         Logger.error(
-          "the gateway cannot restart #{inspect(state.spec.id)} and tries again in " <>
+          "the gateway cannot restart #{inspect(state.spec.id)} and retries in " <>
             "#{state.pause} ms: #{Exception.format_exit(reason)}"
         )
 
@@ -111,7 +110,7 @@ defmodule ExServiceMeshRouter.Gateway.Guard do
     await_end(child, Map.get(spec, :shutdown, default))
   end
 
-  @doc "Returns when the process has ended. After `timeout` milliseconds the process is killed."
+  @doc "Waits until the process has ended; kills it after `timeout` milliseconds."
   def await_end(pid, timeout) do
     monitor = Process.monitor(pid)
 

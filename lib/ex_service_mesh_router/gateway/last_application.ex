@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Gateway.LastApplication do
   @moduledoc false
-  # An application that does nothing but end first: OTP stops applications in reverse order of their
-  # start, and tells each before it does (`c:Application.prep_stop/1`).
+  # An application that drains the gateway when the node stops. OTP stops applications in reverse
+  # order of their start and calls `c:Application.prep_stop/1` first, so it must be the last to start.
 
   use Application
 
@@ -9,10 +9,10 @@ defmodule ExServiceMeshRouter.Gateway.LastApplication do
 
   @name :ex_service_mesh_router_drain
 
-  @doc "Whether no application was started after it; `running` names the latest first."
+  @doc "Returns whether it started last; `running` has the last started application first."
   def last?(running), do: match?([@name | _], running)
 
-  @doc "Starts it, anew if it runs already. `drain` is called when the node stops; `:stopping` if it does."
+  @doc "Starts or restarts it. It calls `drain` when the node stops. `:stopping` if the node stops already."
   def start(drain), do: Applications.ask(fn -> replace(drain) end)
 
   defp replace(drain) do
@@ -33,13 +33,13 @@ defmodule ExServiceMeshRouter.Gateway.LastApplication do
     end
   end
 
-  @doc "Removes it without waiting: whoever asks may be stopped by the application controller."
+  @doc "Removes it without waiting, because the application controller may wait for the caller."
   def forget do
     spawn(fn -> Applications.ask(&remove/0) end)
     :ok
   end
 
-  # Not the end of the node: it must not drain.
+  # This stop must not drain.
   defp remove do
     Application.put_env(@name, :removed, true, timeout: :infinity)
     :application.stop(@name)

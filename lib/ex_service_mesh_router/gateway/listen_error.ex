@@ -1,11 +1,11 @@
 defmodule ExServiceMeshRouter.ListenError do
   @moduledoc """
-  Why the gateway cannot listen: the reason with which the application refuses to start.
+  The reason why the gateway cannot listen and the application does not start.
 
   `kind` is `:eaddrinuse`, `:eacces`, `:eaddrnotavail`, `:library` (the NIF cannot be loaded),
-  `:config` (the data plane refuses its configuration), `:workers` (the gateways of this VM have taken
-  the dirty IO schedulers) or `:other`. `holder` is the application and
-  the endpoint of this system that has the port, if one has it.
+  `:config` (the data plane rejects its configuration), `:workers` (too few dirty IO schedulers for
+  the gateways of this VM) or `:other`. `holder` is `{application, endpoint}` if an endpoint of this
+  system has the port.
   """
 
   alias ExServiceMeshRouter.Gateway.PortUse
@@ -25,9 +25,9 @@ defmodule ExServiceMeshRouter.ListenError do
 
   def message(%{kind: :eaddrinuse} = error) do
     """
-    port #{error.port} is in use (#{error.address})#{by(error.port)}. Stop that, or let the gateway \
-    listen elsewhere: `config :ex_service_mesh_router, port: 4080`. An endpoint of this umbrella \
-    takes another port with `config :my_app, MyAppWeb.Endpoint, http: [port: 4001]` at the end of \
+    port #{error.port} is in use (#{error.address})#{by(error.port)}. Stop that process, or give the \
+    gateway another port: `config :ex_service_mesh_router, port: 4080`. To give an endpoint of this \
+    umbrella another port, put `config :my_app, MyAppWeb.Endpoint, http: [port: 4001]` at the end of \
     config/runtime.exs.\
     """
   end
@@ -35,7 +35,7 @@ defmodule ExServiceMeshRouter.ListenError do
   def message(%{kind: :eacces} = error) do
     """
     no permission to listen on #{error.address}. Ports below 1024 need a privilege \
-    (CAP_NET_BIND_SERVICE on Linux); or choose another one: \
+    (CAP_NET_BIND_SERVICE on Linux). Grant it or choose another port: \
     `config :ex_service_mesh_router, port: 4000`.\
     """
   end
@@ -49,31 +49,31 @@ defmodule ExServiceMeshRouter.ListenError do
 
   def message(%{kind: :library} = error) do
     """
-    the data plane's library cannot be loaded: #{error.detail}. `mix compile --force` in \
-    ex_service_mesh_router (as a dependency: `mix deps.compile ex_service_mesh_router --force`) \
-    builds it anew, with MESH_BUILD=1 by cargo whatever was precompiled; a release has to be built \
-    on the system it runs on.\
+    the data plane's library cannot be loaded: #{error.detail}. Rebuild it with `mix compile --force` \
+    in ex_service_mesh_router (as a dependency: `mix deps.compile ex_service_mesh_router --force`). \
+    MESH_BUILD=1 builds it with cargo even if a precompiled one exists. Build a release on the system \
+    that it runs on.\
     """
   end
 
   def message(%{kind: :workers} = error) do
     """
-    too many workers in this VM: #{error.detail}. Each worker of each gateway takes a dirty IO \
-    scheduler, and the file IO of the VM needs two of them. Run fewer gateways at once (tests that \
-    start their own: `mix test --max-cases 4`), give them fewer `workers`, or start the VM with more \
-    schedulers: `elixir --erl "+SDio 20"`, in a release `+SDio 20` in vm.args.\
+    too many workers in this VM: #{error.detail}. Each worker of each gateway takes one dirty IO \
+    scheduler, and file IO needs two of them. Run fewer gateways at the same time (in tests: \
+    `mix test --max-cases 4`), give them fewer `workers`, or start the VM with more schedulers: \
+    `elixir --erl "+SDio 20"`, in a release `+SDio 20` in vm.args.\
     """
   end
 
   def message(%{kind: :config} = error),
-    do: "the data plane refuses its settings: #{error.detail}"
+    do: "the data plane rejects its configuration: #{error.detail}"
 
   def message(error), do: "cannot listen on #{error.address}: #{error.detail}"
 
-  # Where the system does not say it, there is a command that may be allowed to ask.
+  # `ss` may have the permission that this VM lacks.
   defp by(port) do
     case PortUse.holder(port) do
-      %{pid: nil} -> "; `ss -ltnp 'sport = :#{port}'` names who has it"
+      %{pid: nil} -> " by another process (find it with `ss -ltnp 'sport = :#{port}'`)"
       %{pid: pid, command: command} -> " by process #{pid} (#{command})"
     end
   end

@@ -1,10 +1,11 @@
 defmodule ExServiceMeshRouter.Gateway.Lock do
   @moduledoc false
-  # Runs functions one at a time in this VM, first come, first served, whether the application has
-  # started or not, and keeps a value for them, which anybody may read meanwhile. Not `:global.trans/4`: a caller that has to wait there sleeps for longer each time.
+  # Runs functions one at a time in this VM, in the order of the calls, also before the application
+  # has started. A lock has a value, which can be read without the lock. `:global.trans/4` is not used
+  # because its waiting callers sleep for longer each time.
   #
-  # Each lock is a registered process, started when it is first needed. Its mailbox is the queue, and
-  # the value is in its ETS table. A caller that takes a lock twice waits for itself for ever.
+  # Each lock is a registered process, started at the first use. Its mailbox is the queue, and the
+  # value is in its ETS table. A caller that takes a lock twice deadlocks.
 
   use GenServer
 
@@ -21,13 +22,13 @@ defmodule ExServiceMeshRouter.Gateway.Lock do
     end
   end
 
-  @doc "The value, `nil` before the first `put/2`."
+  @doc "Returns the value, `nil` before the first `put/2`."
   def get(name) do
     if :ets.whereis(name) != :undefined,
       do: with([value: value] <- :ets.lookup(name, :value), do: value, else: ([] -> nil))
   end
 
-  @doc "Sets the value. For functions that hold the lock."
+  @doc "Sets the value. The caller must hold the lock."
   def put(name, value) do
     :ets.insert(name, value: value)
     :ok
@@ -45,7 +46,7 @@ defmodule ExServiceMeshRouter.Gateway.Lock do
   @impl true
   def init(name) do
     :ets.new(name, [:named_table, :public])
-    # At the end of an application OTP kills the processes of its group; others may wait here.
+    # OTP kills the processes of an application's group at its end; other callers may wait here.
     Process.group_leader(self(), Process.whereis(:init))
     {:ok, nil}
   end

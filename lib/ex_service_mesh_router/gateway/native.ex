@@ -1,12 +1,11 @@
 defmodule ExServiceMeshRouter.Native do
   @moduledoc false
-  # The functions of native/mesh_nif, and nothing else. Only ExServiceMeshRouter.Gateway and
-  # ExServiceMeshRouter.Gateway.Worker call them.
+  # The functions of native/mesh_nif. Must contain nothing else.
   #
-  # The library is loaded by load/0, when a gateway starts, and not with the module: an application
-  # that does not listen (tests, migrations) needs no library. Once loaded, it is asked for again
-  # whenever this module is loaded anew. While the old code is there that is refused, which keeps
-  # the old code: the running workers are calls into it.
+  # load/0 loads the library when a gateway starts, not with the module: an application that does not
+  # listen (tests, migrations) needs no library. When this module is reloaded afterwards, it loads the
+  # library again. The VM refuses that while the old code exists, so the old code stays: the running
+  # workers are calls into it.
 
   @on_load :reload
 

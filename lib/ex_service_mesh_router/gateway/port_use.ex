@@ -1,12 +1,12 @@
 defmodule ExServiceMeshRouter.Gateway.PortUse do
   @moduledoc false
-  # Who has a port. Linux says it in /proc: the table of sockets gives an inode, and the process that
-  # has the inode open is the one. Of processes of other users it does not say.
+  # Finds the process that listens on a port. On Linux, the socket tables in /proc give an inode, and
+  # the process that has the inode open is the holder. Processes of other users are not visible.
 
   @tables ["/proc/net/tcp", "/proc/net/tcp6"]
   @listening "0A"
 
-  @doc "Whether the gateway could listen there."
+  @doc "Returns whether the gateway could listen on a port."
   def free?(config, port) do
     Enum.all?(config.ips, fn ip ->
       family = if tuple_size(ip) == 8, do: [:inet6, {:ipv6_v6only, true}], else: [:inet]
@@ -19,14 +19,14 @@ defmodule ExServiceMeshRouter.Gateway.PortUse do
         {:error, :eaddrinuse} ->
           false
 
-        # No IPv6 here, or no permission: another matter.
+        # No IPv6, or no permission: the port is not in use.
         {:error, _reason} ->
           true
       end
     end)
   end
 
-  @doc "Who listens on a port: `%{pid: pid | nil, command: text}`."
+  @doc "Returns the process that listens on a port: `%{pid: pid | nil, command: text}`."
   def holder(port) do
     inodes = @tables |> Enum.flat_map(&inodes(&1, port)) |> MapSet.new(&"socket:[#{&1}]")
 
@@ -73,7 +73,7 @@ defmodule ExServiceMeshRouter.Gateway.PortUse do
 
   @longest 60
 
-  # Arguments can hold anything, secrets too; the beginning is enough to know the program.
+  # Arguments can contain secrets; the first two identify the program.
   defp command(pid) do
     with {:ok, text} <- File.read("/proc/#{pid}/cmdline"),
          [program | arguments] <- String.split(text, "\0", trim: true) do

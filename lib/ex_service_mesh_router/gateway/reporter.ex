@@ -1,8 +1,8 @@
 defmodule ExServiceMeshRouter.Gateway.Reporter do
   @moduledoc false
-  # Hears what the data plane has to say, in batches, from the data plane's own thread: records of
-  # requests for telemetry, lines for Logger, and notices for whoever runs the system. It says when
-  # it has dealt with a batch; without that the data plane soon drops what it would send.
+  # Receives batches from the data plane's collector thread: request records for telemetry, access log
+  # lines for Logger, and notices for the log. It acknowledges each batch; without that, the data plane
+  # drops later records.
 
   use GenServer
 
@@ -15,7 +15,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     GenServer.start_link(__MODULE__, config, name: process_name(config.name))
   end
 
-  @doc "Executes the events of a change of the routes."
+  @doc "Executes the telemetry events of changed routes, in the Reporter's process."
   def routes(_name, []), do: :ok
 
   def routes(name, events) do
@@ -30,7 +30,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
   @impl true
   def init(config) do
     Process.flag(:trap_exit, true)
-    # Batches are large, and those that wait are not to be collected over and over.
+    # Batches are large; the garbage collector must not copy waiting ones.
     Process.flag(:message_queue_data, :off_heap)
     gateway = Gateway.ref(config.name)
 
@@ -45,7 +45,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     end
   end
 
-  # In a process of its own: whatever happens there must not take the handler away.
+  # In a separate process: a crash would remove the signal handler.
   defp reopen_log(name), do: spawn(fn -> name |> Gateway.ref() |> Native.reopen_log() end)
 
   defp error({:log_file, why}, %{to: path}) do
@@ -58,7 +58,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     %RuntimeError{
       message:
         "the gateway cannot start its thread for logs and telemetry: #{why}. " <>
-          "The limit on threads of this user or container is probably reached (`ulimit -u`)."
+          "This user or container has probably reached its limit of threads (`ulimit -u`)."
     }
   end
 
@@ -90,8 +90,8 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  # What is still on its way arrives before `observe` returns. After a crash the data plane goes on
-  # writing its log, and the next Reporter takes over.
+  # `observe` returns after the last batch was sent. After a crash, the data plane continues to write
+  # its log, and the next Reporter takes over.
   @impl true
   def terminate(reason, state) do
     if reason == :shutdown, do: stop_observing(state)
@@ -104,7 +104,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     try do
       Native.observe(state.gateway, nil, self())
     rescue
-      # Lost with its module, see Worker.
+      # The reference is lost, see Worker.
       ArgumentError -> :ok
     end
   end
@@ -143,19 +143,18 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     Event.deliver([:request, :stop], measurements, Map.put(metadata, :gateway, state.name))
   end
 
-  # Whoever is in trouble, a service or the node, is worth a warning; a client that goes too far has
-  # been told so itself.
-  @ours ["connections", "connections_per_client", "held_requests"]
+  # These limits affect a service or the node. The others affect one client, which gets an error.
+  @warned ["connections", "connections_per_client", "held_requests"]
 
   defp notice({:limit, limit, count}, state) do
-    level = if limit in @ours, do: :warning, else: :info
+    level = if limit in @warned, do: :warning, else: :info
     key = if String.contains?(limit, "."), do: limit, else: "limits.#{limit}"
     Logger.log(level, "gateway: #{key} was reached #{times(count)}")
     Event.execute([:limit, :reached], %{count: count}, %{gateway: state.name, limit: limit})
   end
 
   defp notice({:upstream_down, service, count}, state) do
-    Logger.warning("gateway: #{service} cannot be reached")
+    Logger.warning("gateway: cannot connect to #{service}; its requests get a 502 or 504")
 
     Event.execute([:upstream, :down], %{count: count}, %{
       gateway: state.name,
@@ -164,7 +163,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
   end
 
   defp notice({:upstream_up, service, count}, state) do
-    Logger.info("gateway: #{service} can be reached again")
+    Logger.info("gateway: connected to #{service} again")
     Event.execute([:upstream, :up], %{count: count}, %{gateway: state.name, service: service})
   end
 
@@ -175,19 +174,21 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
   end
 
   defp notice({:panic, _, count}, _state),
-    do: Logger.error("gateway: the data plane panicked #{times(count)}, at a connection each")
+    do: Logger.error("gateway: the data plane panicked #{times(count)}; each lost one connection")
 
   defp notice({:accept, why, count}, _state),
-    do: Logger.error("gateway: connections could not be accepted, #{times(count)}: #{why}")
+    do: Logger.error("gateway: failed to accept connections #{times(count)}: #{why}")
 
   defp notice({:connect, why, count}, _state),
-    do: Logger.error("gateway: endpoints could not be connected to, #{times(count)}: #{why}")
+    do: Logger.error("gateway: failed to open connections to endpoints #{times(count)}: #{why}")
 
   defp notice({:log_file, why, _count}, _state),
-    do: Logger.error("gateway: the access log cannot be written: #{why}")
+    do: Logger.error("gateway: cannot write the access log: #{why}")
 
   defp notice({:records_lost, _, count}, _state) do
-    Logger.warning("gateway: #{count} requests are missing from log or telemetry: too slow")
+    Logger.warning(
+      "gateway: #{count} requests are missing from the access log or telemetry, whose consumer is too slow"
+    )
   end
 
   defp times(1), do: "once"

@@ -1,16 +1,16 @@
 defmodule ExServiceMeshRouter.Gateway.Store do
   @moduledoc false
-  # Keeps what must survive a crash of the process that knows it: the data plane's reference, the
-  # services, the endpoints with a private listener. It is an ETS table that the gateway's supervisor
-  # owns, so that it ends with the gateway and with no other process.
+  # Keeps state that must survive a crash of its process: the reference of the data plane, the
+  # services, the endpoints with a private listener. The gateway's supervisor owns the ETS table, so
+  # that the table ends with the gateway.
 
-  @doc "Makes the table. The calling process owns it."
+  @doc "Creates the table. The calling process owns it."
   def new(name) do
     :ets.new(table(name), [:named_table, :public, :set, read_concurrency: true])
     :ok
   end
 
-  @doc "Whether a gateway of this name runs."
+  @doc "Returns whether a gateway of this name runs."
   def running?(name), do: :ets.whereis(table(name)) != :undefined
 
   def put(name, key, value) do
@@ -36,14 +36,14 @@ defmodule ExServiceMeshRouter.Gateway.Store do
     ArgumentError -> not_running(name)
   end
 
-  @doc "`%{key => value}` of everything that was put under `{kind, key}`."
+  @doc "Returns `%{key => value}` of all entries with a key `{kind, key}`."
   def all(name, kind) do
     table(name) |> :ets.match({{kind, :"$1"}, :"$2"}) |> Map.new(&List.to_tuple/1)
   rescue
     ArgumentError -> not_running(name)
   end
 
-  # As a call to a process that does not run.
+  # Exits as a call to a missing process does.
   defp not_running(name), do: exit({:noproc, {__MODULE__, name}})
 
   defp table(name), do: Module.concat(name, Store)

@@ -1,16 +1,15 @@
 defmodule ExServiceMeshRouter.Gateway.Worker do
   @moduledoc false
-  # One data-plane thread. The thread belongs to a process that sits in one NIF call for as long as
-  # the worker serves; such a process gets no message and cannot be stopped from outside. So there
-  # are two processes: the runner, which makes the call, and this one, its owner, which the
-  # supervisor knows, which tells the data plane to stop and waits for the drain.
+  # Runs one thread of the data plane. A runner process is in one NIF call for as long as the worker
+  # serves, so it receives no messages and cannot be stopped from outside. This process, its owner, is
+  # the supervisor's child: it tells the data plane to stop and waits for the drain.
   #
-  # When the call returns without having been told to, the owner exits with the reason and its
-  # supervisor starts another one. A call that fails soon after its start is given up only after a
-  # pause, so that a lasting fault costs log lines and not the supervision tree.
+  # When the call returns unexpectedly, the owner exits and its supervisor starts another one. If the
+  # call fails soon after its start, the owner waits first, so that a lasting fault does not exceed the
+  # supervisor's restart intensity.
   #
-  # A runner that is killed ends at once, its call does not: it serves on. The next runner is then
-  # told `:running`, and this process looks again from time to time.
+  # Trap: a killed runner ends at once, but its call continues to serve. The next runner's call returns
+  # `:running`, and this process retries.
 
   use GenServer
 
@@ -20,8 +19,8 @@ defmodule ExServiceMeshRouter.Gateway.Worker do
   alias ExServiceMeshRouter.Gateway.Event
 
   @pause 1_000
-  @look_again 200
-  # The data plane itself ends the drain; this is for its answer to arrive.
+  @retry_after 200
+  # The data plane ends the drain itself; this is the time for its call to return.
   @margin 5_000
 
   def child_spec({config, index}) do
@@ -32,7 +31,7 @@ defmodule ExServiceMeshRouter.Gateway.Worker do
     }
   end
 
-  @doc "How long a supervisor has to wait for workers to drain."
+  @doc "Returns how long a supervisor must wait for workers to drain."
   def shutdown(%{timeouts: %{drain: :infinity}}), do: :infinity
   def shutdown(%{timeouts: %{drain: drain}}), do: drain + @margin
 
@@ -59,16 +58,14 @@ defmodule ExServiceMeshRouter.Gateway.Worker do
     Map.merge(state, %{runner: runner, since: now()})
   end
 
-  # Who wonders why `:erlang.garbage_collect/1` of this process does not return finds out who it is:
-  # Observer and LiveDashboard show the label (as of OTP 27, which has a function for the same), and
-  # what is made for OTP 25 the initial call.
+  # Identifies the runner for a developer whose `:erlang.garbage_collect/1` of it does not return.
+  # Observer and LiveDashboard show the label (OTP 27 and later) or the initial call.
   defp label(label) do
     Process.put(:"$process_label", label)
     Process.put(:"$initial_call", {__MODULE__, :runner, 1})
   end
 
-  # The reference is no argument for the library any more when its module was deleted and purged
-  # and has come back since.
+  # The library rejects the reference after its module was purged and loaded again.
   defp call(gateway, index) do
     Native.run(gateway, index)
   rescue
@@ -79,7 +76,7 @@ defmodule ExServiceMeshRouter.Gateway.Worker do
   def handle_info({:EXIT, runner, {:returned, result}}, %{runner: runner} = state) do
     case result do
       :ok -> handle_info(:stopped, %{state | runner: nil})
-      {:error, :running} -> {:noreply, later(state, :run, @look_again)}
+      {:error, :running} -> {:noreply, later(state, :run, @retry_after)}
       {:error, :lost} -> handle_info(:stopped, %{state | runner: nil})
       {:error, why} -> failed(why, state)
     end
@@ -89,17 +86,17 @@ defmodule ExServiceMeshRouter.Gateway.Worker do
   def handle_info(:run, state), do: {:noreply, run(state)}
   def handle_info({:failed, why}, state), do: {:stop, {:shutdown, {:failed, why}}, state}
 
-  # Stopped or lost, and not by its supervisor: the gateway drains, or has to be opened anew.
-  # Repeated, because the gateway's process may be restarting.
+  # The gateway drains, or its reference is lost and it must be reopened. Repeated, because the
+  # gateway's process may be restarting.
   def handle_info(:stopped, state) do
     Gateway.stopped(state.config.name, state.index)
-    {:noreply, later(state, :stopped, @look_again)}
+    {:noreply, later(state, :stopped, @retry_after)}
   end
 
   def handle_info(_other, state), do: {:noreply, state}
 
   defp failed(why, state) do
-    Logger.error("gateway worker #{state.index} failed and is restarted: #{describe(why)}")
+    Logger.error("gateway worker #{state.index} failed and restarts: #{describe(why)}")
     ended(:exception, state, %{reason: why})
 
     if now() - state.since < @pause,
@@ -118,7 +115,7 @@ defmodule ExServiceMeshRouter.Gateway.Worker do
     %{state | runner: nil}
   end
 
-  # Only the supervisor's word stops the gateway; a worker that ends by itself ends alone.
+  # Only a shutdown by the supervisor stops the gateway; a worker that fails ends alone.
   @impl true
   def terminate(:shutdown, state) do
     # A lost data plane cannot be stopped from here, and its call does not return.
@@ -133,7 +130,7 @@ defmodule ExServiceMeshRouter.Gateway.Worker do
 
   defp await_return(%{runner: runner} = state) do
     receive do
-      # An earlier call, whose process was killed, is draining.
+      # The call of a killed runner is still draining.
       {:EXIT, ^runner, {:returned, {:error, :running}}} ->
         Process.sleep(20)
         await_return(%{state | runner: nil})

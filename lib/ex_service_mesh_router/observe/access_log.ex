@@ -1,30 +1,30 @@
 defmodule ExServiceMeshRouter.AccessLog do
   @moduledoc """
-  A line for every request, whatever became of it.
+  Writes one line for every request, including refused and failed ones.
 
       config :ex_service_mesh_router, access_log: [format: :combined, to: "/var/log/mesh.log"]
 
-    * `format` - `:common` and `:combined` are those of web servers; `:json` and `:logfmt` have
-      service, sizes, durations, request id, trace id and errors as well; `reason` says what was wrong
-      with a `bad_request` or a `bad_response`
-    * `to` - a file, written by the data plane itself, or `:logger`, where lines are of level info
-      with the metadata `mesh: :access_log`
-    * `query` - whether query strings are logged; they may have secrets in them
+    * `format` (default `:combined`) - `:common` and `:combined` are the formats of web servers; `:json`
+      and `:logfmt` also have service, sizes, durations, request id, trace id and errors; `reason`
+      describes a `bad_request` or a `bad_response`
+    * `to` (default `:logger`) - the path of a file, which the data plane writes itself, or `:logger`:
+      lines then have level info and the metadata `mesh: :access_log`
+    * `query` (default `false`) - whether lines contain query strings, which may have secrets
 
-  Neither `Cookie` nor `Authorization` is ever logged. What clients send is escaped: nobody can write
-  a line of his own. Texts are cut after 2048 bytes.
+  Lines never contain `Cookie` or `Authorization`. Texts from clients are escaped and cut after 2048
+  bytes, so a client cannot forge a line.
 
-  A request never waits for its line. When a disk or Logger is slower than the requests, lines are
-  dropped, counted (`records_lost` of `:gateway` in `ExServiceMeshRouter.stats/0`), and a warning
-  says how many.
+  A request never waits for its line. If the disk or Logger is slower than the requests, lines are
+  dropped and counted (`records_lost` of `:gateway` in `ExServiceMeshRouter.stats/0`), and a warning
+  has their number.
 
-  A file that was moved away is opened anew after `reopen/0`, and when the node gets SIGHUP, which is
-  what log rotation usually sends.
+  `reopen/0`, or a SIGHUP to the node, as log rotation sends it, opens the file again after it was
+  moved.
   """
 
   alias ExServiceMeshRouter.{Gateway, Native}
 
-  @doc "Opens the file of the access log anew, under its name."
+  @doc "Reopens the file of the access log at its path."
   @spec reopen(module()) :: :ok
   def reopen(name \\ ExServiceMeshRouter), do: name |> Gateway.ref() |> Native.reopen_log()
 end

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Metrics do
   @moduledoc false
-  # `/metrics`, at a port of its own or behind the gateway. At a port of its own it answers to names
-  # that no stranger can have: a web page whose name points here (DNS rebinding) is refused.
+  # Serves `/metrics` on a separate port or behind the gateway. On a separate port it refuses hosts
+  # that a web site could point to this machine (DNS rebinding).
 
   alias ExServiceMeshRouter.{Http, ListenError, Prometheus, Registry}
   alias ExServiceMeshRouter.Config.{Host, Upstream}
@@ -17,7 +17,7 @@ defmodule ExServiceMeshRouter.Metrics do
     with {:ok, listen} <- listen(name, metrics), do: start_link(name, metrics, listen)
   end
 
-  # Its route comes first, so that nothing is left to fail once the server is there.
+  # Adds the route first: a failure after the server has started would leave the server behind.
   defp start_link(name, metrics, listen) do
     handler = &{checked(&1, metrics, name), &1}
     options = [handler: handler, keep_alive: false, name: process_name(name)] ++ listen
@@ -33,7 +33,7 @@ defmodule ExServiceMeshRouter.Metrics do
     end
   end
 
-  @doc "The port that is listened on, or `nil`."
+  @doc "Returns the port of the server, or `nil`."
   def port(name) do
     with server when is_pid(server) <- name |> process_name() |> Process.whereis(),
          do: URI.parse(Http.Server.url(server)).port
@@ -51,7 +51,7 @@ defmodule ExServiceMeshRouter.Metrics do
   end
 
   defp no_socket(why) do
-    detail = "#{why}; or use `metrics: [port: 9568]`, which needs no socket"
+    detail = "#{why}; or configure `metrics: [port: 9568]`, which needs no socket"
     %ListenError{kind: :other, address: "a Unix socket for metrics", detail: detail}
   end
 
@@ -59,15 +59,15 @@ defmodule ExServiceMeshRouter.Metrics do
     do: :ok = Registry.put(name, Service.static(host, [Upstream.unix(path)], :config))
 
   defp checked(request, metrics, name) do
-    if metrics.host != nil or request |> Request.all("host") |> ours?(),
+    if metrics.host != nil or request |> Request.all("host") |> trusted?(),
       do: answer(request, name),
       else: refused_host()
   end
 
-  # Without the field it is no browser.
-  defp ours?([]), do: true
+  # Browsers always send the field.
+  defp trusted?([]), do: true
 
-  defp ours?([field]) do
+  defp trusted?([field]) do
     with {:ok, host, _port} <- Host.parse(field),
          do: Host.address?(host) or Host.private?(host) or host in machine(),
          else: (:error -> false)
@@ -81,8 +81,8 @@ defmodule ExServiceMeshRouter.Metrics do
 
   defp refused_host do
     body =
-      "Metrics are not shown under this name, which may be a stranger's. Ask for them by an " <>
-        "address, localhost, or the name of this machine.\n"
+      "This host name is not allowed. Request metrics by an IP address, localhost, or the name of " <>
+        "this machine.\n"
 
     {403, [{"content-type", "text/plain; charset=utf-8"}], body}
   end
@@ -96,7 +96,9 @@ defmodule ExServiceMeshRouter.Metrics do
   end
 
   defp answer(_request, _name),
-    do: {404, [{"content-type", "text/plain; charset=utf-8"}], "It is /metrics.\n"}
+    do:
+      {404, [{"content-type", "text/plain; charset=utf-8"}],
+       "Not found. Metrics are at /metrics.\n"}
 
   defp refused(%{ip: ip, port: port}, reason) do
     kind = if reason in [:eaddrinuse, :eacces, :eaddrnotavail], do: reason, else: :other

@@ -1,22 +1,24 @@
 defmodule ExServiceMeshRouter.Prometheus do
   @moduledoc """
-  The statistics of the gateway for Prometheus, in its text format (version 0.0.4).
+  Formats the statistics of the gateway for Prometheus (text format, version 0.0.4).
 
-  Serve it at a port of its own, on loopback unless `ip` says otherwise:
+  The gateway can serve them on a separate port, on loopback unless `ip` is set:
 
       config :ex_service_mesh_router, metrics: [port: 9568]
 
-  (asked by an address, `localhost`, a name that cannot be a stranger's, such as `app.internal`, or this
-  machine's own name; other hosts are refused, as a web site may have its name point here), or behind
-  the gateway, under a host of its own. Every client of the gateway can then read it:
+  The port accepts an IP address, `localhost`, a private name such as `app.internal`, or this machine's
+  own name as host. It refuses other hosts, because a web site can point its name to this machine.
+
+  The gateway can also serve them under a host of its own. All clients of the gateway can then read them:
 
       config :ex_service_mesh_router, metrics: [host: "metrics.internal"]
 
-  Both answer at `/metrics`. An application that serves metrics already can add `scrape/0` to them.
+  In both cases the path is `/metrics`. An application that already serves metrics can append
+  `scrape/0`.
 
-  Metrics about requests have a label `service`; it is empty for requests that were refused before
-  they had one. Times are in seconds, sizes in bytes. The buckets of histograms are exact to 1/16 of
-  their bound, sums and counts are exact. `priv/grafana/ex_service_mesh_router.json` is a dashboard.
+  Metrics of requests have a label `service`, which is empty for requests that were refused before they
+  had a service. Times are in seconds, sizes in bytes. Histogram buckets are exact to 1/16 of their
+  bound; sums and counts are exact. `priv/grafana/ex_service_mesh_router.json` is a dashboard.
 
   OpenTelemetry's `http.server.request.duration` is `mesh_request_duration_seconds` here.
   """
@@ -24,58 +26,58 @@ defmodule ExServiceMeshRouter.Prometheus do
   @methods [:get, :head, :post, :put, :patch, :delete, :options, :other]
   @classes [:responses_1xx, :responses_2xx, :responses_3xx, :responses_4xx, :responses_5xx]
 
-  # {metric, type, what it says, key of the statistics}: one sample for each service.
+  # {metric, type, help, key of the statistics}: one sample for each service.
   @of_services [
-    {"mesh_requests_in_flight", :gauge, "Requests under way, tunnels not included.", :in_flight},
-    {"mesh_request_body_bytes_total", :counter, "Body bytes from clients, framing included.",
+    {"mesh_requests_in_flight", :gauge, "Open requests, excluding tunnels.", :in_flight},
+    {"mesh_request_body_bytes_total", :counter, "Body bytes from clients, including framing.",
      :request_body_bytes},
     {"mesh_retries_total", :counter, "Requests sent again on a new connection.", :retries},
-    {"mesh_holds_total", :counter, "Requests that waited for an endpoint to come back.", :holds},
-    {"mesh_tunnels_open", :gauge, "WebSockets that are open.", :tunnels_open},
-    {"mesh_tunnels_total", :counter, "WebSockets that were opened.", :tunnels_total},
-    {"mesh_tunnel_received_bytes_total", :counter, "Bytes of WebSockets from clients.",
+    {"mesh_holds_total", :counter, "Requests that waited for an endpoint to restart.", :holds},
+    {"mesh_tunnels_open", :gauge, "Open WebSockets.", :tunnels_open},
+    {"mesh_tunnels_total", :counter, "Opened WebSockets.", :tunnels_total},
+    {"mesh_tunnel_received_bytes_total", :counter, "Bytes from clients through WebSockets.",
      :tunnel_received_bytes},
-    {"mesh_tunnel_sent_bytes_total", :counter, "Bytes of WebSockets to clients.",
+    {"mesh_tunnel_sent_bytes_total", :counter, "Bytes to clients through WebSockets.",
      :tunnel_sent_bytes},
-    {"mesh_upstream_connections_open", :gauge, "Connections to endpoints that are open.",
+    {"mesh_upstream_connections_open", :gauge, "Open connections to endpoints.",
      :upstream_connections_open},
-    {"mesh_upstream_connections_opened_total", :counter, "Connections to endpoints, opened.",
+    {"mesh_upstream_connections_opened_total", :counter, "Opened connections to endpoints.",
      :upstream_connections_opened},
-    {"mesh_upstream_connections_reused_total", :counter, "Connections to endpoints, used again.",
+    {"mesh_upstream_connections_reused_total", :counter, "Reused connections to endpoints.",
      :upstream_connections_reused},
     {"mesh_upstream_connect_errors_total", :counter,
-     "Attempts to reach an endpoint that failed, those of held requests included.",
+     "Failed attempts to connect to an endpoint, including those of held requests.",
      :connect_errors}
   ]
 
   @of_gateway [
-    {"mesh_connections_accepted_total", :counter, "Client connections that were accepted.",
+    {"mesh_connections_accepted_total", :counter, "Accepted client connections.",
      :connections_accepted},
-    {"mesh_connections_open", :gauge, "Client connections that are open.", :connections_open},
-    {"mesh_connections_refused_total", :counter, "Client connections turned away by a limit.",
+    {"mesh_connections_open", :gauge, "Open client connections.", :connections_open},
+    {"mesh_connections_refused_total", :counter, "Client connections refused by a limit.",
      :connections_refused},
-    {"mesh_accept_errors_total", :counter, "Client connections that could not be accepted.",
+    {"mesh_accept_errors_total", :counter, "Failed attempts to accept a client connection.",
      :accept_errors},
     {"mesh_requests_refused_total", :counter,
      "Requests that were malformed, too large or too slow.", :requests_refused},
     {"mesh_requests_unrouted_total", :counter, "Requests for a host that no service has.",
      :requests_unrouted},
-    {"mesh_panics_total", :counter, "Connections lost to a fault of the gateway's own.", :panics},
+    {"mesh_panics_total", :counter, "Connections lost to a bug of the gateway.", :panics},
     {"mesh_records_lost_total", :counter,
-     "Requests missing from the access log or from telemetry, because nobody took them in time.",
+     "Requests missing from the access log or telemetry, because their consumer was too slow.",
      :records_lost}
   ]
 
   @histograms [
     {"mesh_request_duration_seconds",
-     "From the request head read to the end of the response, whatever came of it.", :total},
+     "Time from the request head to the end of the response, including failures.", :total},
     {"mesh_upstream_first_byte_seconds",
-     "The endpoint's share: from the request sent to the response head read.", :first_byte},
+     "Time of the endpoint, from the request sent to the response head.", :first_byte},
     {"mesh_gateway_duration_seconds",
-     "The gateway's share: reading to sending of both heads, connecting included.", :gateway}
+     "Time of the gateway, from reading to sending each head, including connecting.", :gateway}
   ]
 
-  @doc "All metrics of a gateway. Where none runs there are none."
+  @doc "Returns all metrics of a gateway, or an empty string if it does not run."
   @spec scrape(module()) :: String.t()
   def scrape(name \\ ExServiceMeshRouter) do
     case ExServiceMeshRouter.stats(name) do
@@ -90,7 +92,7 @@ defmodule ExServiceMeshRouter.Prometheus do
 
     [
       metric("mesh_info", :gauge, "Version of the gateway.", [{[version: version()], 1}]),
-      metric("mesh_requests_total", :counter, "Requests that were handed to a service.", [
+      metric("mesh_requests_total", :counter, "Requests that had a service.", [
         for({name, s} <- services, m <- @methods, do: {[service: name, method: m], s.methods[m]})
       ]),
       metric("mesh_responses_total", :counter, "Responses to clients, by status class.", [
@@ -103,13 +105,13 @@ defmodule ExServiceMeshRouter.Prometheus do
       metric(
         "mesh_response_body_bytes_total",
         :counter,
-        "Body bytes to clients, framing included.",
+        "Body bytes to clients, including framing.",
         [
           for({name, s} <- services, do: {[service: name], s.response_body_bytes}),
           {[service: ""], stats.gateway.response_body_bytes}
         ]
       ),
-      metric("mesh_errors_total", :counter, "Requests and connections that failed, by kind.", [
+      metric("mesh_errors_total", :counter, "Failed requests and connections, by kind.", [
         for({name, s} <- [{"", stats.gateway} | services], {kind, n} <- Enum.sort(s.errors)) do
           if n > 0, do: {[service: name, kind: kind], n}, else: []
         end
@@ -175,7 +177,7 @@ defmodule ExServiceMeshRouter.Prometheus do
     |> String.replace("\n", "\\n")
   end
 
-  # Whole seconds are written as such, and 0.0001 not as 1.0e-4.
+  # Formats 1.0 as 1, and 0.0001 without an exponent.
   defp seconds(nanos) do
     text = :erlang.float_to_binary(nanos / 1.0e9, [:compact, decimals: 9])
     String.replace_suffix(text, ".0", "")

@@ -2,25 +2,25 @@ defmodule ExServiceMeshRouter.Telemetry do
   @events [
     %{
       event: [:ex_service_mesh_router, :gateway, :start],
-      when: "The gateway listens.",
+      when: "The gateway starts to listen.",
       measurements: [:system_time],
       metadata: [:gateway, :addresses, :workers]
     },
     %{
       event: [:ex_service_mesh_router, :gateway, :stop],
-      when: "It does not any more.",
+      when: "The gateway has stopped.",
       measurements: [:system_time],
       metadata: [:gateway, :reason]
     },
     %{
       event: [:ex_service_mesh_router, :route, :added],
-      when: "A host got a service that listens, for the first time or again, or another one.",
+      when: "A host gets a service that listens, or another service or upstream.",
       measurements: [:system_time],
       metadata: [:gateway, :host, :service, :upstreams]
     },
     %{
       event: [:ex_service_mesh_router, :route, :removed],
-      when: "A host lost its service, or the service stopped listening.",
+      when: "A host loses its service, or the service stops listening.",
       measurements: [:system_time],
       metadata: [:gateway, :host, :service]
     },
@@ -32,44 +32,44 @@ defmodule ExServiceMeshRouter.Telemetry do
     },
     %{
       event: [:ex_service_mesh_router, :upstream, :down],
-      when: "The first connection to a service that failed, after others had not.",
+      when: "A connection to a service fails, after the previous one succeeded.",
       measurements: [:count],
       metadata: [:gateway, :service]
     },
     %{
       event: [:ex_service_mesh_router, :upstream, :up],
-      when: "The first one after that which succeeded.",
+      when: "A connection to a service succeeds, after the previous one failed.",
       measurements: [:count],
       metadata: [:gateway, :service]
     },
     %{
       event: [:ex_service_mesh_router, :limit, :reached],
       when:
-        "A limit of the configuration was reached, `count` times within a second: the name of a key of `limits`, or `timeouts.head` or `timeouts.idle`.",
+        "A limit was reached, `count` times within a second. `limit` is a key of `limits`, `timeouts.head` or `timeouts.idle`.",
       measurements: [:count],
       metadata: [:gateway, :limit]
     },
     %{
       event: [:ex_service_mesh_router, :worker, :start],
-      when: "A thread of the data plane begins to serve.",
+      when: "A thread of the data plane starts to serve.",
       measurements: [:system_time],
       metadata: [:gateway, :worker]
     },
     %{
       event: [:ex_service_mesh_router, :worker, :stop],
-      when: "It ended because it was told to.",
+      when: "A thread of the data plane stops because the gateway stops.",
       measurements: [:duration],
       metadata: [:gateway, :worker]
     },
     %{
       event: [:ex_service_mesh_router, :worker, :exception],
-      when: "It ended by itself, and is restarted.",
+      when: "A thread of the data plane fails and restarts.",
       measurements: [:duration],
       metadata: [:gateway, :worker, :reason]
     },
     %{
       event: [:ex_service_mesh_router, :request, :stop],
-      when: "A request has ended, and is one of the sample.",
+      when: "A request of the sample has ended.",
       measurements: [
         :duration,
         :first_byte_duration,
@@ -104,7 +104,7 @@ defmodule ExServiceMeshRouter.Telemetry do
          end)
 
   @moduledoc """
-  What the gateway tells by `:telemetry`, in applications that have it.
+  Lists the `:telemetry` events of the gateway. Applications without `telemetry` get none.
 
   | event | when | measurements | metadata |
   | --- | --- | --- | --- |
@@ -112,39 +112,39 @@ defmodule ExServiceMeshRouter.Telemetry do
 
   ## Requests
 
-  Requests are off the path of the BEAM, and their events are too: the data plane hands them over in
-  batches, some 20 ms later, and only those of the sample that is configured:
+  Requests do not pass through the BEAM. The data plane delivers their events in batches, about 20 ms
+  later, for a sample of the requests:
 
       config :ex_service_mesh_router, telemetry: [sample: 0.01]
 
-  The default is none. Counting needs no events: `ExServiceMeshRouter.stats/0` and
-  `ExServiceMeshRouter.Prometheus` have every request, at next to no cost, while an event costs a
-  message and its handlers for each. Phoenix's own events tell of what the endpoints did.
+  The default is no sample. Counting needs no events: `ExServiceMeshRouter.stats/0` and
+  `ExServiceMeshRouter.Prometheus` include every request, while each event costs a message and its
+  handlers. Phoenix's own events cover the work of the endpoints.
 
-  When handlers are slower than requests, events are dropped and counted (`records_lost` of
-  `:gateway` in the statistics); requests never wait for them.
+  Requests never wait for handlers. If handlers are slower than requests, events are dropped and
+  counted (`records_lost` of `:gateway` in the statistics).
 
-    * Durations are in native units (`System.convert_time_unit/3`): `duration` from the head of the
-      request to the end of the response; `first_byte_duration` is the endpoint's, from the request
-      sent to the response head; `gateway_duration` is what the gateway took itself, connecting
-      included. The latter two are missing where the endpoint gave no response.
-    * `request_bytes` and `response_bytes` are those of the bodies, framing included.
-    * `status` is `nil` for a client that was gone before it could be told anything; `service` is
-      `nil` for requests that were refused before they had one.
-    * `error` is a kind as in `errors` of the statistics and `side` is `:downstream` (the client),
-      `:upstream` (the endpoint) or `:gateway`; both are `nil` when all went well.
-    * `reason` says what exactly was wrong with a `bad_request` or a `bad_response`, and is otherwise
-      `nil`. Clients are told the former and never the latter.
+    * Durations are in native units (`System.convert_time_unit/3`): `duration` from the request head to
+      the end of the response; `first_byte_duration` from the request sent to the endpoint until its
+      response head; `gateway_duration` for the time that the gateway itself took, including
+      connecting. The latter two are missing if the endpoint gave no response.
+    * `request_bytes` and `response_bytes` are the sizes of the bodies, including framing.
+    * `status` is `nil` if the client disconnected before the response; `service` is `nil` for requests
+      that were refused before they had a service.
+    * `error` is a kind as in `errors` of the statistics, and `side` is `:downstream` (the client),
+      `:upstream` (the endpoint) or `:gateway`; both are `nil` for a successful request.
+    * `reason` describes a `bad_request` or a `bad_response`, and is otherwise `nil`. Clients get the
+      reason of a `bad_request`, never that of a `bad_response`.
     * `path` has no query.
-    * A WebSocket's event is that of its handshake.
+    * The event of a WebSocket is that of its handshake.
 
-  In terms of OpenTelemetry's semantic conventions, `duration` is `http.server.request.duration`, and
-  of the metadata `method` is `http.request.method`, `status` is `http.response.status_code`, `path`
+  In OpenTelemetry's semantic conventions, `duration` is `http.server.request.duration`, and of the
+  metadata, `method` is `http.request.method`, `status` is `http.response.status_code`, `path`
   is `url.path`, `host` is `server.address`, `client` is `client.address`, `user_agent` is
   `user_agent.original`, `http_version` is `network.protocol.version`, and `error` is `error.type`.
   """
 
-  @doc "The catalogue above: event, when it is executed, and the keys of its two maps."
+  @doc "Returns the table above as maps: the event, when it is executed, and the keys of its two maps."
   @spec events() :: [
           %{
             event: [atom()],
