@@ -209,7 +209,7 @@ defmodule ExServiceMeshRouter.DiscoveryTest do
       end)
 
     assert log =~
-             ~s|#{inspect(other)} gets no route: its `url: [host: "no host"]` is no host name|
+             ~s|#{inspect(other)} gets no route: its `url: [host: "no host"]` is not a host name|
   end
 
   test "secrets in Phoenix's event are not kept", context do

@@ -160,7 +160,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       assert [_, _] =
                String.split(
                  log,
-                 "#{inspect(web.endpoint)} has no private listener, it cannot be started"
+                 "#{inspect(web.endpoint)} has no private listener, because it failed to start"
                )
     end
   end
@@ -288,7 +288,7 @@ defmodule ExServiceMeshRouter.ListenersTest do
       log = capture_log(fn -> discovering(web, port: port, private_listeners: :never) end)
 
       assert log =~
-               "port #{port} is wanted by both ExServiceMeshRouter and #{inspect(web.endpoint)}"
+               "ExServiceMeshRouter and #{inspect(web.endpoint)} are both configured with port #{port}"
 
       assert log =~ "#{inspect(web.endpoint)}, http: [port: #{port + 1}]`"
       assert settings(web)[:http] == [ip: {127, 0, 0, 1}, port: port]

@@ -1,15 +1,14 @@
 defmodule ExServiceMeshRouter.Discovery do
   @moduledoc false
-  # Follows the Phoenix endpoints of the system. An endpoint is probed when its start is announced,
-  # when its process or its server ends, and from time to time in case something went unnoticed;
-  # what the probe found becomes a service of the registry.
+  # Finds the Phoenix endpoints of the system. It probes an endpoint on Phoenix's start event, when its
+  # process or server exits, and every ten seconds for changes without an event. The result of a probe
+  # becomes a service of the registry.
   #
-  # The start is announced when the endpoint has started; its listener may be about to bind (a
-  # restart under it, a suspended listener). An endpoint that should listen and does not is asked
-  # again after 5 ms, 10 ms, and so on.
+  # After the start event, the listener may not be bound yet (a restart, a suspended listener). An
+  # endpoint that should listen and does not is probed again after 5 ms, 10 ms, and so on.
   #
-  # After a crash it begins with the endpoints that the registry has: each keeps its route until a
-  # probe says otherwise.
+  # After a crash, discovery starts with the endpoints of the registry, which keep their routes until a
+  # probe has another result.
 
   use GenServer
 
@@ -27,10 +26,10 @@ defmodule ExServiceMeshRouter.Discovery do
   def start_link(config),
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
 
-  @doc "The process that follows the endpoints of a gateway."
+  @doc "Returns the name of the discovery process of a gateway."
   def process_name(name), do: Module.concat(name, Discovery)
 
-  @doc "Returns when all endpoints that are known now have been asked, and have answered. For tests."
+  @doc "Waits until no probe or retry is pending. For tests."
   def await_settled(name, timeout) do
     if Process.whereis(process_name(name)),
       do: GenServer.call(process_name(name), :settled, timeout),
@@ -48,13 +47,13 @@ defmodule ExServiceMeshRouter.Discovery do
       dev_domain: config.dev_domain,
       private: {config.name, config.private_listeners},
       subscribed?: false,
-      # endpoint => what is known of it
+      # endpoint => its state, see know/3
       endpoints: %{},
       # monitor => endpoint, of endpoints and of their servers
       monitors: %{},
       # monitor of a probe => endpoint
       probes: %{},
-      # who wants to know when all is quiet
+      # callers of await_settled/2
       waiting: []
     }
 
@@ -68,7 +67,7 @@ defmodule ExServiceMeshRouter.Discovery do
   @impl true
   def handle_continue(:begin, state) do
     state = restore(state)
-    # A restored endpoint may be one whose server is being restarted: it is asked again.
+    # Retries, because the server of a restored endpoint may be restarting.
     {:noreply, scan(state, if(state.endpoints == %{}, do: [], else: @retries))}
   end
 
@@ -90,7 +89,7 @@ defmodule ExServiceMeshRouter.Discovery do
     {:noreply, state |> apply_result(endpoint, result) |> settled()}
   end
 
-  # A probe that failed or hung says nothing: the endpoint is asked again.
+  # A probe that failed or hung has no result.
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
       when is_map_key(state.probes, monitor) do
     {endpoint, state} = probe_done(state, monitor)
@@ -136,8 +135,8 @@ defmodule ExServiceMeshRouter.Discovery do
     )
   end
 
-  # What is new claims its hosts at one moment and before anybody is asked where it listens: whose
-  # a host is must not depend on who answers first.
+  # New endpoints claim their hosts together and before they are probed: the owner of a host must not
+  # depend on the order of the answers.
   defp announce(state, found) do
     {services, state} =
       Enum.map_reduce(found, state, fn {endpoint, application}, state ->
@@ -150,8 +149,8 @@ defmodule ExServiceMeshRouter.Discovery do
     state
   end
 
-  # Telemetry may start later than the gateway. What started between the two is found by the scan
-  # that goes with the subscription.
+  # Telemetry may start later than the gateway. The scan after the subscription finds endpoints that
+  # started in between.
   defp schedule_scan(state) do
     state =
       if state.subscribed?,
@@ -181,7 +180,7 @@ defmodule ExServiceMeshRouter.Discovery do
     %{state | endpoints: Map.put_new(state.endpoints, endpoint, new)}
   end
 
-  # Running endpoints stay, even while a code reload has their module unloaded for a moment.
+  # Running endpoints stay, because a code reload unloads their module for a moment.
   defp forget(state, endpoint) do
     if Process.whereis(endpoint) do
       state
@@ -192,7 +191,7 @@ defmodule ExServiceMeshRouter.Discovery do
     end
   end
 
-  # One probe at a time; what happens meanwhile asks for another one after it.
+  # One probe at a time per endpoint; an event meanwhile starts another one after it.
   defp probe(state, endpoint, retries) do
     case state.endpoints[endpoint] do
       nil -> state

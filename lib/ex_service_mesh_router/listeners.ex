@@ -1,11 +1,10 @@
 defmodule ExServiceMeshRouter.Listeners do
   @moduledoc false
-  # Listeners that nobody but the gateway can reach, for endpoints that have none of their own.
+  # Provides private listeners, which only the gateway can reach, for endpoints without a port.
   #
-  # Discovery asks for them when it sees an endpoint (provide/4). What this process does
-  # is before and after: those that could not have their port are spared that (Contention), and when
-  # the gateway ends, it stops the listeners and puts the settings back. The gateway's Store remembers
-  # both: a crash of this process stops no listener and forgets none.
+  # Discovery requests a listener when it finds an endpoint (provide/4). This process resolves port
+  # conflicts when the gateway starts (Contention); when the gateway stops, it stops the listeners and
+  # restores the settings. Its state is in the gateway's Store, so that a crash stops no listener.
 
   use GenServer
 
@@ -19,7 +18,7 @@ defmodule ExServiceMeshRouter.Listeners do
   alias ExServiceMeshRouter.Listeners.{Contention, Listener, Policy, SocketDir, Takeover}
 
   def child_spec(config) do
-    # Servers end when their connections have; the workers, which hold these, are stopped before.
+    # A server ends after its connections, which the workers close before.
     %{id: __MODULE__, start: {__MODULE__, :start_link, [config]}, shutdown: 30_000}
   end
 
@@ -27,8 +26,8 @@ defmodule ExServiceMeshRouter.Listeners do
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
 
   @doc """
-  Gives the endpoint, whose process is `pid`, a private listener if it is to have one and has none:
-  `{:ok, pid, where}` as `Listener.ensure/2`, `{:error, reason}`, or `nil` if it is to have none.
+  Starts the private listener of an endpoint, whose process is `pid`, unless it runs. Returns `{:ok,
+  pid, where}` as `Listener.ensure/2`, `{:error, reason}`, or `nil` if the endpoint is to have none.
   """
   def provide({name, mode}, endpoint, application, pid) do
     http = Settings.read(endpoint, application, [:http])[:http]
@@ -53,7 +52,7 @@ defmodule ExServiceMeshRouter.Listeners do
     end
   end
 
-  @doc "Says why there is none, once for each reason."
+  @doc "Logs why an endpoint has no private listener, once per reason."
   def complain(_endpoint, same, same), do: :ok
   def complain(_endpoint, nil, _before), do: :ok
 
@@ -61,7 +60,7 @@ defmodule ExServiceMeshRouter.Listeners do
     reason = Exception.format_exit(problem)
 
     Logger.warning(
-      "#{inspect(endpoint)} has no private listener, it cannot be started: #{reason}"
+      "#{inspect(endpoint)} has no private listener, because it failed to start: #{reason}"
     )
   end
 
@@ -79,7 +78,7 @@ defmodule ExServiceMeshRouter.Listeners do
     Store.put(config.name, :taken, taken)
   end
 
-  # Only with the gateway.
+  # A crash must not stop the listeners.
   @impl true
   def terminate(:shutdown, name) do
     name |> Store.get(:taken, []) |> restore()
@@ -92,9 +91,9 @@ defmodule ExServiceMeshRouter.Listeners do
 
   def terminate(_crash, _name), do: :ok
 
-  # By another process, which nobody waits for long: where this is the end of the application, its
-  # controller, which keeps the settings, is itself waiting for us. At the end of an application all
-  # processes of its group are killed, so that one must be of another group.
+  # In another process, with a short wait: at the end of the application, the application controller,
+  # which has the settings, waits for this process. OTP then also kills all processes of the
+  # application's group, so the other process must leave the group.
   defp restore(taken) do
     unless taken == [] or match?({:stopping, _}, :init.get_status()) do
       {_pid, monitor} =

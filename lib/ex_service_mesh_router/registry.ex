@@ -1,10 +1,10 @@
 defmodule ExServiceMeshRouter.Registry do
   @moduledoc false
-  # The registry: all services, and from them the one table that the data plane has. Changes that
-  # arrive together go out together, and a call returns when the data plane routes by it.
+  # Keeps all services and builds the routing table of the data plane from them. Changes that arrive
+  # together become one table, and a call returns when the data plane routes by it.
   #
-  # The services are kept in the gateway's Store as well: a restarted registry begins with the services
-  # that the data plane serves, including those that were put at run time.
+  # The gateway's Store also has the services: a restarted registry starts with the services that the
+  # data plane serves, including those that were put at run time.
 
   use GenServer
 
@@ -16,12 +16,12 @@ defmodule ExServiceMeshRouter.Registry do
   alias ExServiceMeshRouter.Gateway.{Reporter, Store}
   alias ExServiceMeshRouter.Registry.{Changes, IndexRow, Service, Table}
 
-  # Changes that are remembered, for those who look later.
+  # The number of changes that the index shows.
   @history 50
 
-  # A call waits for a restarting registry: so many times, so many milliseconds.
-  @look_again 10
-  @looks 500
+  # A call to a restarting registry is retried, after this many milliseconds each time.
+  @retry_after 10
+  @retries 500
 
   def start_link(config),
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
@@ -29,43 +29,43 @@ defmodule ExServiceMeshRouter.Registry do
   @doc "Adds a service, or replaces the one with the same key."
   def put(name, %Service{} = service), do: put_all(name, [service])
 
-  @doc "The same with several, all of which are routed at the same moment."
+  @doc "Adds or replaces several services in one routing table."
   def put_all(name, services),
     do: call(name, {:put, services})
 
-  @doc "Removes a service. `:error` if there is none."
+  @doc "Removes a service. Returns `:error` if there is none."
   def delete(name, key), do: call(name, {:delete, key})
 
-  @doc "Tells where the index listens, or with `nil` that there is none. It is no service."
+  @doc "Sets the upstream of the index, which is not a service; `nil` for no index."
   def put_index(name, upstream), do: call(name, {:put_index, upstream})
 
-  @doc "Tells where named upstreams are: each name with its addresses."
+  @doc "Sets the addresses of named upstreams, as `%{name => [ip]}`."
   def put_addresses(name, addresses), do: call(name, {:addresses, addresses})
 
-  @doc "All services, sorted by name, with the hosts that they have got of those that they claim."
+  @doc "Returns all services, sorted by name, with the hosts that are routed to them."
   def all(name) do
     {services, table, _default} = claims(name)
     hosts = Map.new(table.rows, &{&1.name, &1.hosts})
     for service <- services, do: %{service | hosts: Map.get(hosts, service.name, []), derived: []}
   end
 
-  @doc "All services as they were put, the table made of them, and the configured default."
+  @doc "Returns all services with the hosts that they claim, the table, and the configured default."
   def claims(name), do: call(name, :claims)
 
-  @doc "The latest changes, the last one first: `{time, line}`."
+  @doc "Returns the latest changes as `{time, line}`, the last one first."
   def history(name), do: call(name, :history)
 
-  @doc "The service of that name, or `nil`."
+  @doc "Returns the service of that name, or `nil`."
   def find(name, service_name), do: name |> all() |> Enum.find(&(&1.name == service_name))
 
-  # Waits for a registry that is being restarted. All requests can be repeated without harm.
-  defp call(name, request, looks \\ @looks) do
+  # Waits for a restarting registry. All requests are idempotent.
+  defp call(name, request, retries \\ @retries) do
     GenServer.call(process_name(name), request, :infinity)
   catch
     :exit, reason ->
-      if looks > 0 and Store.running?(name) do
-        Process.sleep(@look_again)
-        call(name, request, looks - 1)
+      if retries > 0 and Store.running?(name) do
+        Process.sleep(@retry_after)
+        call(name, request, retries - 1)
       else
         exit(reason)
       end
@@ -85,7 +85,7 @@ defmodule ExServiceMeshRouter.Registry do
       index: Store.get(config.name, :index),
       history: Store.get(config.name, :history, []),
       table: Table.empty(),
-      # The services and addresses of the last table that the data plane has accepted.
+      # The services and addresses of the last table that the data plane accepted.
       served: {%{}, %{}},
       waiting: [],
       flushing: true
@@ -108,7 +108,7 @@ defmodule ExServiceMeshRouter.Registry do
     %{state | services: services}
   end
 
-  # Pushes, because the previous process may have kept a change that it did not push any more.
+  # Pushes, because the previous process may have crashed between the Store and the push.
   defp restored(state) do
     services = Store.all(state.name, :service)
     table = Table.build(services, state.addresses, state.shared)
@@ -143,7 +143,7 @@ defmodule ExServiceMeshRouter.Registry do
     end
   end
 
-  # What is told is routed: whoever has seen a service may ask for it.
+  # Flushes first: a service must be routed before callers see it.
   def handle_call(:claims, _from, state) do
     state = flush(state)
     services = state.services |> Map.values() |> Enum.sort_by(& &1.name)
@@ -163,7 +163,7 @@ defmodule ExServiceMeshRouter.Registry do
   defp since(old, new),
     do: if(Service.state(old) == Service.state(new), do: old.since, else: DateTime.utc_now())
 
-  # Behind everything that is in the mailbox now: a hundred changes are one table.
+  # Behind all messages in the mailbox, so that a hundred changes become one table.
   defp later(state, from) do
     unless state.flushing, do: send(self(), :flush)
     %{state | flushing: true, waiting: [from | state.waiting]}
@@ -171,7 +171,7 @@ defmodule ExServiceMeshRouter.Registry do
 
   defp flush(%{flushing: false} = state), do: state
 
-  # Keeps before it pushes: the data plane must not serve more than a restarted registry would know.
+  # Stores before it pushes: the data plane must not serve services that a restarted registry lacks.
   defp flush(state) do
     table = Table.build(state.services, state.addresses, state.shared)
     keep(state.services, state)
@@ -182,19 +182,19 @@ defmodule ExServiceMeshRouter.Registry do
   end
 
   defp pushed(:ok, table, state) do
-    history = state |> tell(table) |> remember(state.history)
+    history = state |> publish(table) |> remember(state.history)
     if history != state.history, do: Store.put(state.name, :history, history)
     Store.put(state.name, :addresses, state.addresses)
     %{state | table: table, history: history, served: {state.services, state.addresses}}
   end
 
-  # Goes back to the last good table: a refused change must not block all later ones.
+  # Returns to the last accepted table: a rejected change must not block later ones.
   defp pushed({:error, _}, _table, %{served: {services, addresses}} = state) do
     keep(services, %{state | served: {state.services, state.addresses}})
     %{state | services: services, addresses: addresses}
   end
 
-  # Writes only what has changed.
+  # Writes only changed services.
   defp keep(services, %{served: {before, _addresses}, name: name}) do
     for {key, service} <- services,
         before[key] != service,
@@ -210,8 +210,8 @@ defmodule ExServiceMeshRouter.Registry do
     lines |> Enum.map(&{now, &1}) |> Enum.reverse(history) |> Enum.take(@history)
   end
 
-  # Returns what is to be remembered of it.
-  defp tell(state, table) do
+  # Returns the lines for the history.
+  defp publish(state, table) do
     Reporter.routes(state.name, Changes.events(state.table, table))
     Changes.log(state.table, table)
   end
@@ -229,7 +229,7 @@ defmodule ExServiceMeshRouter.Registry do
     rows = for row <- rows, do: %{row | upstreams: Enum.map(row.upstreams, &Upstream.to_native/1)}
 
     with {:error, text} <- Native.put_routes(state.gateway, rows, default) do
-      Logger.error("gateway keeps its old routes, the new ones are refused: #{text}")
+      Logger.error("gateway keeps its old routes, the data plane rejects the new ones: #{text}")
       {:error, text}
     end
   end

@@ -31,7 +31,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
            #ExServiceMeshRouter.Explanation<
              auth.local -> auth.local at #{@auth}
              rule: exact, auth.local is a host of auth.local
-             not local: local is above auth.local, too, but auth.local is nearer
+             not local: local is above auth.local, but auth.local is longer
              not billing.local: billing.local is another name
            >\
            """
@@ -47,13 +47,15 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
     assert %{rule: :suffix, matched: "local"} = it
 
     assert {"auth.local",
-            "xauth.local ends in auth.local, but is not below it: no dot in between"} in it.others
+            "xauth.local ends in auth.local, but is not below it: there is no dot before it"} in it.others
   end
 
   test "explains the default, and a default without a service" do
     it = explain(gateway(default: "auth.local"), "nobody.example")
     assert %{rule: :default, matched: "auth.local", status: nil} = it
-    assert inspect(it) =~ "rule: default, nobody has nobody.example, and auth.local is for that"
+
+    assert inspect(it) =~
+             "rule: default, no service has nobody.example, and auth.local is for unknown hosts"
 
     it = explain(gateway(default: "gone.example"), "nobody.example")
     assert %{rule: :none, status: 404, service: nil} = it
@@ -70,7 +72,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
 
     it = explain(gateway, "no host")
     assert %{rule: :none, host: nil, status: 400} = it
-    assert inspect(it) =~ ~s|"no host" -> 400, it is no host|
+    assert inspect(it) =~ ~s|"no host" -> 400, not a host|
   end
 
   test "explains a silent endpoint, a lost host and a shared host" do
@@ -100,7 +102,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
 
     names = "#{inspect(endpoint)} and #{inspect(elem(two, 1))}"
 
-    assert {inspect(endpoint), "localhost is the host of #{names}, and so of none of them"} in it.others
+    assert {inspect(endpoint), "localhost is the host of #{names}, so it goes to none of them"} in it.others
 
     :ok = ExServiceMeshRouter.put_service(gateway, "a#{number}.localhost", @auth)
     it = explain(gateway, "a#{number}.localhost")

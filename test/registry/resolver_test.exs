@@ -52,6 +52,7 @@ defmodule ExServiceMeshRouter.Registry.ResolverTest do
         assert {503, _} = get(gateway, "a.local")
       end)
 
-    assert log =~ "service upstream nobody.invalid has no address; looking again every 30 s"
+    assert log =~
+             "upstream nobody.invalid has no address and gets no requests; the gateway looks it up again every 30 s"
   end
 end

@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.Discovery.Claim do
   @moduledoc false
-  # The hosts that an endpoint asks for: its own, and the one derived from its application.
+  # Determines the hosts that an endpoint claims: its own, and the one derived from its application.
 
   alias ExServiceMeshRouter.Config.{Host, Network}
   alias ExServiceMeshRouter.Endpoint.DevNames
@@ -8,7 +8,7 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
 
   defstruct [:endpoint, :application, :mistake, hosts: [], derived: []]
 
-  @doc "From the host of its settings. `mistake` says what is wrong with that, or is `nil`."
+  @doc "Makes a claim of the host in the settings. `mistake` is a message about a malformed host, or `nil`."
   def new(endpoint, application, host, %{dev_domain: dev_domain}) do
     claim = %__MODULE__{
       endpoint: endpoint,
@@ -23,20 +23,20 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
   end
 
   defp mistake(%{derived: []} = claim, host),
-    do: "#{inspect(claim.endpoint)} gets no route: #{no_host(host)}"
+    do: "#{inspect(claim.endpoint)} gets no route: #{malformed(host)}"
 
   defp mistake(%{derived: derived} = claim, host),
-    do: "#{inspect(claim.endpoint)} is only routed as #{Enum.join(derived)}: #{no_host(host)}"
+    do: "#{inspect(claim.endpoint)} is only routed as #{Enum.join(derived)}: #{malformed(host)}"
 
-  defp no_host(host), do: "its `url: [host: #{inspect(host)}]` is no host name"
+  defp malformed(host), do: "its `url: [host: #{inspect(host)}]` is not a host name"
 
-  @doc "The service with these upstreams, of which the gateway itself is none."
+  @doc "Returns the service with these upstreams, without the gateway's own address."
   def service(claim, upstreams, %{own_port: own_port}) do
     upstreams = Enum.reject(upstreams, &own?(&1, own_port))
     Service.endpoint(claim.endpoint, claim.application, claim.hosts, upstreams, claim.derived)
   end
 
-  # An endpoint that only says `url: [port: 4000]` means the gateway, not itself.
+  # `url: [port: 4000]` without `http:` is the address of the gateway, not of the endpoint.
   defp own?(%{kind: :tcp, ip: ip, port: port}, port),
     do: Network.unmap(ip) in [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}]
 

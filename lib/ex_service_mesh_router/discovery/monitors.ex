@@ -1,9 +1,9 @@
 defmodule ExServiceMeshRouter.Discovery.Monitors do
   @moduledoc false
-  # Monitors on the processes of an endpoint, in the state of discovery: its own, and those of its
-  # servers, whose end no event tells.
+  # Keeps the monitors of discovery on the processes of an endpoint: its supervisor, and its servers,
+  # for whose exit there is no event.
 
-  @doc "Watches these processes of an endpoint, and no others."
+  @doc "Monitors exactly these processes of an endpoint."
   def put(state, endpoint, pids) do
     wanted = Enum.reject(pids, &is_nil/1)
 

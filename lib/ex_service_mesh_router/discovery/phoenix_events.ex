@@ -1,23 +1,23 @@
 defmodule ExServiceMeshRouter.Discovery.PhoenixEvents do
   @moduledoc false
-  # Phoenix says by telemetry when an endpoint has started. The event carries the endpoint's whole
-  # configuration, secret_key_base included: only the two names are taken out of it.
+  # Subscribes to Phoenix's telemetry event for started endpoints. Must only read the two names in it:
+  # the event contains the endpoint's whole configuration, including secret_key_base.
 
   @event [:phoenix, :endpoint, :init]
 
-  @doc "Whether there is telemetry in this system, started or not."
+  @doc "Returns whether the system has telemetry, started or not."
   def available?, do: Code.ensure_loaded?(:telemetry)
 
   @doc """
-  Sends `{:endpoint_started, endpoint, application}` to `pid` from now on, if it can. A gateway has one
-  subscriber: this replaces the handler of one that was killed.
+  Sends `{:endpoint_started, endpoint, application}` to `pid` from now on. Returns `false` if telemetry
+  does not run. A gateway has one subscriber: this replaces the handler of a killed one.
   """
   def subscribe(name, pid) do
     available?() and
       (unsubscribe(name) == :ok and
          apply(:telemetry, :attach, [id(name), @event, &__MODULE__.handle/4, pid]) == :ok)
   catch
-    # The application of telemetry has not started, or is about to stop.
+    # The telemetry application has not started or is stopping.
     _kind, _reason -> false
   end
 

@@ -1,11 +1,11 @@
 defmodule ExServiceMeshRouter.Discovery.Probe do
   @moduledoc false
-  # Looks what one endpoint is right now: its process, its host, where it listens. Does so in a process
-  # of its own, because it asks the endpoint's supervisor, which may be busy or on its way down.
+  # Reads the current state of one endpoint: its process, its host, where it listens. It runs in a
+  # separate process, because it calls the endpoint's supervisor, which may be busy or stopping.
   #
-  # What is really bound comes first. The configuration is believed only if the endpoint cannot be
-  # asked (before Phoenix 1.7.10, or an adapter without `server_info/2`), or gives no answer for
-  # good although it should serve.
+  # The bound address takes precedence. The configured one is used only if the endpoint cannot be asked
+  # (before Phoenix 1.7.10, or an adapter without `server_info/2`), or if it serves and still has no
+  # bound address after all retries.
 
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Endpoint.Settings
@@ -16,14 +16,15 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   @timeout 5_000
 
   @doc """
-  Probes in another process. That calls `listen` with the endpoint's process first, which returns the
-  private listener, as `Listeners.provide/4` does, or `nil`. The caller gets `{:probed, monitor, result}`, or a `:DOWN` of the
-  monitor, and has to kill whoever a `{:probe_timeout, pid}` names.
+  Starts a probe in another process and returns its monitor. The probe first calls `listen` with the
+  endpoint's process, which returns the private listener, as `Listeners.provide/4`, or `nil`. The caller
+  gets `{:probed, monitor, result}` or a `:DOWN` of the monitor, and must kill the process of a
+  `{:probe_timeout, pid}`.
   """
   def start(endpoint, application, listen) do
     caller = self()
 
-    # Linked as well: a probe that hangs must not outlive its caller, which would kill it.
+    # Linked: a probe that hangs must not outlive its caller.
     {pid, monitor} =
       Process.spawn(
         fn ->
@@ -47,19 +48,20 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
     end
   end
 
-  # An endpoint that is on its way down answers late, and Cowboy still knows where it was.
+  # An endpoint that stops answers late, and Cowboy still has its old address.
   defp unless_ended(probe, pid) do
     if Process.alive?(pid), do: probe, else: %{probe | upstreams: [], fallback: []}
   end
 
-  @doc "The host of an endpoint as far as it can be told without asking it."
+  @doc "Returns the configured host of an endpoint, without a call to it."
   def configured_host(endpoint, application), do: host(endpoint, application, nil)
 
   defp running(endpoint, application, pid, listener) do
     server = Settings.read(endpoint, application, [:server])
     expected? = listener != nil or Settings.serves?(server)
-    # Before the question where it is bound: Cowboy remembers the address of a server that is gone
-    # until the next one is up. If the answer is that old, so is one of these processes.
+
+    # Read before the bound address: Cowboy keeps the address of a stopped server until the next one
+    # starts. If the address is outdated, the monitor on one of these processes fires.
     watch = Listener.processes(endpoint, pid)
 
     {upstreams, fallback} =
@@ -121,7 +123,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
     end
   end
 
-  # Where the gateway has changed what links say, the host is what was said before.
+  # If the gateway has changed the host of the links, the configured one counts.
   defp host(endpoint, application, pid) do
     keys = [:url, Takeover.key()]
 

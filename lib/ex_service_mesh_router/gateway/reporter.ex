@@ -154,7 +154,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
   end
 
   defp notice({:upstream_down, service, count}, state) do
-    Logger.warning("gateway: cannot connect to #{service}; its requests get a 502 or 504")
+    Logger.warning("gateway: cannot connect to #{service}; check that it runs and listens")
 
     Event.execute([:upstream, :down], %{count: count}, %{
       gateway: state.name,

@@ -1,10 +1,10 @@
 defmodule ExServiceMeshRouter.Listeners.BanditTransport do
   @moduledoc false
-  # `ThousandIsland.Transports.TCP`, whose connections have IP addresses even on a Unix socket: the
-  # client's while the endpoint is called, the gateway's otherwise (telemetry before and after it).
+  # `ThousandIsland.Transports.TCP` with IP addresses for connections of a Unix socket: the client's
+  # while the endpoint handles a request, the gateway's otherwise (for telemetry).
   #
-  # Bandit calls the endpoint in the process of the connection, one request after another, so the
-  # client of the current request is kept in that process.
+  # Bandit handles the requests of a connection one after another in its process, so the process
+  # dictionary has the client of the current request.
 
   alias ExServiceMeshRouter.RemoteIp
 
@@ -27,7 +27,7 @@ defmodule ExServiceMeshRouter.Listeners.BanditTransport do
     end
   end
 
-  # A listening socket has no peer, and is asked for the address that it really has.
+  # A listening socket has no peer and keeps its own address.
   def sockname(socket) do
     case {apply(@tcp, :sockname, [socket]), apply(@tcp, :peername, [socket])} do
       {{:ok, {:local, _path}}, {:ok, _peer}} -> {:ok, RemoteIp.gateway()}
@@ -35,7 +35,7 @@ defmodule ExServiceMeshRouter.Listeners.BanditTransport do
     end
   end
 
-  # The other callbacks of `ThousandIsland.Transport`, of all its versions.
+  # The other callbacks of all versions of `ThousandIsland.Transport`.
   for {name, arity} <- [
         listen: 2,
         accept: 1,

@@ -1,8 +1,7 @@
 defmodule ExServiceMeshRouter.Listeners.Contention do
   @moduledoc false
-  # Endpoints that cannot have the port that they ask for, because it is the gateway's or because
-  # another endpoint asks for it, too. It is taken from them, before they start or from those that run;
-  # a private listener then stands in for it.
+  # Resolves port conflicts of endpoints with the gateway or with each other: it takes the port from an
+  # endpoint, before its start or while it runs. A private listener replaces it.
 
   require Logger
 
@@ -11,9 +10,9 @@ defmodule ExServiceMeshRouter.Listeners.Contention do
   alias ExServiceMeshRouter.Listeners.{Links, Listener, Policy, Takeover}
 
   @doc """
-  Called when the gateway's port is in use: takes it from endpoints of this system that have it, so
-  far as they are to get a private listener instead. `:ok` if the port may be free now, otherwise
-  `{:error, holder}`, with the `{application, endpoint}` that has it, or `nil`.
+  Called when the gateway's port is in use. Takes it from the endpoints of this system that may get a
+  private listener instead. Returns `:ok` if the port may be free now, otherwise `{:error, holder}` with
+  the `{application, endpoint}` that keeps it, or `nil`.
   """
   def free(config) do
     wanted = for ip <- config.ips, do: {ip, config.port}
@@ -39,9 +38,9 @@ defmodule ExServiceMeshRouter.Listeners.Contention do
   end
 
   @doc """
-  Called when the gateway listens, at the `addresses` of `Gateway.addresses/1`. What an endpoint starts
-  with can only be changed before it starts; the others are given their settings for the next time.
-  Returns the `{application, endpoint}` of all whose settings are not what they were.
+  Called when the gateway listens at the `addresses` of `Gateway.addresses/1`. Changes the settings of
+  endpoints before they start; for a running endpoint, the change applies to its next start. Returns the
+  `{application, endpoint}` of all endpoints with changed settings.
   """
   def prepare(config, [{_ip, port} | _] = addresses) do
     own = for {ip, port} <- addresses, do: {ip(ip), port}
@@ -108,12 +107,12 @@ defmodule ExServiceMeshRouter.Listeners.Contention do
       Policy.instead?(config.private_listeners, endpoint)
   end
 
-  # Nothing to do for the reader, so there is no configuration line.
+  # The user need not act, so there is no configuration line.
   defp log(endpoint, port, rival) do
     whose =
       case rival do
         :gateway -> "the gateway's"
-        {_application, other} -> "also asked for by #{inspect(other)}"
+        {_application, other} -> "also configured for #{inspect(other)}"
       end
 
     Logger.info(
@@ -124,8 +123,8 @@ defmodule ExServiceMeshRouter.Listeners.Contention do
 
   defp warn(%{key: {application, endpoint}, address: {_ip, port}}) do
     Logger.error(
-      "port #{port} is wanted by both ExServiceMeshRouter and #{inspect(endpoint)}, which will not " <>
-        "start. Give the endpoint another one, at the end of config/runtime.exs: " <>
+      "ExServiceMeshRouter and #{inspect(endpoint)} are both configured with port #{port}, so the " <>
+        "endpoint will not start. Give it another port at the end of config/runtime.exs: " <>
         "`config #{inspect(application)}, #{inspect(endpoint)}, http: [port: #{port + 1}]`"
     )
   end

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Listeners.CowboyHandler do
   @moduledoc false
-  # A stream handler of Cowboy (`cowboy_stream`) before all others: the request that they, telemetry
-  # and the endpoint see has the client's addresses.
+  # A stream handler of Cowboy (`cowboy_stream`) that runs before all others and sets the addresses of
+  # the client in the request, for them, for telemetry and for the endpoint.
 
   alias ExServiceMeshRouter.RemoteIp
   alias ExServiceMeshRouter.Plugs.ForwardedReader

@@ -1,19 +1,18 @@
 defmodule ExServiceMeshRouter.Listeners.Front do
   @moduledoc false
-  # Stands between the server of a private listener and the endpoint, so that the endpoint sees its
-  # clients as it would on a port of its own: `conn.remote_ip`, `scheme`, `host` and `port` are the
-  # client's, and the peer is an IP address although the connection is a Unix socket.
+  # Makes a private listener look like a port of the endpoint: `conn.remote_ip`, `scheme`, `host` and
+  # `port` are those of the client, and the peer is an IP address although the connection is a Unix
+  # socket.
   #
-  # Bandit is given this module as its plug and `BanditTransport` as its transport, Cowboy is given
-  # `CowboyHandler`. Nothing of either is needed to compile.
+  # Bandit gets this module as its plug and `BanditTransport` as its transport; Cowboy gets
+  # `CowboyHandler`. Must compile without both.
 
   alias ExServiceMeshRouter.RemoteIp
   alias ExServiceMeshRouter.Listeners.{BanditTransport, CowboyHandler}
 
   @doc """
-  The child specification of a listener with the front in it, or `:error` for an adapter that is not
-  known, or is told to use a transport of the user's. The listener does not log its address: the route
-  says where the endpoint is.
+  Inserts the front into the child specification of a listener. Returns `:error` for an unknown adapter
+  or a custom transport. The listener does not log its address, because the line of the route has it.
   """
   def put_before(%{start: {Bandit, :start_link, [options]}} = spec) do
     island = Keyword.get(options, :thousand_island_options, [])
@@ -31,7 +30,7 @@ defmodule ExServiceMeshRouter.Listeners.Front do
     end
   end
 
-  # Phoenix's function only adds the log line to Ranch's.
+  # Phoenix's start function only adds a log line to Ranch's.
   def put_before(
         %{start: {Phoenix.Endpoint.Cowboy2Adapter, :start_link, [_, _, {ranch, function, args}]}} =
           spec
@@ -51,7 +50,7 @@ defmodule ExServiceMeshRouter.Listeners.Front do
   def init(plug), do: init({plug, []})
 
   @doc false
-  # Where no Unix socket can be had the listener has a loopback port, which others can reach.
+  # Without a Unix socket the listener has a loopback port, which other processes can reach.
   def call(conn, {plug, options, remote_ip}) do
     if RemoteIp.own?(conn) do
       conn = RemoteIp.restore(conn, remote_ip)

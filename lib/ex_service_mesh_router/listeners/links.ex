@@ -1,19 +1,19 @@
 defmodule ExServiceMeshRouter.Listeners.Links do
   @moduledoc false
-  # Where the links of an endpoint shall lead that has no listener of its own (`url(~p"/")`, mails,
-  # redirects to other hosts): to the gateway's port, where Phoenix would have taken that of `http:`.
+  # Determines where the links (`url(~p"/")`, mails, redirects to other hosts) of an endpoint with a
+  # private listener lead: to the gateway's port, because there is no port of `http:`.
   #
-  # In development also to a host that reaches it. Every generated application says
-  # `url: [host: "localhost"]`; that of several is nobody's (DevNames.shared/1), and their links would
-  # all end at the index.
+  # In development, it may also set the host. Every generated application has
+  # `url: [host: "localhost"]`; if several endpoints share it, none gets it (DevNames.shared/1), and
+  # their links would lead to the index.
 
   alias ExServiceMeshRouter.Config.Environment
   alias ExServiceMeshRouter.Endpoint.{Candidates, DevNames}
   alias ExServiceMeshRouter.Listeners.Takeover
 
   @doc """
-  `[port: port]`, and `:host` for an endpoint whose own is shared. `endpoints` are all that have
-  settings, as `%{key: {application, endpoint}, settings: settings}`.
+  Returns `[port: port]`, with `:host` if the endpoint shares its own. `endpoints` are all endpoints
+  with settings, as `%{key: {application, endpoint}, settings: settings}`.
   """
   def given(it, endpoints, port, config), do: [port: port] ++ host(it, endpoints, config)
 
@@ -36,8 +36,7 @@ defmodule ExServiceMeshRouter.Listeners.Links do
     end
   end
 
-  # Only what is written down: an endpoint may be given its host when it is started, and that one
-  # would lose to a host in the settings.
+  # Only the configured host: a host in the settings would override one that is passed at the start.
   defp said(%{settings: settings}), do: Takeover.url(settings)[:host]
 
   defp wanted?(%{key: {application, endpoint}}, %{discover: discover}),

@@ -1,8 +1,8 @@
 defmodule ExServiceMeshRouter.Listeners.Listener do
   @moduledoc false
-  # The private listener of one endpoint. It is made by the endpoint's own adapter and becomes a
-  # child of the endpoint's supervisor, where Phoenix would have put one: it is restarted there, ends
-  # with the endpoint, and whoever asks the endpoint where it listens is told.
+  # Starts and stops the private listener of one endpoint. The endpoint's adapter makes it, and it is a
+  # child of the endpoint's supervisor, as Phoenix's own listener: it restarts there, ends with the
+  # endpoint, and `server_info/1` of the endpoint returns its address.
 
   require Logger
 
@@ -12,12 +12,12 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
   @loopback [ip: {127, 0, 0, 1}, port: 0]
 
   @doc """
-  Starts it unless it is there: `{:ok, pid, {:unix, path} | :ask}`, `:ask` where the system has chosen
-  a port. An own listener of the endpoint is stopped before.
+  Starts the private listener unless it runs, and stops the endpoint's own listener before. Returns
+  `{:ok, pid, {:unix, path} | :ask}`; `:ask` means a port that the system chose.
   """
   def ensure(endpoint, application) do
     case mine(endpoint) do
-      # Its supervisor is about to restart it, or has not yet heard that it must.
+      # Its supervisor restarts it, or has not yet received its exit.
       [{_id, pid, where} | _] when is_pid(pid) ->
         if Process.alive?(pid), do: {:ok, pid, where}, else: {:error, :restarting}
 
@@ -35,7 +35,11 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
 
     with {:error, reason} <- start_on_socket(endpoint, application) do
       with {:no_socket, why} <- reason,
-           do: Logger.warning("#{inspect(endpoint)} gets a loopback port: #{why}")
+           do:
+             Logger.warning(
+               "#{inspect(endpoint)} gets a loopback port, which other users of this machine can " <>
+                 "reach: #{why}"
+             )
 
       start_at(endpoint, application, :ask, @loopback)
     end
@@ -66,8 +70,8 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
     error -> {:error, error}
   end
 
-  # An adapter that is not known keeps the kind of address it was configured with: its endpoint may
-  # take `conn.remote_ip` for an address, which it is not on a Unix socket.
+  # An unknown adapter keeps the configured kind of address: its endpoint may expect an IP address in
+  # `conn.remote_ip`, which a Unix socket does not have.
   defp with_front(spec, where, http) do
     case Front.put_before(spec) do
       {:ok, spec} ->
@@ -87,7 +91,7 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
     listener = %{listener | start: {__MODULE__, :start_link, [where, listener.start]}}
 
     with {:ok, pid} <- start_child(endpoint, listener) do
-      # What an adapter puts beside its listener, as Cowboy its drainer; it may be there for TLS.
+      # Siblings of the listener, such as Cowboy's drainer, which may already run for TLS.
       for spec <- others, do: start_child(endpoint, spec)
       {:ok, pid, where}
     end
@@ -102,13 +106,13 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
   end
 
   @doc false
-  # A server that has ended has left its socket behind, which would be an address in use.
+  # Removes the socket of an ended server first; it would count as an address in use.
   def start_link({:unix, path}, {module, function, arguments}),
     do: SocketDir.listen(path, fn -> apply(module, function, arguments) end)
 
   def start_link(:ask, {module, function, arguments}), do: apply(module, function, arguments)
 
-  # All that the endpoint's own listener would have got, but for the address.
+  # The configuration of the endpoint's own listener, with another address.
   defp config(endpoint, application, address) do
     settings = Settings.configured(application, endpoint)
 
@@ -130,7 +134,7 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
   defp http(endpoint, application),
     do: application |> Settings.configured(endpoint) |> Takeover.http() || endpoint.config(:http)
 
-  # In whatever depth an adapter takes the options of its socket.
+  # Adapters take socket options at different depths.
   defp without_address(options) when is_list(options) do
     for option <- options, option not in [:inet, :inet6], not address?(option) do
       case option do
@@ -145,7 +149,7 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
   defp address?({key, _value}), do: key in [:ip, :ifaddr, :port, :net, :ipv6_v6only]
   defp address?(_option), do: false
 
-  @doc "Stops the private listener at `where`, which may have ended with its endpoint already."
+  @doc "Stops the private listener at `where`, which may have ended with its endpoint."
   def stop(endpoint, where) do
     stop(endpoint)
     with {:unix, path} <- where, do: File.rm(path)
@@ -158,7 +162,7 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
     :exit, _reason -> []
   end
 
-  @doc "Stops the listener that the endpoint has started itself, if there is one."
+  @doc "Stops the listener that the endpoint started itself, if it has one."
   def stop_own(endpoint) do
     mine = for {id, _, _} <- mine(endpoint), do: id
 
@@ -175,7 +179,7 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
     forget(id)
   end
 
-  # Ranch keeps the options of a listener that was not stopped by itself, and would use them again.
+  # Ranch keeps the options of a listener that a supervisor stopped, and would reuse them.
   defp forget({ranch, ref}) when ranch in [:ranch_listener_sup, :ranch_embedded_sup] do
     if function_exported?(:ranch_server, :cleanup_listener_opts, 1),
       do: apply(:ranch_server, :cleanup_listener_opts, [ref])
@@ -192,8 +196,8 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
   end
 
   @doc """
-  The processes whose end means that a listener of the endpoint is gone, although the endpoint lives on:
-  its supervisor, `pid`, restarts them, and no event says so.
+  Returns the listener processes of an endpoint, whose supervisor is `pid`. When one exits, the
+  supervisor restarts it, and there is no event.
   """
   def processes(endpoint, pid) do
     if supervisor?(pid) do
@@ -207,7 +211,7 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
     :exit, _reason -> []
   end
 
-  @doc "Whether a process is a supervisor: whatever is none must not be sent a supervisor's calls."
+  @doc "Returns whether a process is a supervisor. Other processes must not get a supervisor's calls."
   def supervisor?(pid) do
     with {:dictionary, dictionary} <- Process.info(pid, :dictionary),
          {_, {:supervisor, _, _}} <- List.keyfind(dictionary, :"$initial_call", 0),
@@ -215,7 +219,7 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
          else: (_ -> false)
   end
 
-  @doc "Bandit's child is {endpoint, :http}; Cowboy's ends in the name of its listener."
+  @doc "Returns whether a child id is a listener: Bandit's is `{endpoint, :http}`, Cowboy's ends in its name."
   def listener?(id, endpoint) when is_tuple(id) and tuple_size(id) > 1 do
     id == {endpoint, :http} or elem(id, tuple_size(id) - 1) == Module.concat(endpoint, HTTP)
   end

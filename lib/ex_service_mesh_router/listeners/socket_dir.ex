@@ -1,11 +1,10 @@
 defmodule ExServiceMeshRouter.Listeners.SocketDir do
   @moduledoc false
-  # A directory for Unix sockets that only this user can enter, one for each VM.
+  # Manages a directory for Unix sockets that only this user can enter, one per VM.
   #
-  # Its name has a random part and it must not have existed: in a directory that everybody may write
-  # to, somebody else could have made it. For the same reason it is looked at anew before each use:
-  # it may have been cleaned away and made again by a stranger. What a VM of this user leaves behind
-  # that was killed is removed by the next one.
+  # In a world-writable directory, another user could create it first. Its name therefore has a random
+  # part, it must not exist before, and it is checked again before each use: it may have been removed
+  # and created again by another user. A VM removes the directories of killed VMs of its user.
 
   import Bitwise
 
@@ -14,12 +13,12 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
   require Logger
 
   @prefix "exmesh-"
-  # A Unix socket's address has 108 bytes, the last of them a zero.
+  # The address of a Unix socket has 108 bytes, including the final zero.
   @longest 107
-  # What of these the names of the directory and of a socket take at most.
+  # The maximum length of the names of the directory and of a socket together.
   @room 48
 
-  @doc "The path of a socket of this name, or `{:error, why}`, a sentence, where there can be none."
+  @doc "Returns the path of a socket of this name: `{:ok, path}`, or `{:error, why}` with a sentence."
   def socket(name) do
     with {:ok, directory} <- directory() do
       path = Path.join(directory, name <> ".sock")
@@ -30,10 +29,10 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
 
   defp short(name), do: name |> :erlang.md5() |> Base.encode16(case: :lower) |> binary_part(0, 12)
 
-  @doc "The directory of this VM, made when it is first asked for."
+  @doc "Returns the directory of this VM and creates it at the first call."
   def directory, do: known() || alone(fn -> known() || again() || make(bases()) end)
 
-  # One at a time: endpoints are probed at once, and gateways come and go.
+  # Under a lock: probes of endpoints, and gateways that start and stop, run concurrently.
   defp alone(fun), do: Lock.run(__MODULE__, fun)
 
   defp known do
@@ -43,7 +42,7 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
          else: (_ -> nil)
   end
 
-  # What a directory is that only its owner can enter, and nothing else, such as a link to one.
+  # Identifies a directory that only its owner can enter. Anything else, such as a link to one, is nil.
   defp identity(path) do
     case File.lstat(path) do
       {:ok, %File.Stat{type: :directory, mode: mode} = stat} when (mode &&& 0o777) == 0o700 ->
@@ -79,20 +78,19 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
       end
 
     {:error,
-     "no directory for Unix sockets can be made in #{Enum.join(reasons, ", ")}; set " <>
+     "cannot create a directory for Unix sockets in #{Enum.join(reasons, ", ")}; set " <>
        "XDG_RUNTIME_DIR to a directory that this user may write to"}
   end
 
-  # A name that is taken is an error. In between nobody else can have put anything into it, for it
-  # was made by us.
+  # Fails if the path exists. Only this user can write to the new directory before the chmod.
   defp mkdir(path) do
     with :ok <- File.mkdir(path),
          :ok <- File.chmod(path, 0o700),
          do: Lock.put(__MODULE__, {path, identity(path)})
   end
 
-  # All gateways of the VM have left it, and now one is back. Those that still have its name from before
-  # must find it under that.
+  # All gateways of the VM have stopped and one starts again: recreates the directory under its old
+  # name, which other processes may still have.
   defp again do
     with {path, _identity} <- Lock.get(__MODULE__),
          :ok <- mkdir(path),
@@ -101,9 +99,9 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
   end
 
   @doc """
-  Makes a path of `socket/1` free, and calls the function that listens there; no gateway takes the
-  directory away in between. `{:error, reason}` if the directory is not ours any more: `socket/1` then
-  has another one.
+  Removes an old socket at a path of `socket/1` and calls the function that listens there. Other
+  gateways cannot remove the directory meanwhile. Returns `{:error, reason}` if the directory belongs
+  to another user now; `socket/1` then returns another one.
   """
   def listen(path, fun), do: alone(fn -> with :ok <- vacate(path), do: fun.() end)
 
@@ -126,7 +124,7 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
 
   defp random, do: :rand.uniform(0xFFFFFF) |> Integer.to_string(36) |> String.downcase()
 
-  @doc "Removes the directory of this VM if no socket is in it any more."
+  @doc "Removes the directory of this VM if it has no sockets."
   def forget do
     alone(fn -> with {:ok, path} <- known(), do: File.rmdir(path) end)
     :ok
@@ -135,8 +133,8 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
   @doc false
   def clean(base) do
     for path <- Path.wildcard(Path.join(base, @prefix <> "*")), abandoned?(path) do
-      Logger.debug("removing #{path}, left behind by a VM that is gone")
-      # Sockets only, and nothing below: who is root must not walk where others can write.
+      Logger.debug("removing #{path}, left behind by a VM that was killed")
+      # Not recursively: root must not follow directories that other users can write to.
       for name <- ls(path), do: path |> Path.join(name) |> File.rm()
       File.rmdir(path)
     end
@@ -144,8 +142,8 @@ defmodule ExServiceMeshRouter.Listeners.SocketDir do
 
   defp ls(path), do: with({:ok, names} <- File.ls(path), do: names, else: (_ -> []))
 
-  # A process of that number may be another one, or in another container: what answers is alive,
-  # too. Of other users nothing is touched.
+  # The pid may be reused, or the VM may run in another container: sockets that accept are in use, too.
+  # Directories of other users stay.
   defp abandoned?(path) do
     with [pid, _random] <-
            path |> Path.basename() |> String.replace_prefix(@prefix, "") |> String.split("-"),

@@ -1,33 +1,33 @@
 defmodule ExServiceMeshRouter.Listeners.Takeover do
   @moduledoc false
-  # The settings of endpoints in the environment of their applications, from which they start.
+  # Changes the settings of endpoints in the environment of their applications, and restores them.
   #
-  # Whoever shall not listen itself is given `http: false`, which Phoenix and its adapters know. What
-  # stood there before is kept beside it, under a key of our own: it is needed for the private
-  # listener (options of the server), after a restart of the gateway, and to be put back.
+  # An endpoint that is not to listen gets `http: false`, which Phoenix and its adapters support. The
+  # old values are kept under a separate key: for the private listener (server options), for a restarted
+  # gateway, and for the restore.
 
   alias ExServiceMeshRouter.Endpoint.Settings
   alias ExServiceMeshRouter.Gateway.Applications
 
   @key :ex_service_mesh_router
 
-  @doc "The key under which an endpoint that runs, too, has what was changed."
+  @doc "Returns the key of the old values, in the environment and in a running endpoint."
   def key, do: @key
 
-  @doc "Whether the gateway has taken the listening over."
+  @doc "Returns whether the gateway listens in place of the endpoint."
   def taken?(settings), do: is_list(settings[@key])
 
-  @doc "`http:` as it was configured."
+  @doc "Returns `http:` as configured."
   def http(settings), do: if(taken?(settings), do: settings[@key][:http], else: settings[:http])
 
-  @doc "`url:` as it was configured."
+  @doc "Returns `url:` as configured."
   def url(settings) do
     Settings.url(if taken?(settings), do: settings[@key], else: settings)
   end
 
   @doc """
-  Takes `http:` away before the endpoint starts, or starts anew. Its links are given what `links`
-  says, see `Links`: Phoenix would take their port from `http:`.
+  Removes `http:` for the next start of the endpoint and sets the port and host of its links to `links`,
+  see `Links`: Phoenix would take the port from `http:`.
   """
   def take(application, endpoint, links) do
     settings = Settings.configured(application, endpoint)
@@ -40,7 +40,7 @@ defmodule ExServiceMeshRouter.Listeners.Takeover do
     change(application, endpoint, settings, Keyword.put(taken, :url, linked(settings, links)))
   end
 
-  @doc "Only gives links what `links` says, to an endpoint that has no `http:`."
+  @doc "Sets only the links, for an endpoint without `http:`."
   def link(application, endpoint, links) do
     settings = Settings.configured(application, endpoint)
     url = linked(settings, links)
@@ -49,7 +49,7 @@ defmodule ExServiceMeshRouter.Listeners.Takeover do
       do: change(application, endpoint, settings, settings |> keep() |> Keyword.put(:url, url))
   end
 
-  @doc "Puts back what was there."
+  @doc "Restores the old settings."
   def restore({application, endpoint}) do
     settings = Settings.configured(application, endpoint)
 
@@ -65,7 +65,7 @@ defmodule ExServiceMeshRouter.Listeners.Takeover do
       else: [{@key, Keyword.take(settings, [:http, :url])} | settings]
   end
 
-  # A port that somebody has written down is somebody's in front, unless it is ours.
+  # Another configured port is that of a proxy in front of the gateway.
   defp linked(settings, links) do
     port = links[:port]
     url = settings |> Settings.url() |> Keyword.put_new(:port, port)
@@ -82,20 +82,18 @@ defmodule ExServiceMeshRouter.Listeners.Takeover do
 
   defp links(settings), do: settings |> Settings.links() |> Map.take([:host, :port])
 
-  # Phoenix's way to change the settings of an endpoint that runs. One that has started before the
-  # gateway has computed the beginning of its links already.
+  # Updates a running endpoint, which computed the base of its links at its start.
   defp tell(endpoint, before, settings) do
     if Process.whereis(endpoint) && function_exported?(endpoint, :config_change, 2),
       do: endpoint.config_change([{endpoint, for_running(endpoint, before, settings)}], [])
   catch
-    # It ends just now, or is no Phoenix endpoint. It starts with the new ones.
+    # The endpoint is stopping, or is not a Phoenix endpoint. The settings apply to its next start.
     _kind, _reason -> :ok
   end
 
   @doc """
-  `settings` for an endpoint that runs. Phoenix replaces all of its settings with the new ones, and so
-  would forget the options of `start_link`, which are in no environment: what it runs with and is not
-  `configured` is added.
+  Returns `settings` for a running endpoint. Phoenix replaces all its settings and would lose the options
+  of `start_link`, so the result also has the running settings that are not `configured`.
   """
   def for_running(endpoint, configured, settings),
     do: endpoint |> given(configured) |> merge(settings)
@@ -109,7 +107,7 @@ defmodule ExServiceMeshRouter.Listeners.Takeover do
 
     differing(running, configured)
   rescue
-    # There is no such table, and nothing to lose.
+    # There is no such table, so there are no options to keep.
     ArgumentError -> []
   end
 
@@ -129,7 +127,7 @@ defmodule ExServiceMeshRouter.Listeners.Takeover do
   defp both?(one, other),
     do: one != [] and Keyword.keyword?(one) and other != [] and Keyword.keyword?(other)
 
-  # Persistent, because an application that is loaded later must not bring the old ones back.
+  # Persistent: loading the application later must not restore the old settings.
   defp put(application, endpoint, settings),
     do: Applications.put_env(application, endpoint, settings, persistent: true)
 end

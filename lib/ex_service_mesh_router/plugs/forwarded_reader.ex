@@ -1,20 +1,20 @@
 defmodule ExServiceMeshRouter.Plugs.ForwardedReader do
   @moduledoc false
-  # Reads the fields that the gateway writes: exactly one line each. Anything else is `nil`.
+  # Reads the forwarded fields that the gateway writes. A missing, repeated or malformed field is `nil`.
 
   alias ExServiceMeshRouter.Config.Network
   alias ExServiceMeshRouter.Gateway.TrustedProxies
 
-  # Stands for an unknown client: the unspecified address (RFC 1122 section 3.2.1.3), which no host has.
+  # The address of an unknown client: the unspecified address (RFC 1122 section 3.2.1.3).
   @unknown {0, 0, 0, 0}
 
   @doc """
-  The last address of the list that is not a trusted proxy's, or the first one if all are; `nil` without
-  the field.
+  Returns the last address of `X-Forwarded-For` that is not a trusted proxy, or the first one if all
+  are trusted; `nil` without the field.
 
-  The list is read from its trusted end, since a client may have written the other one. What cannot be
-  read ends it there: the client is then the proxy that has passed it on. On this machine that would be
-  loopback, which many trust: then it is 0.0.0.0.
+  The list is read from its end, because a client can forge the beginning. At an unreadable entry, the
+  client is the proxy that passed the entry on, or 0.0.0.0 if that proxy is on loopback, which
+  applications may trust.
   """
   def client(headers) do
     with value when is_binary(value) <- one(headers, "x-forwarded-for") do
@@ -58,7 +58,7 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReader do
     end
   end
 
-  @doc "Without its port, which has a field of its own."
+  @doc "Returns the host without its port, which has a separate field."
   def host(headers) do
     case one(headers, "x-forwarded-host") do
       "[" <> _ = literal -> literal |> String.split("]") |> hd() |> Kernel.<>("]")

@@ -1,52 +1,52 @@
 defmodule ExServiceMeshRouter.RemoteIp do
   @moduledoc """
-  A plug that restores what the client's connection was: `conn.remote_ip`, `conn.scheme`,
-  `conn.host` and `conn.port`.
+  A plug that sets `conn.remote_ip`, `conn.scheme`, `conn.host` and `conn.port` to those of the client's
+  connection to the gateway.
 
-      # lib/auth_web/endpoint.ex, before anything that looks at them
+      # lib/auth_web/endpoint.ex, before plugs that read them
       plug ExServiceMeshRouter.RemoteIp
 
-  It is for endpoints with a port of their own. On private listeners of Bandit and Cowboy (see
-  `ExServiceMeshRouter.Config`) all of this is done already, and the plug changes nothing.
+  It is for endpoints with a port of their own. Private listeners of Bandit and Cowboy (see
+  `ExServiceMeshRouter.Config`) set these values already, and the plug changes nothing.
 
-  Behind a gateway such an endpoint sees the gateway's connections: `conn.remote_ip` is loopback. The
-  gateway says who the client is in `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, one line each,
-  and replaces whatever a client says itself. `Plug.RewriteOn` reads the same fields, and believes
-  them whoever connects. This plug believes them **only on the gateway's own connections**: it asks
-  the gateway whether it is the peer. A request that reaches the endpoint by another way (its own
-  port, another proxy) is left as it is, so that nobody can claim an address by going around.
+  An endpoint with its own port sees the connections of the gateway: `conn.remote_ip` is loopback. The
+  gateway writes the client's values to `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, one line
+  each, and replaces those of the client. `Plug.RewriteOn` reads the same fields and trusts every
+  peer. This plug trusts them **only on connections of the gateway**: it asks the gateway whether the
+  peer is one of its sockets. It does not change requests that reach the endpoint directly or through
+  another proxy, so a client cannot forge its address there.
 
-  On a Unix socket that the endpoint opens itself, peers cannot be told apart, and every peer is
-  believed.
+  On a Unix socket that the endpoint opens itself, peers cannot be distinguished, and the plug trusts
+  every peer.
 
-  With `trusted_proxies`, `X-Forwarded-For` is a list, to which each proxy has added the peer that it
-  saw. The client is the last address that is not itself a trusted proxy. Where an entry cannot be read
-  (`unknown`), it is the proxy that passed the entry on, or 0.0.0.0 if that proxy is on this machine:
-  such a client never has a loopback address.
+  With `trusted_proxies`, `X-Forwarded-For` is a list to which each proxy has added its peer. The client
+  is the last address that is not a trusted proxy. If an entry cannot be read (`unknown`), the client
+  is the proxy that passed the entry on, or 0.0.0.0 if that proxy is on this machine. Such a client
+  never has a loopback address.
 
   ## Options
 
-    * `:only` (default all) - a list of what to restore: `:remote_ip`, `:scheme`, `:host`, `:port`.
+    * `:only` (default all) - a list of values to set: `:remote_ip`, `:scheme`, `:host`, `:port`.
 
   Other options raise `ArgumentError` when the plug is initialised.
 
   ## Sockets
 
-  Phoenix sockets and LiveView do not pass through plugs of the endpoint. On a private listener, the
-  address in `:peer_data` is the client's. For a port of its own, ask for the fields:
+  Phoenix sockets and LiveView do not pass through the plugs of the endpoint. On a private listener, the
+  address in `:peer_data` is that of the client. For an endpoint with its own port, request the fields:
 
       socket "/live", Phoenix.LiveView.Socket,
         websocket: [connect_info: [:peer_data, :x_headers, session: @session_options]]
 
-  and in `mount/3` (or a socket's `connect/3`) give them to `from_connect_info/1`:
+  and pass them to `from_connect_info/1` in `mount/3` (or in the `connect/3` of a socket):
 
       ip = ExServiceMeshRouter.RemoteIp.from_connect_info(%{
         peer_data: get_connect_info(socket, :peer_data),
         x_headers: get_connect_info(socket, :x_headers)
       })
 
-  `check_origin` compares the origin of a socket with `url: [host: ...]`; tenants need it to name
-  them, as in `check_origin: ["//auth.local", "//*.auth.local"]`.
+  `check_origin` compares the origin of a socket with `url: [host: ...]`. To allow the tenants' origins,
+  set `check_origin: ["//auth.local", "//*.auth.local"]`.
   """
 
   alias ExServiceMeshRouter.Native
@@ -54,10 +54,10 @@ defmodule ExServiceMeshRouter.RemoteIp do
 
   @parts [:remote_ip, :scheme, :host, :port]
 
-  @typedoc "What `init/1` returns."
+  @typedoc "The result of `init/1`."
   @opaque options :: [:remote_ip | :scheme | :host | :port]
 
-  @doc "Checks the options."
+  @doc "Validates the options."
   @spec init(keyword()) :: options()
   def init(options) do
     only = Keyword.get(options, :only, @parts)
@@ -73,12 +73,12 @@ defmodule ExServiceMeshRouter.RemoteIp do
     end
   end
 
-  @doc "Restores what the gateway says about the client."
+  @doc "Sets the values of the client if the peer is the gateway."
   @spec call(conn, options()) :: conn when conn: struct()
   def call(conn, only), do: if(own?(conn), do: restore(conn, only), else: conn)
 
   @doc false
-  # What is missing or is no such thing leaves the connection as it is.
+  # A missing or malformed field changes nothing.
   def restore(%{req_headers: headers} = conn, only) do
     for part <- only, value = forwarded(part, headers), reduce: conn do
       conn -> Map.replace!(conn, part, value)
@@ -86,8 +86,10 @@ defmodule ExServiceMeshRouter.RemoteIp do
   end
 
   @doc """
-  The client's address from what a Phoenix socket was given as `:peer_data` and `:x_headers`: the
-  forwarded one on a connection of the gateway, the peer's own on any other.
+  Returns the client's address from the `:peer_data` and `:x_headers` of a Phoenix socket.
+
+  This is the forwarded address on a connection of the gateway and the peer's address on any other;
+  `nil` if the peer has no IP address.
   """
   @spec from_connect_info(%{peer_data: map(), x_headers: [{binary(), binary()}]}) ::
           :inet.ip_address() | nil
@@ -97,12 +99,12 @@ defmodule ExServiceMeshRouter.RemoteIp do
   end
 
   @doc false
-  # The peer of connections to private listeners: no TCP peer has port 0.
+  # The peer of connections to private listeners. TCP peers never have port 0.
   def gateway, do: {{127, 0, 0, 1}, 0}
 
   @doc false
-  # Whether the peer, of a connection of Plug or as data, is the gateway. Bandit says `address: {:local, path}` of a Unix socket, Cowboy
-  # `address: :local, port: path`.
+  # Whether the peer of a Plug connection, or this peer data, is the gateway. For a Unix socket, Bandit
+  # has `address: {:local, path}`, Cowboy `address: :local, port: path`.
   def own?(%{adapter: {adapter, state}}), do: own?(adapter.get_peer_data(state))
   def own?(%{address: {:local, _path}}), do: true
   def own?(%{address: :local}), do: true

@@ -1,50 +1,48 @@
 defmodule ExServiceMeshRouter.TenantHook do
   @moduledoc """
-  An `on_mount` hook that puts the tenant of the page's host into the assigns of a LiveView.
+  An `on_mount` hook that assigns the tenant of the page's host in a LiveView.
 
       live_session :default, on_mount: {ExServiceMeshRouter.TenantHook, base: :endpoint} do
         live "/", CounterLive
       end
 
-  After it, `socket.assigns.tenant` (in templates `@tenant`) is the tenant, or `nil` where the host
-  names none. The options are those of `ExServiceMeshRouter.TenantPlug`, with two differences that
-  come from LiveView: `{module, function}` and functions given as `:on_missing` are called with the
-  socket and return `{:cont, socket}` or `{:halt, socket}`, and they halt by redirecting:
+  Afterwards, `socket.assigns.tenant` (`@tenant` in templates) is the tenant, or `nil` if the host has
+  none. The options are those of `ExServiceMeshRouter.TenantPlug`, except that a function given as
+  `:on_missing` gets the socket and returns `{:cont, socket}` or `{:halt, socket}`. To halt, it must
+  redirect:
 
       def to_front_page(socket),
         do: {:halt, Phoenix.LiveView.redirect(socket, to: "/")}
 
   ## Which host
 
-  A LiveView is mounted twice: with the page, and again when its socket connects. The host is that
-  of the request or the connection itself (the `:uri` of the connect info), or, where the endpoint
-  does not ask for that, `socket.host_uri`. The latter is an address that the browser's script
-  sends. Both are the client's claim; ask for the former to have one that no script can choose:
+  A LiveView is mounted twice: with the page, and again when its socket connects. The hook uses the
+  host of the request or connection (`:uri` of the connect info). If the endpoint does not request
+  `:uri`, it uses `socket.host_uri`, which the browser's script sends. The client controls both, but a
+  script can choose only the latter. Request `:uri`:
 
       # lib/auth_web/endpoint.ex
       socket "/live", Phoenix.LiveView.Socket,
         websocket: [connect_info: [:uri, session: @session_options]],
         longpoll: [connect_info: [:uri, session: @session_options]]
 
-  It is needed, too, for a LiveView that is not mounted at the router (`live_render/3`), since that
-  one has no `host_uri`.
+  A LiveView that is not mounted at the router (`live_render/3`) has no `host_uri` and also needs it.
 
   ## Which origins
 
-  In production, Phoenix lets sockets connect from pages of the endpoint's own host only, and a
-  tenant's pages have another one. Without this, they render, but never connect:
+  In production, Phoenix only accepts sockets from pages of the endpoint's own host. The pages of a
+  tenant have another host: they render, but their sockets do not connect. Allow the tenants' origins:
 
       config :auth_web, AuthWeb.Endpoint,
         check_origin: ["//auth.local", "//*.auth.local"]
   """
 
-  # LiveView is the application's, never ours: where it is absent, nobody calls this module. Its
-  # functions are applied and not called, or the compiler would warn every umbrella that has it.
+  # LiveView is not a dependency. `apply/3` avoids compiler warnings about its functions.
 
   alias ExServiceMeshRouter.TenantNotFoundError
   alias ExServiceMeshRouter.Plugs.TenantOptions
 
-  @doc "Assigns the tenant while a LiveView is mounted. `options` is `:default` or a keyword list."
+  @doc "Assigns the tenant when a LiveView is mounted. `options` is `:default` or a keyword list."
   @spec on_mount(:default | keyword(), map() | atom(), map(), socket) ::
           {:cont, socket} | {:halt, socket}
         when socket: struct()

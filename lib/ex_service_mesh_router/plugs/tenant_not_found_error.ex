@@ -1,9 +1,9 @@
 defmodule ExServiceMeshRouter.TenantNotFoundError do
   @moduledoc """
-  Raised for a host that names no tenant, where `on_missing: :not_found` asks for one.
+  Raised for a host without a tenant if `on_missing: :not_found` is set.
 
-  It carries `plug_status: 404`, so that Phoenix answers with the application's own page for 404,
-  and neither Bandit nor Cowboy logs it as a failure.
+  It has `plug_status: 404`: Phoenix renders the application's 404 page, and Bandit and Cowboy do not
+  log it as an error.
   """
 
   defexception [:host, plug_status: 404]

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Plugs.TenantOptions do
   @moduledoc false
-  # What TenantPlug and TenantHook have in common: the same options, checked in the same words, and
-  # the same way from a host to a tenant. Knows neither Plug nor LiveView.
+  # Validates the options of TenantPlug and TenantHook and resolves a tenant with them. Must not know
+  # Plug or LiveView.
 
   alias ExServiceMeshRouter.Endpoint.DevNames
   alias Router.Shared.TenantResolver
@@ -10,15 +10,15 @@ defmodule ExServiceMeshRouter.Plugs.TenantOptions do
 
   @known [:key, :base, :on_missing]
 
-  # Everything that is wrong is named at once, so that one look mends it.
-  def new!(options, who) do
+  # Raises one error with all problems.
+  def new!(options, module) do
     unless Keyword.keyword?(options) do
-      raise ArgumentError, "#{inspect(who)} takes a keyword list, got: #{inspect(options)}"
+      raise ArgumentError, "#{inspect(module)} takes a keyword list, got: #{inspect(options)}"
     end
 
     case Enum.flat_map(options, &problem/1) do
       [] -> struct!(__MODULE__, options)
-      problems -> raise ArgumentError, Enum.join(["#{inspect(who)}:" | problems], "\n  * ")
+      problems -> raise ArgumentError, Enum.join(["#{inspect(module)}:" | problems], "\n  * ")
     end
   end
 
@@ -35,10 +35,11 @@ defmodule ExServiceMeshRouter.Plugs.TenantOptions do
   end
 
   defp endpoint_hosts!(nil) do
-    raise ArgumentError, "base: :endpoint needs a Phoenix endpoint, and this request came by none"
+    raise ArgumentError,
+          "base: :endpoint needs a Phoenix endpoint, but the connection has none (:phoenix_endpoint)"
   end
 
-  # Without its derived name, `auth.localhost` would be the tenant "auth" of Phoenix's default host.
+  # Without the derived names, `auth.localhost` would be the tenant "auth" of Phoenix's default host.
   defp endpoint_hosts!(endpoint), do: [endpoint.host() | DevNames.of_endpoint(endpoint)]
 
   defp problem({key, _value}) when key not in @known do

@@ -1,50 +1,49 @@
 defmodule ExServiceMeshRouter.TenantPlug do
   @moduledoc """
-  A plug that puts the tenant of the request's host into the assigns.
+  A plug that assigns the tenant of the request's host.
 
       # lib/auth_web/router.ex, in a pipeline (or anywhere in the endpoint)
       plug ExServiceMeshRouter.TenantPlug, base: :endpoint
 
-  After it, `conn.assigns.tenant` is the tenant (`"tenant1"` for `tenant1.auth.local`), or `nil`
-  where the host names none. `Router.Shared.TenantResolver` says what counts as a tenant.
+  Afterwards, `conn.assigns.tenant` is the tenant (`"tenant1"` for `tenant1.auth.local`), or `nil` if
+  the host has none. `Router.Shared.TenantResolver` defines what a tenant is.
 
-  The host is `conn.host`: the gateway passes the `Host` field on as the client sent it. It remains
-  the client's own claim, so check that the user may see the tenant.
+  The host is `conn.host`: the gateway passes the `Host` field on unchanged. The client chooses it, so
+  check that the user may access the tenant.
 
   ## Options
 
     * `:key` (atom, default `:tenant`) - the name of the assign.
 
-    * `:base` (default none: a host of exactly three labels) - the host of the service, below which
-      the tenants lie:
-        * a host name or a list of them, such as `"auth.example.com"`;
+    * `:base` (default none: the host must have exactly three labels) - the host of the service, whose
+      subdomains are the tenants:
+        * a host name or a list of host names, such as `"auth.example.com"`;
         * `:endpoint` - the `url: [host: ...]` of the Phoenix endpoint that received the request,
-          the same value by which the gateway routes;
-        * `{module, function, arguments}` - called for each request, returns one of the first kind.
-          Phoenix initialises plugs at compile time in production, so this is the way for values
-          known only when the system starts.
+          which the gateway also uses for routing;
+        * `{module, function, arguments}` - called for each request, returns a host name or a list.
+          Use it for values that are known only at run time: Phoenix initialises plugs at compile
+          time in production.
 
-    * `:on_missing` (default `:continue`) - what to do with a host that names no tenant. In every
-      case the assign is set to `nil` first.
+    * `:on_missing` (default `:continue`) - what to do if the host has no tenant. The assign is set to
+      `nil` first.
         * `:continue` - go on;
-        * `:not_found` - raise `ExServiceMeshRouter.TenantNotFoundError`, which Phoenix renders as
-          the application's page for 404;
+        * `:not_found` - raise `ExServiceMeshRouter.TenantNotFoundError`, for which Phoenix renders the
+          application's 404 page;
         * `{module, function}` or a function of one argument - called with the connection, returns
-          the connection. To stop there, it sends a response and halts:
+          the connection. To stop, it sends a response and halts:
 
               def to_front_page(conn),
                 do: conn |> Phoenix.Controller.redirect(to: "/") |> Plug.Conn.halt()
 
-  Wrong options raise `ArgumentError` when the plug is initialised, all of them at once.
+  Wrong options raise one `ArgumentError` with all mistakes when the plug is initialised.
   """
 
-  # No `@behaviour Plug` and no Plug.Conn struct: this application compiles, and is tested, where
-  # there is no Plug. What is called here is public in every version of it.
+  # No `@behaviour Plug` and no Plug.Conn struct: this application compiles without Plug.
 
   alias ExServiceMeshRouter.TenantNotFoundError
   alias ExServiceMeshRouter.Plugs.TenantOptions
 
-  @doc "Checks the options."
+  @doc "Validates the options."
   @spec init(keyword()) :: struct()
   def init(options), do: TenantOptions.new!(options, __MODULE__)
 

@@ -1,30 +1,28 @@
 defmodule Router.Shared.TenantResolver do
   @moduledoc """
-  Tells which tenant a host name addresses.
+  Finds the tenant in a host name.
 
-  The gateway routes `tenant1.auth.local` to the service of `auth.local` and passes the host on as
-  it came; who the tenant is, is for the service to say. This module is the one answer to that
-  question, shared by every Phoenix application of the umbrella. It is pure: no process, no
-  configuration, no dependency, and nothing is looked up.
+  The gateway routes `tenant1.auth.local` to the service of `auth.local` and passes the host on
+  unchanged. The Phoenix applications of the umbrella call this module to find the tenant. It is pure:
+  it has no process, configuration or dependency, and looks nothing up.
 
-  A tenant found here is a *claim of the client*: whoever sends a request chooses its host. Check
-  that the tenant exists, and that the user belongs to it, before using it for anything.
+  The client chooses the host, so a tenant found here is only a *claim*. Check that the tenant exists
+  and that the user belongs to it before you use it.
 
   ## With or without a base
 
-  `resolve/1` knows nothing but the name, so it accepts the one shape that can be told from the
-  name alone: exactly three labels, `tenant.service.domain`. Note that `www.example.com` has that
-  shape too.
+  `resolve/1` does not know the services and accepts only hosts of exactly three labels,
+  `tenant.service.domain`. Note that `www.example.com` also has three labels.
 
-  `resolve/2` with `base:` knows the host names of the services, and therefore works at any depth
-  (`tenant1.auth.example.com` below `auth.example.com`) and never takes a service for a tenant.
-  Where the service's own host is known, prefer it.
+  `resolve/2` with `base:` knows the host names of the services. It works at any depth
+  (`tenant1.auth.example.com` below `auth.example.com`) and never mistakes a service for a tenant.
+  Prefer it if the host of the service is known.
 
-  `ExServiceMeshRouter.TenantPlug` and `ExServiceMeshRouter.TenantHook` put the answer into the
-  assigns of a connection and of a LiveView.
+  `ExServiceMeshRouter.TenantPlug` and `ExServiceMeshRouter.TenantHook` assign the tenant in a
+  connection and in a LiveView.
   """
 
-  @typedoc "A host as it stands in a URL or a `Host` field: in any case, with or without a port."
+  @typedoc "A host as in a URL or a `Host` field: in any case, with or without a port."
   @type host :: String.t()
 
   @typedoc "The tenant's label, in lower case: 1 to 63 letters, digits and inner hyphens."
@@ -33,8 +31,8 @@ defmodule Router.Shared.TenantResolver do
   @typedoc """
   Options of `resolve/2`.
 
-    * `:base` - the host name of the service, or a list of several. An entry that is not a host
-      name raises `ArgumentError`, since it could never match.
+    * `:base` - the host name of the service, or a list of host names. Other values raise
+      `ArgumentError`.
   """
   @type option :: {:base, host() | [host()]}
 
@@ -43,10 +41,10 @@ defmodule Router.Shared.TenantResolver do
   @max_host_bytes 253
 
   @doc """
-  Returns the first of exactly three labels.
+  Returns the first label of a host with exactly three labels.
 
-  Port, case and one trailing dot do not matter. Fewer or more labels, IP addresses and labels that
-  DNS does not allow in a host name are `:error`, and so is `nil`.
+  Port, case and one trailing dot do not matter. Returns `:error` for another number of labels, for an
+  IP address, for labels that DNS does not allow in a host name, and for `nil`.
 
       iex> Router.Shared.TenantResolver.resolve("tenant1.auth.local")
       {:ok, "tenant1"}
@@ -70,11 +68,10 @@ defmodule Router.Shared.TenantResolver do
   def resolve(host), do: resolve(host, [])
 
   @doc """
-  Returns the one label in front of a base.
+  Returns the single label in front of a base.
 
-  The longest base that matches decides. A base itself has no tenant, even when it lies below
-  another one. Two or more labels in front of the base are `:error`: neither of them can be said to
-  be the tenant. Without `:base` this is `resolve/1`.
+  The longest matching base counts. A base has no tenant, even if it is below another base. Two or
+  more labels in front of the base are `:error`. Without `:base` this is `resolve/1`.
 
       iex> Router.Shared.TenantResolver.resolve("tenant1.auth.example.com", base: "auth.example.com")
       {:ok, "tenant1"}
@@ -106,8 +103,7 @@ defmodule Router.Shared.TenantResolver do
   defp tenant([tenant, _service, _domain], :none), do: {:ok, tenant}
   defp tenant(_labels, :none), do: :error
 
-  # Only the name without its first label, or the name itself, can be a base. Which of several
-  # bases is the longest needs no search, then: the name itself comes first.
+  # Only the name or the name without its first label can be the longest matching base.
   defp tenant([tenant | rest] = labels, bases) do
     if labels not in bases and rest in bases, do: {:ok, tenant}, else: :error
   end
@@ -131,9 +127,8 @@ defmodule Router.Shared.TenantResolver do
     end
   end
 
-  # The labels of a host name in lower case, or :error for everything that is none. A name whose last
-  # label is a number is an IPv4 address in one of its spellings ("127.0.0.1", "127.1", "0x7f.1"): no
-  # top-level domain is a number.
+  # The labels of a host name in lower case. A numeric last label means an IPv4 address in one of its
+  # spellings ("127.0.0.1", "127.1", "0x7f.1"): top-level domains are not numeric.
   defp labels(host) do
     with {:ok, name, _port} <- Host.parse(host),
          true <- byte_size(name) <= @max_host_bytes,

@@ -1,16 +1,16 @@
 defmodule ExServiceMeshRouter.Registry.Changes do
   @moduledoc false
-  # What became of the routes between two tables: lines for the log, one for each service and what
-  # happened to it, and telemetry events, one for each host.
+  # Compares two tables. Makes lines for the log, one per service and kind of change, and telemetry
+  # events, one per host.
 
   require Logger
 
   alias ExServiceMeshRouter.Config.Upstream
 
-  # A table of tenants may come with thousands of hosts at once; nobody reads that.
+  # A change may concern thousands of hosts.
   @most 20
 
-  @doc "Logs what has changed, and returns the lines."
+  @doc "Logs the changes and returns their lines."
   def log(old, new) do
     lines = lines(old, new)
     {shown, more} = Enum.split(lines, @most)
@@ -51,7 +51,7 @@ defmodule ExServiceMeshRouter.Registry.Changes do
   end
 
   defp change(same, same), do: nil
-  # Known, and never yet seen to listen: at a start that is the rule, and no news.
+  # A new service that does not listen yet, as at every start.
   defp change(nil, {_name, []}), do: nil
   defp change(nil, {name, upstreams}), do: "#{name} at #{at(upstreams)}"
   defp change({_name, []}, nil), do: nil
@@ -78,7 +78,7 @@ defmodule ExServiceMeshRouter.Registry.Changes do
     )
   end
 
-  @doc "The events, as `{event, metadata}`. The Reporter executes them: handlers may take their time."
+  @doc "Returns the events as `{event, metadata}`. The Reporter executes them, because handlers may be slow."
   def events(old, new) do
     routes =
       for host <- hosts(old, new),

@@ -1,19 +1,18 @@
 defmodule ExServiceMeshRouter.Explanation do
   @moduledoc """
-  The answer of `ExServiceMeshRouter.explain/1`.
+  Describes what the gateway does with a host, see `ExServiceMeshRouter.explain/1`.
 
-    * `:asked` - the host as it was asked for
-    * `:host` - as the gateway reads it (lower case, no port, no trailing dot); `nil` for what is no
-      host, which is refused with 400
+    * `:asked` - the argument of `explain/1`
+    * `:host` - the normalised host (lower case, no port, no trailing dot); `nil` if the argument is not
+      a host, for which the gateway answers 400
     * `:rule` - `:exact`, `:suffix`, `:default`, or `:none`
-    * `:matched` - the host that the rule found, or `nil`
+    * `:matched` - the host that the rule matched, or `nil`
     * `:service` - the service that gets the request, as in `ExServiceMeshRouter.services/0`, or `nil`
-    * `:status` - what the gateway itself answers: 400, 404 or 503; `nil` if it forwards
-    * `:others` - `{name, why}`: the services that do not get it, those first that nearly do, and no
-      more than twenty
-    * `:nearest` - the most similar host that there is, where nothing matched, or `nil`
+    * `:status` - the status that the gateway itself answers: 400, 404 or 503; `nil` if it forwards
+    * `:others` - `{name, why}` of up to twenty other services, the closest first
+    * `:nearest` - the most similar known host if no host matched, or `nil`
 
-  `inspect/2` shows it in a few readable lines.
+  `inspect/2` formats it in a few lines.
   """
 
   alias ExServiceMeshRouter.Config.Host
@@ -36,8 +35,7 @@ defmodule ExServiceMeshRouter.Explanation do
   @most_others 20
 
   @doc false
-  # `resolved` is the data plane's own answer, so that this explains what it does and not what it
-  # should do.
+  # `resolved` comes from the data plane, so that the explanation matches its behaviour.
   def new(asked, resolved, {services, table, default}) do
     case Host.parse(asked) do
       :error -> %__MODULE__{asked: asked, host: nil, rule: :none, status: 400}
@@ -82,7 +80,7 @@ defmodule ExServiceMeshRouter.Explanation do
     |> Kernel.++(default(default, matched, table))
   end
 
-  # `{rank, why}`; the lower the rank, the nearer it came.
+  # `{rank, why}`; a lower rank is a closer match.
   defp why_not(service, host, suffixes, matched, table) do
     claims = service.hosts ++ service.derived
     above = Enum.find(suffixes, &(&1 in claims))
@@ -92,7 +90,7 @@ defmodule ExServiceMeshRouter.Explanation do
       above == nil -> unrelated(claims, host)
       names = table.shared[above] -> {0, shared(above, names)}
       lost?(table, above, service) -> {0, lost(above, table.hosts[above])}
-      true -> {1, "#{above} is above #{host}, too, but #{matched} is nearer"}
+      true -> {1, "#{above} is above #{host}, but #{matched} is longer"}
     end
   end
 
@@ -103,22 +101,22 @@ defmodule ExServiceMeshRouter.Explanation do
          "#{Enum.join(claims, ", ")} #{if(tl(claims) == [], do: "is another name", else: "are other names")}"}
 
       part ->
-        {1, "#{host} ends in #{part}, but is not below it: no dot in between"}
+        {1, "#{host} ends in #{part}, but is not below it: there is no dot before it"}
     end
   end
 
   defp shared(host, names),
-    do: "#{host} is the host of #{Enum.join(names, " and ")}, and so of none of them"
+    do: "#{host} is the host of #{Enum.join(names, " and ")}, so it goes to none of them"
 
   defp lost?(table, host, service),
     do: match?(%{^host => {name, _}} when name != service.name, table.hosts)
 
-  defp lost(host, {winner, _upstreams}), do: "#{winner} has #{host} before it"
+  defp lost(host, {winner, _upstreams}), do: "#{winner} takes precedence for #{host}"
 
   defp default(nil, _matched, _table), do: []
   defp default(host, host, _table), do: []
   defp default(host, nil, _table), do: [{"default", "no service has #{host}"}]
-  defp default(host, _matched, _table), do: [{"default", "#{host} is for hosts that nobody has"}]
+  defp default(host, _matched, _table), do: [{"default", "#{host} is only for unknown hosts"}]
 
   defp nearest(host, table),
     do: Host.nearest(host, Enum.flat_map(table.rows, & &1.hosts))
@@ -140,7 +138,7 @@ defmodule ExServiceMeshRouter.Explanation do
     end
   end
 
-  @doc "The explanation in lines, for people."
+  @doc "Formats the explanation as lines of text."
   @spec lines(t()) :: [String.t()]
   def lines(explanation) do
     [outcome(explanation), "rule: " <> rule(explanation)] ++
@@ -148,7 +146,7 @@ defmodule ExServiceMeshRouter.Explanation do
       if(explanation.nearest, do: ["did you mean #{explanation.nearest}?"], else: [])
   end
 
-  defp outcome(%{host: nil, asked: asked}), do: "#{inspect(asked)} -> 400, it is no host"
+  defp outcome(%{host: nil, asked: asked}), do: "#{inspect(asked)} -> 400, not a host"
   defp outcome(%{service: nil, host: host}), do: "#{host} -> 404, unknown service"
 
   defp outcome(%{status: 503} = it),
@@ -163,7 +161,7 @@ defmodule ExServiceMeshRouter.Explanation do
     do: "suffix, #{it.matched} is the longest host above #{it.host}"
 
   defp rule(%{rule: :default} = it),
-    do: "default, nobody has #{it.host}, and #{it.matched} is for that"
+    do: "default, no service has #{it.host}, and #{it.matched} is for unknown hosts"
 
   defp rule(%{rule: :none}), do: "none"
 end

@@ -1,24 +1,24 @@
 defmodule ExServiceMeshRouter.Registry.IndexRow do
   @moduledoc false
-  # The index in the data plane's table: its hosts and its row. It is no service to those who ask for
-  # services, so what the data plane says of it is taken out again here. Must not know the index itself.
+  # Adds the index to the data plane's table and removes it from the data plane's answers, because it
+  # is not a service for users. Must not know the index itself.
 
-  # The top-level domain of the first is reserved (RFC 6761 section 6.4), so that no service can have it.
-  # The second is for people, and gives way to a service that has it.
+  # The top-level domain of the anchor is reserved (RFC 6761 section 6.4), so that services cannot have
+  # it. The other host is for users; a service that has it takes precedence.
   @anchor "mesh.invalid"
   @hosts [@anchor, "mesh.localhost"]
   @service "the index"
 
-  @doc "The hosts of the index itself."
+  @doc "Returns the hosts of the index."
   def hosts, do: @hosts
 
-  @doc "The host under which the data plane finds it, whatever else there is."
+  @doc "Returns the host that always leads to the index."
   def anchor, do: @anchor
 
-  @doc "Its name in the data plane's table; no service can be called so, for this is no host."
+  @doc "Returns the name of the index in the data plane's table. Services cannot have it: it is not a host."
   def service, do: @service
 
-  @doc "The routing table's row of an index at this upstream, given the hosts that are taken."
+  @doc "Returns the rows of an index at this upstream. `taken` tells whether a service has a host."
   def row(nil, _taken), do: []
 
   def row(upstream, taken),
@@ -30,11 +30,11 @@ defmodule ExServiceMeshRouter.Registry.IndexRow do
       }
     ]
 
-  @doc "What the data plane resolved, unless that is the index: then nothing."
+  @doc "Returns the resolved route, or `nil` if it is the index."
   def hide({_rule, _matched, @service}), do: nil
   def hide(resolved), do: resolved
 
-  @doc "Takes the index out of the counters of services: what came to it had no service."
+  @doc "Moves the requests of the index from the services to `requests_unrouted`."
   def hide_stats(stats) do
     case pop_in(stats, [:services, @service]) do
       {nil, stats} ->
@@ -46,7 +46,7 @@ defmodule ExServiceMeshRouter.Registry.IndexRow do
     end
   end
 
-  # What cannot be taken out of a sum once it is in there.
+  # These cannot be subtracted.
   @kept [:max, :p50, :p90, :p99, :p999, :last_bad_response]
 
   defp without(total, index) do

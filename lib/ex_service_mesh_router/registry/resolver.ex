@@ -1,8 +1,8 @@
 defmodule ExServiceMeshRouter.Registry.Resolver do
   @moduledoc false
-  # Addresses of upstreams that were given by name ("http://somehost:9001"). Looked up by the VM's
-  # resolver, in a process of its own because a lookup can take seconds, and again from time to
-  # time because containers move.
+  # Looks up the addresses of named upstreams ("http://somehost:9001") with the VM's resolver. A
+  # separate process, because a lookup can take seconds; repeated, because the addresses of containers
+  # change.
 
   use GenServer
 
@@ -10,11 +10,11 @@ defmodule ExServiceMeshRouter.Registry.Resolver do
 
   alias ExServiceMeshRouter.Registry
 
-  @again 30_000
+  @interval 30_000
 
   def start_link(config), do: GenServer.start_link(__MODULE__, config.name)
 
-  @doc "Addresses of one name; IPv4 where there is any, for that is what servers listen on."
+  @doc "Returns the addresses of a name, IPv6 only if there is no IPv4: most servers listen on IPv4."
   def lookup(name) do
     host = to_charlist(name)
 
@@ -23,7 +23,7 @@ defmodule ExServiceMeshRouter.Registry.Resolver do
          do: :error
   end
 
-  @doc "The names among the upstreams of some services."
+  @doc "Returns the names among the upstreams of services."
   def used(services) do
     for(service <- services, %{kind: :name, host: name} <- service.upstreams, do: name)
     |> Enum.uniq()
@@ -47,11 +47,12 @@ defmodule ExServiceMeshRouter.Registry.Resolver do
 
     for name <- MapSet.difference(unknown, state.unknown) do
       Logger.warning(
-        "service upstream #{name} has no address; looking again every #{div(@again, 1_000)} s"
+        "upstream #{name} has no address and gets no requests; the gateway looks it up again " <>
+          "every #{div(@interval, 1_000)} s"
       )
     end
 
-    Process.send_after(self(), :look_up, @again)
+    Process.send_after(self(), :look_up, @interval)
     %{state | unknown: unknown}
   end
 end

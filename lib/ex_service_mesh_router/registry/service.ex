@@ -1,15 +1,15 @@
 defmodule ExServiceMeshRouter.Registry.Service do
   @moduledoc false
-  # One row of the registry: who claims which hosts, and where it listens. `derived` hosts come
-  # from the name of the application, see DevNames. `since` is the registry's: when the state became
-  # what it is.
+  # A service of the registry: the hosts that it claims, and where it listens. `derived` hosts come
+  # from the name of the application, see DevNames. The registry sets `since`, the time of the last
+  # change of the state.
 
   alias ExServiceMeshRouter.Config.Upstream
 
   @enforce_keys [:key, :name, :hosts, :upstreams, :source]
   defstruct @enforce_keys ++ [:application, :endpoint, :since, derived: []]
 
-  @doc "A service that is no endpoint."
+  @doc "Makes a service that is not an endpoint."
   def static(host, upstreams, source) when source in [:config, :runtime] do
     %__MODULE__{
       key: {:host, host},
@@ -20,7 +20,7 @@ defmodule ExServiceMeshRouter.Registry.Service do
     }
   end
 
-  @doc "A Phoenix endpoint. Without upstreams it is known, and not listening."
+  @doc "Makes a service of a Phoenix endpoint. Without upstreams, it does not listen."
   def endpoint(endpoint, application, hosts, upstreams, derived \\ []) do
     %__MODULE__{
       key: {:endpoint, endpoint},
@@ -35,14 +35,15 @@ defmodule ExServiceMeshRouter.Registry.Service do
   end
 
   @doc """
-  Who gets a host that several claim: what was said in so many words before what was found, what
-  listens before what does not, and then the name, so that every start ends the same way.
+  Returns the sort key of a service for a host that several claim: configured services come before
+  endpoints, listening endpoints before others, and the name decides, so that every start has the same
+  result.
   """
   def precedence(%{source: :endpoint, upstreams: []} = service), do: {2, service.name}
   def precedence(%{source: :endpoint} = service), do: {1, service.name}
   def precedence(service), do: {0, service.name}
 
-  @doc "As `ExServiceMeshRouter.services/0` shows it."
+  @doc "Returns the map of `ExServiceMeshRouter.services/0`."
   def public(service) do
     service
     |> Map.take([:name, :hosts, :source, :application, :endpoint, :since])
@@ -50,7 +51,7 @@ defmodule ExServiceMeshRouter.Registry.Service do
     |> Map.put(:state, state(service))
   end
 
-  @doc "Requests for a service that does not listen get a 503."
+  @doc "Returns the state. Requests for a service that does not listen get a 503."
   def state(%{upstreams: []}), do: :not_listening
   def state(_service), do: :listening
 end

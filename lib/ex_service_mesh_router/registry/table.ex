@@ -1,23 +1,23 @@
 defmodule ExServiceMeshRouter.Registry.Table do
   @moduledoc false
-  # From services to the table of the data plane: each host goes to one service, or to none.
+  # Builds the routing table of the data plane from the services: each host goes to at most one.
   #
-  # Hosts are given out in this order: those that somebody wrote down, by precedence of the services;
-  # then the derived ones, which never take anything from the former. A host that says nothing
-  # (DevNames.shared/1) and that several endpoints have goes to none of them.
+  # Configured hosts are assigned first, by precedence of the services, then the derived ones. An
+  # ambiguous host (DevNames.shared/1) that several endpoints have goes to none of them.
 
   alias ExServiceMeshRouter.Config.{Host, Upstream}
   alias ExServiceMeshRouter.Registry.Service
 
-  # rows: each service with its hosts and its upstreams, names resolved. hosts: `%{host => {service name, upstreams}}`, for people.
-  # conflicts: `{host, winner, loser}`. shared: `%{host => [name]}` of the endpoints that have it.
+  # rows: each service with its hosts and resolved upstreams. hosts: `%{host => {service name,
+  # upstreams}}`. conflicts: `{host, winner, loser}`. shared: `%{host => [name]}` of the endpoints
+  # that have it.
   defstruct rows: [], hosts: %{}, conflicts: MapSet.new(), shared: %{}
 
   def empty, do: %__MODULE__{}
 
-  def build(services, addresses, meaningless \\ []) do
+  def build(services, addresses, ambiguous \\ []) do
     sorted = services |> Map.values() |> Enum.sort_by(&Service.precedence/1)
-    shared = shared(sorted, meaningless)
+    shared = shared(sorted, ambiguous)
 
     own =
       for service <- sorted,
@@ -45,9 +45,9 @@ defmodule ExServiceMeshRouter.Registry.Table do
     %__MODULE__{rows: rows, hosts: hosts(rows), conflicts: conflicts, shared: shared}
   end
 
-  # Whether they listen does not matter: the answer must not change while a system starts.
-  defp shared(services, meaningless) do
-    for host <- meaningless,
+  # Also counts endpoints that do not listen: the result must not change while a system starts.
+  defp shared(services, ambiguous) do
+    for host <- ambiguous,
         names =
           for(%{source: :endpoint} = service <- services, host in service.hosts, do: service.name),
         length(names) > 1,
@@ -68,7 +68,7 @@ defmodule ExServiceMeshRouter.Registry.Table do
     end
   end
 
-  # Who does not listen takes nothing from anybody.
+  # A service that does not listen is not in conflict.
   defp add_conflict(conflicts, _host, _owner, %{upstreams: []}), do: conflicts
 
   defp add_conflict(conflicts, host, owner, service),
@@ -78,7 +78,7 @@ defmodule ExServiceMeshRouter.Registry.Table do
     for row <- rows, host <- row.hosts, into: %{}, do: {host, {row.name, row.upstreams}}
   end
 
-  @doc "Whether the table has an answer for this host, so that it can be the default."
+  @doc "Returns whether the table routes this host, so that it can be the default."
   def routed?(_table, nil), do: false
   def routed?(table, host), do: Enum.any?(Host.suffixes(host), &is_map_key(table.hosts, &1))
 end
