@@ -108,7 +108,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
     it = explain(gateway, "a#{number}.localhost")
     assert it.service.source == :runtime
 
-    assert {inspect(endpoint), "a#{number}.localhost has a#{number}.localhost before it"} in it.others
+    assert {inspect(endpoint), "a#{number}.localhost takes precedence for a#{number}.localhost"} in it.others
   end
 
   test "lists at most twenty other services, the nearest first" do
