@@ -32,7 +32,8 @@ pub struct Exchange<'a, B, S> {
 
 pub enum Finished {
     Responded,
-    Upgraded(Upgraded),
+    /// Boxed, because every request moves this enum and few are upgraded.
+    Upgraded(Box<Upgraded>),
 }
 
 /// The upstream side of a tunnel.
@@ -108,12 +109,12 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
 
     fn conclude(&self, passed: &Passed, checkout: Checkout, mut received: Buf) -> Finished {
         if passed.upgraded {
-            return Finished::Upgraded(Upgraded {
+            return Finished::Upgraded(Box::new(Upgraded {
                 upstream: checkout.stream,
                 first_bytes: received,
                 open: checkout.open,
                 service: Rc::clone(&self.service),
-            });
+            }));
         }
         // Bytes after the response belong to no request: the connection must not be reused.
         let clean = received.is_empty();

@@ -64,7 +64,7 @@ pub async fn serve(guard: StreamGuard, request: Request<RecvStream>, respond: Se
     let Some((upgraded, frames)) = exchange.await else { return };
     guard.becomes_tunnel();
     let stream = TunnelStream::new(&sender, frames);
-    let Upgraded { upstream, mut first_bytes, service, open: _open } = upgraded;
+    let Upgraded { upstream, mut first_bytes, service, open: _open } = *upgraded;
     let mut nothing = Buf::new();
     let tunnel = relay(worker, &service, (&stream, &mut nothing), (&upstream, &mut first_bytes));
     let mut tunnel = pin!(tunnel);
@@ -84,7 +84,7 @@ async fn exchange(
     routed: RoutedStream,
     (frames, draft): (RecvStream, Option<Draft>),
     state: &ExchangeState,
-) -> Option<(Upgraded, RecvStream)> {
+) -> Option<(Box<Upgraded>, RecvStream)> {
     let session = &guard.session;
     let worker = &session.worker;
     let RoutedStream { method, body: length, service, head, websocket } = routed;

@@ -13,7 +13,7 @@ use crate::upstream::Transport;
 
 pub enum Served {
     Next(Next),
-    Tunnel(Upgraded),
+    Tunnel(Box<Upgraded>),
 }
 
 impl<T: Transport + 'static> Http1Connection<'_, T> {

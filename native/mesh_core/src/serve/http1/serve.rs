@@ -71,7 +71,7 @@ pub async fn serve(accepted: Box<Accepted>, timer: &mut Timer) {
         let next = match connection.read_head().await {
             Ok(None) => return,
             Ok(Some(routed)) => match connection.exchange(routed).await {
-                Served::Tunnel(upgraded) => return connection.into_tunnel(guard, upgraded),
+                Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
                 Served::Next(next) => next,
             },
             Err(refused) => {
