@@ -16,8 +16,8 @@ defmodule Example.MixProject do
     ]
   end
 
-  # Only what the umbrella's root itself needs. A dependency here is started by nobody: the gateway
-  # stands in apps/shared.
+  # Only tools of the umbrella's root. Mix does not start these dependencies, so the gateway is in
+  # apps/shared.
   defp deps do
     [
       # for `mix format` of ~H

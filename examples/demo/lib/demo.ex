@@ -1,10 +1,10 @@
 defmodule Demo do
-  @moduledoc "Starts the demo and says what there is to try."
+  @moduledoc "Starts the demo and prints what to try."
 
-  @doc "Runs until it is stopped. A start that fails is told in one line, not in a crash report."
+  @doc "Runs until it is stopped. If the start fails, it prints one message instead of a crash report."
   @spec run() :: no_return()
   def run do
-    # A supervisor that cannot start a child reports it at length; what matters is in the reason.
+    # Suppresses the supervisor's report: the reason has the message.
     Logger.configure(level: :none)
 
     case Application.ensure_all_started(:demo) do
@@ -19,11 +19,11 @@ defmodule Demo do
     end
   end
 
-  # The gateway names what is wrong in words that need no frame.
+  # The message of the gateway's exception is complete.
   defp explain({{%{__exception__: true} = error, _stacktrace}, _start}) do
     hint =
       if match?(%ExServiceMeshRouter.ListenError{kind: :eaddrinuse}, error),
-        do: "\n\n`make demo PORT=4080` takes another one.",
+        do: "\n\n`make demo PORT=4080` uses another port.",
         else: ""
 
     Exception.message(error) <> hint
@@ -31,7 +31,7 @@ defmodule Demo do
 
   defp explain(reason), do: Application.format_error(reason)
 
-  @doc "What to click and what to paste."
+  @doc "Returns the links to open and the commands to paste."
   @spec welcome(:inet.port_number()) :: String.t()
   def welcome(port) do
     [auth, billing] = for host <- Demo.Application.hosts(), do: "http://#{host}:#{port}"

@@ -1,6 +1,6 @@
 import Config
 
-# The gateway, and with it the address that browsers see.
+# The port that browsers connect to.
 config :ex_service_mesh_router, port: 4000
 
 config :auth_web, AuthWeb.Endpoint,
@@ -10,7 +10,7 @@ config :auth_web, AuthWeb.Endpoint,
   pubsub_server: Shared.PubSub,
   live_view: [signing_salt: "Qm3yX1pT"]
 
-# Each endpoint keeps the server it had: this one is Cowboy.
+# Each endpoint keeps its own server: this one has Cowboy.
 config :billing_web, BillingWeb.Endpoint,
   url: [host: "billing.localhost", port: 4000],
   adapter: Phoenix.Endpoint.Cowboy2Adapter,

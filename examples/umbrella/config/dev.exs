@@ -1,6 +1,6 @@
 import Config
 
-# No `http:`, so no ports to keep: the gateway gives each endpoint a private listener.
+# No `http:` and thus no ports: the gateway gives each endpoint a private listener.
 config :auth_web, AuthWeb.Endpoint,
   check_origin: false,
   code_reloader: true,

@@ -1,6 +1,6 @@
 import Config
 
-# Nothing listens in tests, the gateway included: it follows the same rule as the endpoints.
+# In tests, neither the endpoints nor the gateway listen.
 config :auth_web, AuthWeb.Endpoint,
   server: false,
   secret_key_base: "auth-test-auth-test-auth-test-auth-test-auth-test-auth-test-auth-te"

@@ -1,11 +1,11 @@
 defmodule Demo.Application do
-  @moduledoc "The services of the demo. The gateway is started before, as the dependency it is."
+  @moduledoc "Starts the services of the demo. The gateway starts before, as a dependency."
 
   use Application
 
   @services [{"auth", "auth.localhost"}, {"billing", "billing.localhost"}]
 
-  @doc "The hosts of the services."
+  @doc "Returns the hosts of the services."
   @spec hosts() :: [String.t()]
   def hosts, do: for({_name, host} <- @services, do: host)
 

@@ -1,5 +1,5 @@
 defmodule Demo.Page do
-  @moduledoc "The page of a service. Plain HTML with a little script; light and dark."
+  @moduledoc "Renders the page of a service: plain HTML with a short script."
 
   import ExServiceMeshRouter.Console.Index.Html, only: [escape: 1]
 
@@ -21,7 +21,7 @@ defmodule Demo.Page do
   input, button { font: inherit; max-width: 100%; }
   """
 
-  # Scripts and page come from the same origin, so each of these goes through the gateway.
+  # The requests go to the origin of the page, so they pass through the gateway.
   @script """
   const show = (id, text) => { document.getElementById(id).textContent = text };
 
@@ -43,7 +43,7 @@ defmodule Demo.Page do
     show("headers", headers.map(([name, value]) => name + ": " + value).join("\\n")));
   """
 
-  @doc "The page of `service`, asked for under `host`; `tenant` may be `nil`."
+  @doc "Renders the page of `service` for a request with this `host`; `tenant` may be `nil`."
   @spec render(
           %{name: String.t(), host: String.t(), peers: [String.t()]},
           String.t(),
@@ -65,14 +65,14 @@ defmodule Demo.Page do
     <section><h2>Server-sent events</h2><output id="sse"></output></section>
     <section>
       <h2>WebSocket</h2>
-      <input id="say" placeholder="Type, and it comes back" autocomplete="off">
+      <input id="say" placeholder="Type to get an echo" autocomplete="off">
       <output id="ws"></output>
     </section>
     <section>
       <h2>Upload, of any size</h2>
       <input id="file" type="file"><output id="upload"></output>
     </section>
-    <section><h2>The headers that arrived here</h2><output id="headers"></output></section>
+    <section><h2>Received headers</h2><output id="headers"></output></section>
     <script>#{@script}</script>
     </html>
     """

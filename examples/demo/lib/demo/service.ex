@@ -1,15 +1,15 @@
 defmodule Demo.Service do
   @moduledoc """
-  One service of the demo: what a Phoenix endpoint would be in an umbrella. It listens on a free
-  port of its own and tells the gateway where.
+  Runs one service of the demo, in place of a Phoenix endpoint. It listens on a free port and registers
+  with the gateway.
 
-  So that the demo needs no packages it uses the HTTP server and the JSON encoder of the library,
-  which are internal: your services have Phoenix, or Plug and Bandit.
+  To avoid dependencies, the demo uses the HTTP server and the JSON encoder of the library. Both are
+  internal: use Phoenix, or Plug and Bandit, for your services.
 
   | path | what it shows |
   | --- | --- |
   | `/` | a page that names the service and the tenant |
-  | `/headers` | the request as it arrived behind the gateway, as JSON |
+  | `/headers` | the request as the service received it, as JSON |
   | `/sse` | a stream of server-sent events, one each second |
   | `/upload` | `PUT` or `POST`: size and SHA-256 of the body, whatever its size |
   | `/ws` | a WebSocket that echoes |
@@ -20,14 +20,14 @@ defmodule Demo.Service do
   alias ExServiceMeshRouter.Json
   alias Router.Shared.TenantResolver
 
-  @doc "`name` and `host` of the service; `peers` are the hosts of all services, for the links."
+  @doc "Takes `name` and `host` of the service, and `peers`, the hosts of all services, for the links."
   @spec child_spec(name: String.t(), host: String.t(), peers: [String.t()]) ::
           Supervisor.child_spec()
   def child_spec(options) do
     %{id: {__MODULE__, options[:host]}, start: {__MODULE__, :start_link, [options]}}
   end
 
-  # Here, and not once for all, because a service that is restarted comes back on another port.
+  # Registers at each start, because a restarted service has another port.
   @doc false
   def start_link(options) do
     service = Map.new(options)
@@ -38,7 +38,7 @@ defmodule Demo.Service do
     end
   end
 
-  @doc "Answers a request."
+  @doc "Handles a request."
   def call(%{path: "/upload"} = request, service), do: upload(request, service)
 
   def call(%{method: method} = request, service) when method in ["GET", "HEAD"],
@@ -108,6 +108,6 @@ defmodule Demo.Service do
   defp json(value), do: {200, [{"content-type", "application/json"}], [Json.encode(value), "\n"]}
 
   defp not_allowed(methods) do
-    {405, [{"allow", methods}, {"content-type", "text/plain"}], "Here goes: #{methods}.\n"}
+    {405, [{"allow", methods}, {"content-type", "text/plain"}], "Allowed methods: #{methods}.\n"}
   end
 end

@@ -1,7 +1,7 @@
 defmodule Demo.WebSocket do
   @moduledoc """
-  A WebSocket that echoes (RFC 6455): every text and binary message comes back whole. A frame that
-  breaks a rule ends the connection with the status code for it.
+  Echoes the messages of a WebSocket (RFC 6455). An invalid frame closes the connection with the status
+  code for it.
   """
 
   alias ExServiceMeshRouter.Http.{Request, Wire}
@@ -9,7 +9,7 @@ defmodule Demo.WebSocket do
   @guid "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
   @max_size 16 * 1024 * 1024
 
-  @doc "The response to a handshake (section 4.2)."
+  @doc "Returns the response to a handshake (section 4.2)."
   def upgrade(request) do
     key = Request.one(request, "sec-websocket-key") || ""
 
@@ -37,8 +37,8 @@ defmodule Demo.WebSocket do
     {:close, payload} -> write(socket, 8, payload)
   end
 
-  # Opcodes are 0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong. `message` is what has
-  # arrived of a message in fragments: `{opcode, data}`.
+  # Opcodes: 0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong. `message` is the received part
+  # of a fragmented message: `{opcode, data}`.
   defp frames(socket, message), do: frames(socket, socket |> read() |> frame(message, socket))
 
   defp frame({9, _fin, payload}, message, socket) do
@@ -66,7 +66,7 @@ defmodule Demo.WebSocket do
     nil
   end
 
-  # Section 5.2: a client masks its frames, and uses the shortest form of the length.
+  # Section 5.2: a client must mask its frames and use the shortest form of the length.
   defp read(socket) do
     <<fin::1, reserved::3, opcode::4, masked::1, length::7>> = recv(socket, 2)
     fragment_of_control? = opcode >= 8 and (fin == 0 or length > 125)
@@ -91,11 +91,11 @@ defmodule Demo.WebSocket do
     if size < least, do: close(1002), else: size
   end
 
-  # To :gen_tcp, 0 is any number of bytes.
+  # To :gen_tcp, 0 means any number of bytes.
   defp recv(_socket, 0), do: ""
   defp recv(socket, size), do: Wire.recv!(socket, :raw, size, :infinity)
 
-  # The client's own code, if it is one that may be sent (section 7.4).
+  # Returns the client's code if it is valid (section 7.4).
   defp farewell(""), do: ""
 
   defp farewell(<<code::16, reason::binary>>)

@@ -21,8 +21,8 @@ defmodule Shared.MixProject do
 
   defp deps do
     [
-      # The gateway. Every other application depends on this one, so it starts first.
-      # Outside of this repository:
+      # The gateway. All other applications depend on this one, so it starts first.
+      # Outside this repository:
       #   {:ex_service_mesh_router, git: "...", tag: "v0.1.0"}
       #   {:ex_service_mesh_router, "~> 0.1"}
       {:ex_service_mesh_router, path: "../../../.."},

@@ -9,7 +9,7 @@ defmodule Api.Endpoint do
   plug Plug.RequestId
   plug Plug.Telemetry, event_prefix: [:phoenix, :endpoint]
 
-  # Only what says that it is JSON is read here; the rest is left for the controller to stream.
+  # Parses JSON only; the controller streams other bodies.
   plug Plug.Parsers, parsers: [:json], pass: ["*/*"], json_decoder: Phoenix.json_library()
 
   plug Plug.Head

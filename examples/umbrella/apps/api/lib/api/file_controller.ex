@@ -3,7 +3,7 @@ defmodule Api.FileController do
 
   import Plug.Conn
 
-  # Read as it arrives: neither the gateway nor this holds the file.
+  # Streams the body: neither the gateway nor this controller holds the file.
   def put(conn, %{"name" => name}) do
     {conn, size, hash} = read(conn, 0, :crypto.hash_init(:sha256))
 

@@ -1,6 +1,6 @@
 defmodule AuthWeb.Counter do
   @moduledoc """
-  A number for each tenant, and one for the service's own page.
+  Keeps a number for each tenant, and one for the service's own page.
   """
 
   use Agent

@@ -34,7 +34,7 @@ defmodule AuthWeb.CounterLive do
       </.card>
       <.card>
         <p class="soft">
-          Everybody who looks at this tenant sees the same number. LiveView is <span id="connected">{if @connected, do: "connected", else: "not connected"}</span>, from <span id="remote-ip">{@remote_ip}</span>.
+          All visitors of this tenant see the same number. LiveView is <span id="connected">{if @connected, do: "connected", else: "not connected"}</span>, from <span id="remote-ip">{@remote_ip}</span>.
         </p>
       </.card>
     </.auth_page>
@@ -50,7 +50,7 @@ defmodule AuthWeb.CounterLive do
   @impl true
   def handle_info({:count, count}, socket), do: {:noreply, assign(socket, count: count)}
 
-  # Sockets do not pass through the endpoint's plugs, so the address is asked for here.
+  # Sockets do not pass through the endpoint's plugs, so RemoteIp must be called here.
   defp remote_ip(socket) do
     with %{} = peer <- get_connect_info(socket, :peer_data),
          ip when ip != nil <-

@@ -1,7 +1,7 @@
 defmodule AuthWeb.RoomChannel do
   use Phoenix.Channel
 
-  # The name of a room is the client's word; the tenant comes from the host of the connection.
+  # The client chooses the name of the room; the tenant comes from the host of the connection.
   @impl true
   def join("room:" <> room, _params, socket) do
     if room == (socket.assigns.tenant || "lobby"),
@@ -11,7 +11,7 @@ defmodule AuthWeb.RoomChannel do
 
   @impl true
   def handle_in("say", %{"text" => text}, socket) do
-    broadcast!(socket, "said", %{text: text, from: socket.assigns.tenant || "somebody"})
+    broadcast!(socket, "said", %{text: text, from: socket.assigns.tenant || "guest"})
     {:reply, :ok, socket}
   end
 end

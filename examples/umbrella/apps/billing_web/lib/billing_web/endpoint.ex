@@ -1,7 +1,7 @@
 defmodule BillingWeb.Endpoint do
   use Phoenix.Endpoint, otp_app: :billing_web
 
-  # No domain: the cookie stays with the host that set it, so tenants do not share sessions.
+  # No domain: browsers send the cookie only to the same host, so tenants do not share sessions.
   @session_options [
     store: :cookie,
     key: "_billing_web_key",
@@ -9,7 +9,7 @@ defmodule BillingWeb.Endpoint do
     same_site: "Lax"
   ]
 
-  # The page's host (:uri) tells the tenant, :peer_data and :x_headers the client's address.
+  # :uri has the tenant's host, :peer_data and :x_headers the client's address.
   @connect_info [:peer_data, :uri, :x_headers, session: @session_options]
 
   socket "/live", Phoenix.LiveView.Socket,
@@ -18,7 +18,7 @@ defmodule BillingWeb.Endpoint do
 
   plug Plug.Static, at: "/assets", from: {:shared, "priv/static"}
 
-  # The packages bring their JavaScript ready to be served.
+  # The packages contain built JavaScript.
   plug Plug.Static, at: "/vendor/phoenix", from: {:phoenix, "priv/static"}
 
   plug Plug.Static,
@@ -31,7 +31,7 @@ defmodule BillingWeb.Endpoint do
     plug Phoenix.CodeReloader
   end
 
-  # Before anything that looks at the client's address, the scheme or the port.
+  # Before plugs that read the client's address, the scheme or the port.
   plug ExServiceMeshRouter.RemoteIp
   plug Plug.RequestId
   plug Plug.Telemetry, event_prefix: [:phoenix, :endpoint]

@@ -21,7 +21,7 @@ defmodule BillingWeb.EventsController do
         1_000 -> Time.utc_now() |> Time.truncate(:second) |> to_string()
       end
 
-    # The browser has gone when this fails.
+    # Fails after the browser has disconnected.
     case chunk(conn, "data: #{text}\n\n") do
       {:ok, conn} -> loop(conn)
       {:error, _reason} -> conn

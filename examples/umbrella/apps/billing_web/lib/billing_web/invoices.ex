@@ -1,6 +1,6 @@
 defmodule BillingWeb.Invoices do
   @moduledoc """
-  The invoices of each tenant. A table in a real system.
+  Keeps the invoices of each tenant, which would be a table in a real system.
   """
 
   use Agent
@@ -11,7 +11,7 @@ defmodule BillingWeb.Invoices do
 
   def subscribe(tenant), do: PubSub.subscribe(Shared.PubSub, topic(tenant))
 
-  @doc "The latest first."
+  @doc "Returns the invoices of a tenant, the latest first."
   def all(tenant), do: Agent.get(__MODULE__, &Map.get(&1, tenant, []))
 
   def add(tenant, customer, amount) do

@@ -28,7 +28,7 @@ defmodule BillingWeb.PageHTML do
       <h1>Feed</h1>
       <.card>
         <p class="soft">
-          Server-sent events: the time, once a second, and the invoices that others add meanwhile.
+          Server-sent events: the time, once a second, and new invoices.
         </p>
         <ul id="feed" class="log"></ul>
       </.card>

@@ -18,7 +18,7 @@ defmodule BillingWeb.UploadLive do
       <h1>Upload</h1>
       <.card>
         <p class="soft">
-          A LiveView upload, up to {@limit} MB. It travels through the page's WebSocket.
+          A LiveView upload of up to {@limit} MB, through the page's WebSocket.
         </p>
         <form id="upload" phx-change="check" phx-submit="save">
           <p><.live_file_input upload={@uploads.file} /></p>

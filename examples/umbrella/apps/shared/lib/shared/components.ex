@@ -1,6 +1,6 @@
 defmodule Shared.Components do
   @moduledoc """
-  The pieces that the pages of all services have in common.
+  Components of the pages of all services.
   """
 
   use Phoenix.Component
@@ -39,7 +39,7 @@ defmodule Shared.Components do
     """
   end
 
-  @doc "Links to the other services, at the tenant that is being looked at, and to all tenants."
+  @doc "Links to the other services of the current tenant, and to all tenants."
   attr :endpoint, :atom, required: true
   attr :tenant, :string, default: nil
 
@@ -60,8 +60,7 @@ defmodule Shared.Components do
     """
   end
 
-  # The other services are asked of the gateway instead of being listed once more. In tests, where
-  # it does not run, there are none.
+  # From the gateway, so that no second list is needed. In tests it does not run, and there are none.
   defp service_urls(tenant) do
     for %{endpoint: endpoint, application: application} <- ExServiceMeshRouter.services(),
         endpoint != nil,

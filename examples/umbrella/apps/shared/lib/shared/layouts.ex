@@ -1,6 +1,6 @@
 defmodule Shared.Layouts do
   @moduledoc """
-  The HTML document around every page.
+  Renders the HTML document around every page.
   """
 
   use Phoenix.Component

@@ -1,11 +1,11 @@
 defmodule Shared.Tenancy do
   @moduledoc """
-  Who the tenant of a request is, the same for pages, LiveViews and sockets.
+  Checks that the tenant of a page, LiveView or socket exists.
 
-  The gateway sends `tenant1.auth.localhost` to the service of `auth.localhost` and passes the host
-  on. The gateway's package finds the tenant in it (`ExServiceMeshRouter.TenantPlug`,
-  `ExServiceMeshRouter.TenantHook`, `Router.Shared.TenantResolver`); this module checks that there is
-  such a tenant. Without one (`@tenant` is `nil`) it is the service's own page.
+  The gateway routes `tenant1.auth.localhost` to the service of `auth.localhost` and passes the host on.
+  Its package finds the tenant in the host (`ExServiceMeshRouter.TenantPlug`,
+  `ExServiceMeshRouter.TenantHook`, `Router.Shared.TenantResolver`). Without a tenant, `@tenant` is `nil`
+  and the page is that of the service itself.
   """
 
   alias Router.Shared.TenantResolver
@@ -30,7 +30,7 @@ defmodule Shared.Tenancy do
     {:cont, socket}
   end
 
-  @doc "For sockets: `{:ok, tenant}`, `{:ok, nil}` without one, or `:error` for an unknown one."
+  @doc "For sockets: `{:ok, tenant}`, `{:ok, nil}` without a tenant, or `:error` for an unknown tenant."
   def from_uri(%URI{host: host}, endpoint) do
     case TenantResolver.resolve(host, base: endpoint.host()) do
       {:ok, tenant} -> if Tenants.known?(tenant), do: {:ok, tenant}, else: :error

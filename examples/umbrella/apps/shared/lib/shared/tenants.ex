@@ -1,7 +1,6 @@
 defmodule Shared.Tenants do
   @moduledoc """
-  The tenants that there are. A table in a real system; the host of a request only says which of
-  them is meant.
+  Lists the tenants, which would be a table in a real system.
   """
 
   @tenants ~w(tenant1 tenant2)

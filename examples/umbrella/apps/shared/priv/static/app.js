@@ -1,9 +1,9 @@
-// No bundler: phoenix.js and phoenix_live_view.js come from the packages' own priv/static and
-// define the globals Phoenix and LiveView.
+// No bundler: phoenix.js and phoenix_live_view.js come from the packages' priv/static and define the
+// globals Phoenix and LiveView.
 const meta = name => document.querySelector(`meta[name="${name}"]`)?.getAttribute("content") || ""
 
-// Everything connects to the page's own host, so it goes to the same service and the same tenant.
-// Where WebSockets do not get through, LiveView falls back to long polling.
+// All sockets connect to the page's host and thus to the same service and tenant. If WebSockets are
+// blocked, LiveView falls back to long polling.
 const liveSocket = new LiveView.LiveSocket("/live", Phoenix.Socket, {
   longPollFallbackMs: 2500,
   params: {_csrf_token: meta("csrf-token")}
