@@ -1,5 +1,5 @@
-# Starts the demo's two services behind the gateway that config/dev.exs starts, as an application of
-# their own, so that they survive a crash of the shell's evaluator.
+# Starts the demo's two services behind the gateway of config/dev.exs. They are a separate application,
+# so that they survive a crash of the shell's evaluator.
 if Code.ensure_loaded?(Demo.Application) && ExServiceMeshRouter.port() do
   applications = [:ex_service_mesh_router, :crypto]
   demo = [vsn: ~c"0", applications: applications, mod: {Demo.Application, []}]

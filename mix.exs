@@ -8,8 +8,8 @@ defmodule ExServiceMeshRouter.MixProject do
       app: :ex_service_mesh_router,
       version: @version,
       elixir: "~> 1.14",
-      # The NIF is built after Elixir, because the task that builds it is in lib/. The library is loaded
-      # when the gateway starts to listen, not at compile time.
+      # The NIF is built last, because the task that builds it is in lib/. The gateway loads it when it
+      # starts to listen.
       compilers: Mix.compilers() ++ [:mesh_nif],
       elixirc_paths: elixirc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
@@ -23,14 +23,14 @@ defmodule ExServiceMeshRouter.MixProject do
   def application do
     [
       mod: {ExServiceMeshRouter.Application, []},
-      # If the umbrella has telemetry, it starts before the gateway. Not in extra_applications: Elixir
-      # 1.20 assumes that these are loaded when it compiles, and warns about an optional one.
+      # Optional telemetry starts before the gateway. Not in extra_applications: Elixir 1.20 warns about
+      # optional applications there.
       applications: [:logger, telemetry: :optional] ++ demo_applications(Mix.env())
     ]
   end
 
-  # The demo is tested here, and in development .iex.exs starts its services. As a dependency the
-  # project is compiled for :prod.
+  # The demo is compiled for its tests and for .iex.exs. As a dependency, the project is compiled in
+  # :prod.
   defp elixirc_paths(:test), do: ["lib", "test/support", "examples/demo/lib"]
   defp elixirc_paths(:dev), do: ["lib", "examples/demo/lib"]
   defp elixirc_paths(_), do: ["lib"]
@@ -47,8 +47,8 @@ defmodule ExServiceMeshRouter.MixProject do
     [
       licenses: ["Apache-2.0"],
       links: %{},
-      # All that a build reads: the sources of both languages, the lock file, and the libraries of
-      # scripts/precompile. test/system/package_test.exs compares the list with a build.
+      # All files that a build reads: the sources of both languages, the lock file, and the libraries of
+      # scripts/precompile. test/system/package_test.exs checks the list.
       files: ~w(lib priv/grafana priv/native/*-*/mesh_nif.* native/mesh_*/src
                 native/mesh_*/Cargo.toml native/mesh_*/build.rs Cargo.toml Cargo.lock
                 .cargo/config.toml mix.exs .formatter.exs guides README.md ARCHITECTURE.md
@@ -56,7 +56,7 @@ defmodule ExServiceMeshRouter.MixProject do
     ]
   end
 
-  # Only ExDoc reads this.
+  # For ExDoc.
   defp docs do
     [
       main: "readme",

@@ -1,5 +1,5 @@
 import Config
 
-# For work on the gateway itself. Mix does not read the configuration of a dependency, and the package
-# does not contain this.
+# For development of the gateway itself. Mix ignores the configuration of a dependency, and the package
+# does not contain it.
 if config_env() in [:dev, :test], do: import_config("#{config_env()}.exs")

@@ -1,7 +1,7 @@
 import Config
 
-# `iex -S mix` is a running gateway; .iex.exs starts the demo's services behind it. Their streams may
-# still run when the shell ends, and are not worth waiting for.
+# `iex -S mix` starts a gateway; .iex.exs starts the demo's services behind it. The short drain ends
+# their streams with the shell.
 config :ex_service_mesh_router,
   server: true,
   port: String.to_integer(System.get_env("PORT", "4000")),

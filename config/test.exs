@@ -1,4 +1,4 @@
 import Config
 
-# The log of a test is shown when the test fails. Tests start the gateways that they need.
+# ExUnit shows the log of a failed test. Tests start their own gateways.
 config :ex_unit, capture_log: true

@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.Application do
   @moduledoc false
-  # Starts the gateway if this system listens; checks the configuration in any case.
+  # Validates the configuration and starts the gateway if this system listens.
 
   use Application
 
@@ -15,7 +15,7 @@ defmodule ExServiceMeshRouter.Application do
       if Config.server?(options) do
         start_gateway(options)
       else
-        # The doctor has something to say about releases only, and reads all modules to find it.
+        # Without a gateway, the doctor has findings for releases only, and it reads all modules.
         if Doctor.Snapshot.release?(), do: Doctor.Startup.unserved(options)
         Supervisor.start_link([], strategy: :one_for_one)
       end
@@ -23,7 +23,7 @@ defmodule ExServiceMeshRouter.Application do
     |> explain()
   end
 
-  # Below a supervisor: a gateway that has lost its data plane ends, and has to be restarted.
+  # Below a supervisor, which restarts a gateway that has lost its data plane.
   defp start_gateway(options) do
     children = [{ExServiceMeshRouter.Supervisor, options}]
 

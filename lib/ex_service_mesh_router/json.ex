@@ -1,35 +1,35 @@
 defmodule ExServiceMeshRouter.Json do
   @moduledoc false
-  # Writes and reads JSON with Elixir's own `JSON` (from 1.18 on), with Jason where the host
-  # application has it, else with Json.Fallback.
+  # Encodes and decodes JSON with Elixir's `JSON` (1.18 and later), with Jason if the host application
+  # has it, otherwise with Json.Fallback.
   #
-  # Every term can be written: structs and keyword lists as objects, atoms and dates as strings,
-  # bytes that are not UTF-8 (of strangers' requests) as Latin-1, and all else as `inspect/1` has it.
+  # Encodes every term: structs and keyword lists as objects, atoms and dates as strings, bytes from
+  # requests that are not UTF-8 as Latin-1, and other terms as the text of `inspect/1`.
 
   if Code.ensure_loaded?(JSON) do
     defp library, do: JSON
   else
     alias ExServiceMeshRouter.Json.Fallback
 
-    # Asked at run time: Jason is not a dependency, so it may be compiled later than this module.
+    # At run time: Jason is not a dependency, so it may be compiled after this module.
     defp library, do: if(Code.ensure_loaded?(Jason), do: Jason, else: Fallback)
   end
 
-  @doc "The text of a term."
+  @doc "Encodes a term."
   def encode(term, library \\ library()) do
-    # A browser that takes the text for HTML finds no element in it.
+    # Escaped, so that a browser that mistakes the text for HTML finds no elements.
     text = term |> plain() |> library.encode!()
     String.replace(text, ["<", ">", "&", "\d"], &("\\u00" <> Base.encode16(&1)))
   end
 
-  @doc "`{:ok, term}`, objects being maps with strings as keys, or `:error`."
+  @doc "Decodes a text: `{:ok, term}` with string keys in maps, or `:error`."
   def decode(text, library \\ library()) do
     with {:error, _reason} <- library.decode(text), do: :error
   end
 
   defp plain(value) when is_number(value) or is_boolean(value) or is_nil(value), do: value
 
-  # Modules as people write them.
+  # Modules without the prefix `Elixir.`.
   defp plain(value) when is_atom(value),
     do: value |> Atom.to_string() |> String.replace_prefix("Elixir.", "")
 

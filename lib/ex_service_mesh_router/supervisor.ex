@@ -1,20 +1,19 @@
 defmodule ExServiceMeshRouter.Supervisor do
   @moduledoc """
-  One gateway: its listener, its registry of services, its workers, its discovery.
+  Supervises one gateway: its listener, its registry of services, its workers, its discovery.
 
-  The application starts one of these from its configuration. Another one can be started anywhere
-  in a supervision tree, with the keys of `ExServiceMeshRouter.Config` and a name:
+  The application starts one from its configuration. You can start further ones in a supervision tree,
+  with the keys of `ExServiceMeshRouter.Config` and a name:
 
       children = [
         {ExServiceMeshRouter.Supervisor, name: MyApp.AdminGateway, port: 4100}
       ]
 
-  It listens as soon as it is started, whatever `server` says. The functions of
-  `ExServiceMeshRouter` take its name as first argument:
-  `ExServiceMeshRouter.services(MyApp.AdminGateway)`.
+  It listens when it starts, whatever `server` is. The functions of `ExServiceMeshRouter` take its name
+  as first argument: `ExServiceMeshRouter.services(MyApp.AdminGateway)`.
 
-  Start it before what it routes to: a supervisor stops its children in reverse order, and the
-  gateway should be the last to leave.
+  Start it before the endpoints that it routes to: a supervisor stops its children in reverse order, and
+  the gateway should stop last.
   """
 
   use Supervisor
@@ -28,8 +27,8 @@ defmodule ExServiceMeshRouter.Supervisor do
   @doc """
   Starts a gateway.
 
-  Returns `{:error, %ExServiceMeshRouter.ConfigError{}}` for options that are wrong, and
-  `{:error, %ExServiceMeshRouter.ListenError{}}` if it cannot listen.
+  Returns `{:error, %ExServiceMeshRouter.ConfigError{}}` for wrong options and
+  `{:error, %ExServiceMeshRouter.ListenError{}}` if the gateway cannot listen.
   """
   @spec start_link(keyword()) :: {:ok, pid()} | {:error, term()}
   def start_link(options \\ []) do
@@ -57,12 +56,11 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   defp readable(result), do: result
 
-  # This is the supervisor of the data plane: its process owns the data plane and the Store. The
-  # parts of the control plane run beside the workers, each below a Guard, so that their failures do
-  # not count here.
+  # This process owns the data plane and the Store. Parts of the control plane run below a Guard each,
+  # so that their failures do not count here.
   #
-  # The order is the reverse of a stop: discovery and the index end before the workers drain, the
-  # registry, the private listeners and the reporter end after that.
+  # The children stop in reverse order: discovery and the index before the workers drain; the registry,
+  # the private listeners and the reporter after that.
   @impl true
   def init(config) do
     await_orphans(config.name)
@@ -78,17 +76,17 @@ defmodule ExServiceMeshRouter.Supervisor do
         doctor(config) ++
         shutdown(config)
 
-    # A failing worker ends at most once a second. The other children end only when something kills
-    # them: this allows for ten kills a second.
+    # A failing worker exits at most once a second. The other children exit only when they are killed:
+    # this allows ten kills a second.
     intensity = 10 + 2 * config.native.workers
     options = [strategy: :one_for_one, max_restarts: intensity, max_seconds: 1]
     {:ok, {flags, specs}} = Supervisor.init(children, options)
 
-    # When the data plane is lost (see Gateway), this supervisor ends, and its own restarts it.
+    # When the data plane is lost (see Gateway), this supervisor ends, and its supervisor restarts it.
     {:ok, {Map.put(flags, :auto_shutdown, :any_significant), specs}}
   end
 
-  # After a kill of the previous supervisor its children are still ending, and still have their names.
+  # The children of a killed supervisor are still ending and have their names.
   @orphan 5_000
 
   defp await_orphans(name) do
@@ -99,12 +97,12 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   defp guard(config, module), do: {Guard, {config.name, {module, config}}}
 
-  # Only the application's own gateway is drained first when the node stops. The place of another one
-  # in a supervision tree is its owner's choice.
+  # Only the application's own gateway drains first when the node stops. The supervision tree of another
+  # gateway determines its order.
   defp shutdown(%{name: ExServiceMeshRouter} = config), do: [guard(config, Shutdown)]
   defp shutdown(_config), do: []
 
-  # A gateway that somebody starts beside it is not the one that a system is measured by.
+  # The doctor only examines the application's own gateway.
   defp doctor(%{name: ExServiceMeshRouter, doctor: [_ | _]} = config),
     do: [{Guard, {config.name, {Doctor.Startup, name: config.name}}}]
 

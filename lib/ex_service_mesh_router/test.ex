@@ -1,10 +1,10 @@
 defmodule ExServiceMeshRouter.Test do
   @moduledoc """
-  A gateway for a test, and a small client to ask it.
+  Starts a gateway in a test and sends requests to it.
 
-  Under `mix test` nothing listens: neither the endpoints, whose generated settings say
-  `server: false`, nor the gateway. A test that wants to know where a host leads starts a gateway of
-  its own, on a free port, under its own supervisor:
+  Under `mix test`, neither the endpoints (their generated settings have `server: false`) nor the
+  gateway listen. A test of the routing starts its own gateway on a free port, under the supervisor of
+  the test:
 
       defmodule MyApp.RoutingTest do
         use ExUnit.Case
@@ -18,9 +18,9 @@ defmodule ExServiceMeshRouter.Test do
         end
       end
 
-  The endpoints of the running applications are behind it, with their real plugs and with private
-  listeners, whatever their `server:` says; they are stopped with the test. Such a test cannot be
-  async if the settings of endpoints matter to others.
+  The gateway routes to the endpoints of the running applications, with their real plugs. It gives them
+  private listeners, whatever their `server:` is, and stops these with the test. Such a test must not be
+  async if other tests depend on the settings of endpoints.
   """
 
   alias ExServiceMeshRouter.Discovery
@@ -28,7 +28,7 @@ defmodule ExServiceMeshRouter.Test do
 
   @settle 10_000
 
-  @typedoc "An answer; the names of the header fields are in lower case."
+  @typedoc "A response; the names of the header fields are in lower case."
   @type response :: %{
           status: 100..599,
           headers: [{String.t(), String.t()}],
@@ -37,21 +37,23 @@ defmodule ExServiceMeshRouter.Test do
 
   @doc """
   Starts a gateway under the supervisor of the test and returns its name, the first argument of all
-  functions of `ExServiceMeshRouter`. When it returns, the endpoints that run are routed.
+  functions of `ExServiceMeshRouter`. The running endpoints are routed when it returns. It fails the
+  test if the gateway cannot start.
 
-  `options` are the keys of `ExServiceMeshRouter.Config`. They begin, whatever the application is
-  configured to, with `port: 0`, `ip: {127, 0, 0, 1}`, `private_listeners: :all`,
+  `options` are the keys of `ExServiceMeshRouter.Config`. The defaults do not depend on the
+  application's configuration: `port: 0`, `ip: {127, 0, 0, 1}`, `private_listeners: :all`,
   `dev_domain: "localhost"`, `index: false`, `doctor: false`, `workers: 1`, and
-  `timeouts: [drain: 1_000]`. It fails the test if the gateway cannot start.
+  `timeouts: [drain: 1_000]`.
 
-  Each takes one of the VM's dirty IO schedulers, and all of them leave two: as a rule eight tests can
-  have one at the same time (`mix test --max-cases 4`, or `elixir --erl "+SDio 20" -S mix test`).
+  Each gateway takes one of the VM's dirty IO schedulers, and two must remain free. With the default of
+  ten, eight tests can have a gateway at the same time (`mix test --max-cases 4`, or
+  `elixir --erl "+SDio 20" -S mix test`).
   """
   @spec start_gateway!(keyword()) :: module()
   def start_gateway!(options \\ []) do
     name = Module.concat(__MODULE__, "Gateway#{System.unique_integer([:positive])}")
     options = Keyword.merge([name: name] ++ defaults(), options)
-    # ExUnit is there where this is called, and nowhere else.
+    # ExUnit is not a dependency.
     case apply(ExUnit.Callbacks, :start_supervised, [{ExServiceMeshRouter.Supervisor, options}]) do
       {:ok, _supervisor} -> :ok
       {:error, reason} -> raise "the gateway cannot start: #{words(reason)}"
@@ -79,17 +81,17 @@ defmodule ExServiceMeshRouter.Test do
   end
 
   @doc """
-  The address of a host at the gateway, for another client: `"http://auth.localhost:43211/path"`.
+  Returns the URL of a host at the gateway, for another client: `"http://auth.localhost:43211/path"`.
   """
   @spec url(module(), String.t(), String.t()) :: String.t()
   def url(gateway, host, path \\ "/"),
     do: "http://#{host}:#{ExServiceMeshRouter.port(gateway)}#{path}"
 
   @doc """
-  Sends one request with this `Host`, and returns the whole answer.
+  Sends one request with this `Host` and returns the response.
 
-  Options: `:method` (`"GET"`), `:headers` (a list of `{name, value}`), `:body`. Redirects are not
-  followed.
+  Options: `:method` (default `"GET"`), `:headers` (a list of `{name, value}`, default `[]`), `:body`
+  (default `""`). Redirects are not followed. Raises if the gateway does not answer.
   """
   @spec request(module(), String.t(), String.t(), keyword()) :: response()
   def request(gateway, host, path \\ "/", options \\ []) do

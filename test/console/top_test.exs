@@ -41,7 +41,10 @@ defmodule ExServiceMeshRouter.Console.TopTest do
   test "reports a missing gateway or index" do
     gateway = start_gateway(index: false, services: %{})
     port = port(gateway)
-    message = "on port #{port} there is no index: `config :ex_service_mesh_router, index: true`"
+
+    message =
+      "the server on port #{port} has no index; set `config :ex_service_mesh_router, index: true`"
+
     assert_raise Mix.Error, message, fn -> Task.run(["--port", port]) end
 
     {:ok, listener} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})

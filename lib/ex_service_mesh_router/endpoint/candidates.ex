@@ -1,18 +1,18 @@
 defmodule ExServiceMeshRouter.Endpoint.Candidates do
   @moduledoc false
-  # Which Phoenix endpoints the configuration of the loaded applications names, in either form:
+  # Finds the Phoenix endpoints in the configuration of the loaded applications, in either form:
   #
   #     config :auth_web, AuthWeb.Endpoint, url: [host: "auth.local"]
   #     config :auth_web, endpoint: AuthWeb.Endpoint
 
-  @doc "`%{endpoint => application}` of what `discover` lets through."
+  @doc "Returns `%{endpoint => application}` of the endpoints that `discover` allows."
   def all(discover) do
     applications = for {application, _, _} <- Application.loaded_applications(), do: application
 
     environments =
       for application <- applications, do: {application, Application.get_all_env(application)}
 
-    # The application under which an endpoint has its settings wins over one that mentions it.
+    # The application with the settings of an endpoint takes precedence over one that mentions it.
     mentioned = for {app, env} <- environments, module <- mentioned(env), do: {module, app}
     configured = for {app, env} <- environments, module <- configured(env), do: {module, app}
 
@@ -23,7 +23,7 @@ defmodule ExServiceMeshRouter.Endpoint.Candidates do
         do: {module, application}
   end
 
-  @doc "Whether the configuration lets this endpoint through."
+  @doc "Returns whether `discover` allows this endpoint."
   def wanted?(_module, _application, true), do: true
 
   def wanted?(module, application, options) do

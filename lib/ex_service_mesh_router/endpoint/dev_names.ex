@@ -1,15 +1,15 @@
 defmodule ExServiceMeshRouter.Endpoint.DevNames do
   @moduledoc false
-  # Names that need no hosts file: below `dev_domain`, which is "localhost" in development, each
-  # endpoint answers to the name of its application. RFC 6761 sends everything below localhost to
-  # this machine, and browsers and curl do so without asking anybody.
+  # Derives the hosts of endpoints below `dev_domain` from the names of their applications. The domain
+  # is "localhost" in development: RFC 6761 reserves it for this machine, and browsers and curl resolve
+  # names below it without DNS or a hosts file.
 
   alias ExServiceMeshRouter.Config.Options
 
-  # What Phoenix takes for the host of an endpoint that says nothing, and what it generates.
+  # Phoenix's default host, which it also generates.
   @unset "localhost"
 
-  @doc "The derived hosts of an endpoint: one, or none without a `dev_domain`."
+  @doc "Returns the derived hosts of an endpoint: one, or none without a `dev_domain`."
   def hosts(_application, _endpoint, nil), do: []
 
   def hosts(application, endpoint, domain) do
@@ -17,7 +17,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNames do
     if byte_size(host) <= 253, do: [host], else: []
   end
 
-  @doc "The derived hosts of a Phoenix endpoint, by the configuration of the application's gateway."
+  @doc "Returns the derived hosts of an endpoint with the configured `dev_domain`."
   def of_endpoint(endpoint) do
     if function_exported?(endpoint, :config, 1),
       do: hosts(endpoint.config(:otp_app), endpoint, configured_domain()),
@@ -32,25 +32,25 @@ defmodule ExServiceMeshRouter.Endpoint.DevNames do
   end
 
   @doc """
-  Hosts that say nothing about who is meant, once more than one endpoint has them: what Phoenix
-  writes into every generated application, and the bare domain of the derived names.
+  Returns the hosts that are ambiguous if several endpoints have them: Phoenix's generated host and the
+  bare `dev_domain`.
 
-  Such a host is no conflict, and nobody gets it: an arbitrary one of several would be worse than
-  a page that names them all. An endpoint that has it alone keeps it, as it would without a gateway.
+  Such a host is not a conflict: none of the endpoints gets it, and the index lists them all. A single
+  endpoint that has it keeps it, as it would without a gateway.
   """
   def shared(nil), do: []
   def shared(domain), do: Enum.uniq([@unset, domain])
 
   @doc """
-  `auth_web` is "auth". Further endpoints of an application add what sets their module apart:
-  `AuthWeb.Admin.Endpoint` of `auth_web` is "auth-admin".
+  Returns the first label of a derived host: "auth" for `auth_web`. A further endpoint of an application
+  adds the parts of its module: "auth-admin" for `AuthWeb.Admin.Endpoint` of `auth_web`.
   """
   def label(application, endpoint) do
     name = application |> Atom.to_string() |> String.replace_suffix("_web", "")
     [name | more(application, endpoint)] |> Enum.join("-") |> dns_label()
   end
 
-  # Only below the namespace that Phoenix gives the application: other names have no known shape.
+  # Only below the namespace that Phoenix generates for the application.
   defp more(application, endpoint) do
     namespace = application |> Atom.to_string() |> Macro.camelize()
 
@@ -65,7 +65,7 @@ defmodule ExServiceMeshRouter.Endpoint.DevNames do
     end
   end
 
-  # No underscore: it is no letter of a host name, and cookies and tenants would trip over it.
+  # Underscores are not valid in host names; cookies and tenants would fail.
   defp dns_label(text) do
     text
     |> String.downcase(:ascii)

@@ -1,10 +1,10 @@
 defmodule ExServiceMeshRouter.Endpoint.Settings do
   @moduledoc false
-  # Reads the settings of Phoenix endpoints and says what they mean: whether an endpoint serves, where
-  # it listens, where its links lead. The rules are those of Phoenix 1.7 and 1.8 and of its adapters;
-  # each function names its source. The module must not know what the gateway makes of an endpoint.
+  # Reads and interprets the settings of Phoenix endpoints: whether an endpoint serves, where it
+  # listens, where its links lead. The rules are those of Phoenix 1.7 and 1.8 and of its adapters; each
+  # function names its source. Must not know what the gateway does with an endpoint.
   #
-  # Trap: where `http:` has no port, the server listens on 4000 and links say 80.
+  # Trap: if `http:` has no port, the server listens on 4000 and links have port 80.
 
   # Defaults of Bandit.start_link/1 and Phoenix.Endpoint.Cowboy2Adapter.child_specs/2.
   @http_port 4_000
@@ -16,8 +16,8 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
   @loopback6 {0, 0, 0, 0, 0, 0, 0, 1}
 
   @doc """
-  The settings with these keys; keys that are not set are left out. A running endpoint is asked,
-  because it may have been started with options. The others are read from the environment.
+  Returns the settings with these keys, without unset ones. A running endpoint is asked, because it may
+  have been started with options. Otherwise they come from the application environment.
   """
   def read(endpoint, application, keys) do
     for key <- keys, {:ok, value} <- [ask(endpoint, key)], do: {key, value}
@@ -27,8 +27,7 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
     _kind, _reason -> application |> configured(endpoint) |> Keyword.take(keys)
   end
 
-  # With one argument Phoenix answers `nil` for a key that is not set, which for `server:` has another
-  # meaning than a `nil` that is set.
+  # `config/1` returns `nil` for an unset key, but for `server:` an explicit `nil` has another meaning.
   defp ask(endpoint, key) do
     if function_exported?(endpoint, :config, 2) do
       with value when value != :unset <- endpoint.config(key, :unset), do: {:ok, value}
@@ -38,8 +37,8 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
   end
 
   @doc """
-  Where the server of a running endpoint says that it is bound: `{:ok, address}`, `:none`, or `:unknown`
-  if it cannot be asked (before Phoenix 1.7.10, or an adapter without `server_info/2`).
+  Returns the address that the server of a running endpoint is bound to: `{:ok, address}`, `:none`, or
+  `:unknown` if it cannot be asked (before Phoenix 1.7.10, or an adapter without `server_info/2`).
   """
   def bound(endpoint) do
     case endpoint.server_info(:http) do
@@ -51,11 +50,11 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
     UndefinedFunctionError -> :unknown
     _ -> :none
   catch
-    # The server, or the endpoint, ends while it is asked.
+    # The server or the endpoint exited during the call.
     _kind, _reason -> :none
   end
 
-  @doc "The settings in the environment of an application."
+  @doc "Returns the settings in the environment of an application."
   def configured(application, endpoint) do
     case Application.get_env(application, endpoint) do
       settings when is_list(settings) -> settings
@@ -63,7 +62,7 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
     end
   end
 
-  @doc "Whether an endpoint with these settings serves: `server?/1` of Phoenix.Endpoint.Supervisor."
+  @doc "Returns whether an endpoint with these settings serves: `server?/1` of Phoenix.Endpoint.Supervisor."
   def serves?(settings) do
     case Keyword.fetch(settings, :server) do
       {:ok, server} -> server not in [nil, false]
@@ -72,11 +71,11 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
   end
 
   @doc """
-  Where a server with these options of `http:` listens: `{:tcp, ip, port}`, `{:unix, path}`, `nil`
-  without options, or `:unknown` if only the server itself can tell, or refuses to start.
+  Returns where a server with these options of `http:` listens: `{:tcp, ip, port}`, `{:unix, path}`,
+  `nil` without options, or `:unknown` if the options do not tell.
 
-  Bandit and Plug.Cowboy hand `ip:` and `:inet6` on to `:gen_tcp.listen/2`: without an address that is
-  every address of the machine.
+  Bandit and Plug.Cowboy pass `ip:` and `:inet6` to `:gen_tcp.listen/2`, which without an address
+  listens on every address.
   """
   def listener(http) when is_list(http) do
     case {ip(option(http, :ip, :any), family(http)), port(option(http, :port, @http_port))} do
@@ -102,7 +101,7 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
   defp family(options),
     do: if(:inet6 in options or option(options, :net, nil) == :inet6, do: :inet6, else: :inet)
 
-  @doc "The `{ip, port}` that `http:` takes, or `nil` for none, a Unix socket, or port 0."
+  @doc "Returns the `{ip, port}` of `http:`, or `nil` for none, a Unix socket, or port 0."
   def address(http) do
     case listener(http) do
       {:tcp, ip, port} when port > 0 -> {ip, port}
@@ -110,23 +109,23 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
     end
   end
 
-  @doc "Whether two addresses cannot be listened on at the same time."
+  @doc "Returns whether two listeners cannot have these addresses at the same time."
   def overlap?(nil, _other), do: false
   def overlap?(_one, nil), do: false
   def overlap?({_, port}, {_, other}) when port != other, do: false
   def overlap?({ip, _}, {ip, _}), do: true
-  # Erlang's sockets on `::` take IPv4 as well.
+  # Erlang's sockets on `::` also accept IPv4.
   def overlap?({one, _}, {other, _}) when @any6 in [one, other], do: true
   def overlap?({one, _}, {other, _}) when tuple_size(one) != tuple_size(other), do: false
   def overlap?({one, _}, {other, _}), do: @any4 in [one, other]
 
-  @doc "The port of an `https:` with these options, or `nil`."
+  @doc "Returns the port of an `https:` with these options, or `nil`."
   def https_port(https) when is_list(https), do: https |> option(:port, @https_port) |> port()
   def https_port(_none), do: nil
 
   @doc """
-  Where links lead: `build_url/2` of Phoenix.Endpoint.Supervisor. `explicit?` says whether `url:` has a
-  port.
+  Returns where links lead: `build_url/2` of Phoenix.Endpoint.Supervisor. `explicit?` is true if `url:`
+  has a port.
   """
   def links(settings) do
     {http, https, url} = {settings[:http], settings[:https], url(settings)}
@@ -148,10 +147,10 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
     }
   end
 
-  @doc "`url:` as a keyword list."
+  @doc "Returns `url:` as a keyword list."
   def url(settings), do: if(is_list(settings[:url]), do: settings[:url], else: [])
 
-  @doc "The host of a `url:`: `host_to_binary/1` of Phoenix.Endpoint.Supervisor, and its default."
+  @doc "Returns the host of a `url:`: `host_to_binary/1` of Phoenix.Endpoint.Supervisor, with its default."
   def host(url) do
     case url[:host] do
       host when is_binary(host) -> host
@@ -160,7 +159,7 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
     end
   end
 
-  @doc "A port as a number, or `nil`: `port_to_integer/1` of Phoenix.Endpoint.Supervisor."
+  @doc "Returns a port as a number, or `nil`: `port_to_integer/1` of Phoenix.Endpoint.Supervisor."
   def port(port) when is_integer(port), do: port
   def port({:system, variable}), do: variable |> System.get_env() |> port()
 
@@ -173,7 +172,7 @@ defmodule ExServiceMeshRouter.Endpoint.Settings do
 
   def port(_other), do: nil
 
-  # Atoms such as `:inet6` may stand among the options.
+  # Not Keyword.get/3: the list may contain atoms such as `:inet6`.
   defp option(options, key, default) do
     case List.keyfind(options, key, 0) do
       {^key, value} -> value

@@ -1,25 +1,28 @@
 defmodule ExServiceMeshRouter.Http.Client do
   @moduledoc false
-  # Sends one request to a gateway of this machine, for the Mix tasks and for tests.
+  # Sends single requests to a gateway on this machine, for the Mix tasks and tests.
 
   alias ExServiceMeshRouter.Http.Wire
 
   @timeout 5_000
 
-  @doc "`{:ok, status, body}`, or `{:error, reason}`. `host` is the value of the `Host` field."
+  @doc "Sends a GET request. Returns `{:ok, status, body}` or `{:error, reason}`."
   def get(ip, port, host, path, accept) do
     with {:ok, status, _fields, body} <-
            request(ip, port, "GET", path, [{"host", host}, {"accept", accept}]),
          do: {:ok, status, body}
   end
 
-  @doc "`{:ok, status, fields, body}`, the names of the fields in lower case."
+  @doc """
+  Sends a request. Returns `{:ok, status, fields, body}`, the field names in lower case, or `{:error,
+  reason}`.
+  """
   def request(ip, port, method, path, fields, body \\ "") do
     with {:ok, socket} <- :gen_tcp.connect(ip, port, Wire.socket_options(), @timeout) do
       try do
         length = for size <- [IO.iodata_length(body)], size > 0, do: {"content-length", "#{size}"}
         fields = fields ++ length ++ [{"connection", "close"}]
-        # To a client of HTTP/1.0 the body ends with the connection.
+        # In HTTP/1.0, the body ends with the connection.
         Wire.send_head(socket, "#{method} #{path} HTTP/1.0", fields, body)
         response(Wire.head(socket, @timeout), socket)
       catch

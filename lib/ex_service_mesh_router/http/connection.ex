@@ -6,7 +6,7 @@ defmodule ExServiceMeshRouter.Http.Connection do
 
   alias ExServiceMeshRouter.Http.{Request, Response, Wire}
 
-  # How long, and how much, is read from a client after its last response.
+  # The maximum milliseconds and bytes to read from a client after its last response.
   @linger 2_000
   @max_unread 1_048_576
 
@@ -31,23 +31,23 @@ defmodule ExServiceMeshRouter.Http.Connection do
   rescue
     exception ->
       error = Exception.format(:error, exception, __STACKTRACE__)
-      Logger.error("the gateway's HTTP server answers 500, its handler failed: " <> error)
+      Logger.error("the gateway's HTTP server answers 500, because its handler failed: " <> error)
       refuse(socket, 500)
   catch
     {:refuse, status} -> refuse(socket, status)
-    # A process that the handler asks is being restarted, or ends.
+    # A process that the handler called is restarting or stopping.
     :exit, _reason -> refuse(socket, 503)
   end
 
-  # Not kept alive: the next request could begin anywhere.
+  # Closes the connection: the start of the next request is unknown.
   defp refuse(socket, status), do: {Response.of_status(status), %Request{socket: socket}}
 
   defp keep_alive?({:upgrade, _headers, _fun}, _request), do: false
-  # A client that waits for "100 Continue" may send its body now, or not.
+  # A client that waits for "100 Continue" may or may not send its body now.
   defp keep_alive?(_response, %{expect?: true, body: body}) when body != 0, do: false
   defp keep_alive?(_response, request), do: request.keep_alive?
 
-  # Reads what the handler has left of the body; from so many bytes on a new connection costs less.
+  # Discards the unread body, up to a size where a new connection costs less.
   defp skip_body(request) do
     Request.reduce_body(request, 0, fn data, size ->
       if size > @max_unread, do: throw({:refuse, 413}), else: size + byte_size(data)
@@ -58,7 +58,7 @@ defmodule ExServiceMeshRouter.Http.Connection do
     {:refuse, _status} -> :close
   end
 
-  # Closing a socket with unread bytes in it resets the connection, and the response may be lost.
+  # Closing a socket with unread bytes resets the connection, and the client may lose the response.
   defp linger(socket, left, deadline) do
     with :ok <- :gen_tcp.shutdown(socket, :write),
          :ok <- :inet.setopts(socket, packet: :raw),

@@ -1,11 +1,11 @@
 defmodule ExServiceMeshRouter.Http.Request do
   @moduledoc false
-  # A request: its head, and its body, which stays in the socket until reduce_body/3 reads it. Throws
-  # what Http.Wire throws.
+  # Reads a request: its head, and on demand its body, which stays in the socket until reduce_body/3.
+  # Throws what Http.Wire throws.
 
   alias ExServiceMeshRouter.Http.Wire
 
-  # `body` is what is unread: a number of bytes, or `:chunked`. `expect?`: the client waits for "100
+  # `body` is the unread part: a number of bytes, or `:chunked`. `expect?`: the client waits for "100
   # Continue" before it sends the body.
   defstruct [:socket, :timeout, :target, :path, method: "GET", version: {1, 1}, headers: []] ++
               [body: 0, expect?: false, keep_alive?: false]
@@ -58,19 +58,19 @@ defmodule ExServiceMeshRouter.Http.Request do
 
   defp body(_lengths, _codings, _http_1_1?), do: throw({:refuse, 400})
 
-  @doc "All values of a field, in order. The name in lower case."
+  @doc "Returns all values of a field in order. The name must be in lower case."
   def all(request, name), do: for({^name, value} <- request.headers, do: value)
 
-  @doc "The value of a field that occurs exactly once, or `nil`."
+  @doc "Returns the value of a field that occurs exactly once, otherwise `nil`."
   def one(request, name), do: with([value] <- all(request, name), do: value, else: (_ -> nil))
 
-  @doc "Whether a field that is a list has the token, in any case: `Connection: a, Upgrade`."
+  @doc "Returns whether a list field such as `Connection: a, Upgrade` contains the token, in any case."
   def token?(request, name, token) do
     tokens = request |> all(name) |> Enum.flat_map(&String.split(&1, ","))
     Enum.any?(tokens, &(&1 |> String.trim() |> String.downcase() == token))
   end
 
-  @doc "Folds over the body as it arrives; returns `{acc, request}`, the body then being read."
+  @doc "Reduces the body as it arrives. Returns `{acc, request}`, the request without unread body."
   def reduce_body(request, acc, fun) do
     if request.expect? and request.body != 0,
       do: Wire.send!(request.socket, "HTTP/1.1 100 Continue\r\n\r\n")
@@ -92,7 +92,7 @@ defmodule ExServiceMeshRouter.Http.Request do
     reduce(request, left - byte_size(data), fun.(data, acc), fun)
   end
 
-  # Trailers are skipped.
+  # Ignores trailers.
   defp chunk(request, 0, acc, fun),
     do: if(line(request) == "\r\n", do: acc, else: chunk(request, 0, acc, fun))
 

@@ -3,8 +3,8 @@ defmodule ExServiceMeshRouter.Http.Response do
   # Writes a response, which is one of
   #
   #     {status, headers, body}               # iodata, sent with its length
-  #     {status, headers, {:stream, pieces}}  # an enumerable; each piece is sent when it is there
-  #     {:upgrade, headers, fun}              # 101; then fun.(socket) has the connection
+  #     {status, headers, {:stream, pieces}}  # an enumerable; each piece is sent at once
+  #     {:upgrade, headers, fun}              # 101; then fun.(socket) owns the connection
 
   alias ExServiceMeshRouter.Http.Wire
 
@@ -23,17 +23,17 @@ defmodule ExServiceMeshRouter.Http.Response do
     505 => "HTTP Version Not Supported"
   }
 
-  @doc "A response that says nothing but its status."
+  @doc "Returns a response with the status as its body."
   def of_status(status),
     do: {status, [{"content-type", "text/plain; charset=utf-8"}], [@reasons[status], "\n"]}
 
-  @doc "Writes the response to a request, with these headers added to its own."
+  @doc "Writes the response to a request, with additional headers."
   def write({:upgrade, headers, fun}, request, _added) do
     head(request, 101, headers)
     fun.(request.socket)
   end
 
-  # Without chunks, in HTTP/1.0, the body ends with the connection.
+  # HTTP/1.0 has no chunks: the body ends with the connection.
   def write({status, headers, {:stream, pieces}}, request, added) do
     chunked? = request.version == {1, 1}
     coding = if chunked?, do: [{"transfer-encoding", "chunked"}], else: []
@@ -62,7 +62,7 @@ defmodule ExServiceMeshRouter.Http.Response do
     Wire.send_head(request.socket, line, [{"date", date} | headers], body)
   end
 
-  # An empty chunk would be the last one.
+  # An empty chunk would end the body.
   defp chunk(piece) do
     case IO.iodata_length(piece) do
       0 -> []

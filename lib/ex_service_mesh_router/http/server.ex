@@ -1,17 +1,17 @@
 defmodule ExServiceMeshRouter.Http.Server do
   @moduledoc false
-  # A small HTTP/1.1 server for the gateway's own pages, the demo and the tests. It must not know
-  # what it serves. A head, the time for it, and the number of connections are bounded; a body is
-  # read only by a handler that asks for it.
+  # A small HTTP/1.1 server for the gateway's own pages, the demo and the tests. Must not know what it
+  # serves. The size of a head, its time, and the number of connections are bounded; only the handler
+  # reads a body.
   #
   #     {Http.Server, handler: &{{200, [], "hello"}, &1}}
   #
-  #   * `:handler` - takes an Http.Request and returns `{response, request}` (see Http.Response), in
-  #     the process of the connection
-  #   * `:ip`, `:port` - where to listen: a free port of 127.0.0.1 without them; `ip: {:local, path}`
-  #     for a Unix socket
-  #   * `:keep_alive` - `false` for one request on each connection
-  #   * `:timeout` - milliseconds until a head is whole, idle time included: 60,000 without it
+  #   * `:handler` - gets an Http.Request and returns `{response, request}` (see Http.Response), in the
+  #     process of the connection
+  #   * `:ip`, `:port` (default a free port of 127.0.0.1) - where to listen; `ip: {:local, path}` for a
+  #     Unix socket
+  #   * `:keep_alive` (default `true`) - `false` for one request per connection
+  #   * `:timeout` (default 60,000) - milliseconds until a head is complete, including idle time
   #   * `:name` - as in `GenServer.start_link/3`
 
   use GenServer
@@ -24,7 +24,7 @@ defmodule ExServiceMeshRouter.Http.Server do
   def start_link(options),
     do: GenServer.start_link(__MODULE__, options, Keyword.take(options, [:name]))
 
-  @doc "The address, as an upstream is written: `http://127.0.0.1:4000`, `unix:/path`."
+  @doc "Returns the address in the form of an upstream: `http://127.0.0.1:4000`, `unix:/path`."
   def url(server), do: GenServer.call(server, :url)
 
   @impl true
@@ -50,7 +50,7 @@ defmodule ExServiceMeshRouter.Http.Server do
     case :gen_tcp.accept(listener) do
       {:ok, socket} -> serve(socket, connections, options)
       {:error, :closed} -> exit(:normal)
-      # Most likely no file descriptor is free.
+      # Probably, no file descriptor is free.
       {:error, _reason} -> Process.sleep(50)
     end
 
@@ -63,7 +63,7 @@ defmodule ExServiceMeshRouter.Http.Server do
          :ok <- :gen_tcp.controlling_process(socket, pid) do
       :ok
     else
-      # Too many connections, or this one is over already.
+      # Too many connections, or the client has disconnected.
       {:error, _reason} ->
         :gen_tcp.send(socket, "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\n")
         :gen_tcp.close(socket)

@@ -1,19 +1,19 @@
 defmodule ExServiceMeshRouter.Http.Wire do
   @moduledoc false
   # Reads and writes HTTP/1.1 on a socket, for the server and the client. The VM parses the lines
-  # (`packet: :http_bin`), so names that a client sends never become new atoms. Throws `{:refuse,
-  # status}` at a mistake of the other side, and `{:closed, reason}` where the socket has an end.
+  # (`packet: :http_bin`), so field names never become new atoms. Throws `{:refuse, status}` for a
+  # malformed message and `{:closed, reason}` for a closed socket.
 
   @max_fields 256
   @max_head 131_072
 
-  # The buffer is the longest line: the VM closes a socket on which a longer one arrives.
+  # The buffer bounds the length of a line: the VM closes the socket on a longer one.
   def socket_options,
     do: [:binary, active: false, buffer: 65_536, send_timeout: 30_000, send_timeout_close: true]
 
   @doc """
-  Reads the first line and the fields of a message, within `timeout` milliseconds in all. The names of
-  the fields are in lower case.
+  Reads the first line and the fields of a message within `timeout` milliseconds in total. Returns the
+  field names in lower case.
   """
   def head(socket, timeout) do
     deadline = now() + timeout
@@ -36,7 +36,7 @@ defmodule ExServiceMeshRouter.Http.Wire do
     case recv!(socket, :httph_bin, 0, deadline - now()) do
       {:http_header, _, name, _, value} ->
         name = name |> to_string() |> String.downcase(:ascii)
-        # The VM removes white space only before the value.
+        # The VM trims only the start of the value.
         field = {name, String.trim_trailing(value)}
         fields(socket, deadline, [field | fields], left - byte_size(name) - byte_size(value))
 
@@ -50,7 +50,7 @@ defmodule ExServiceMeshRouter.Http.Wire do
 
   def now, do: System.monotonic_time(:millisecond)
 
-  @doc "Receives in a packet mode of `:gen_tcp`."
+  @doc "Receives data in a packet mode of `:gen_tcp`."
   def recv!(socket, mode, length, timeout) do
     with :ok <- :inet.setopts(socket, packet: mode),
          {:ok, data} <- :gen_tcp.recv(socket, length, max(timeout, 0)),

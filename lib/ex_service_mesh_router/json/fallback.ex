@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Json.Fallback do
   @moduledoc false
-  # JSON (RFC 8259) for Elixir before 1.18 without Jason. Writes maps with strings as keys, lists,
-  # strings in UTF-8, numbers, booleans and `nil`; reads everything.
+  # Encodes and decodes JSON (RFC 8259) for Elixir before 1.18 without Jason. Encodes only maps with
+  # string keys, lists, UTF-8 strings, numbers, booleans and `nil`; decodes all JSON.
 
   def encode!(term), do: term |> text() |> IO.iodata_to_binary()
 
@@ -18,7 +18,7 @@ defmodule ExServiceMeshRouter.Json.Fallback do
   end
 
   def decode(text) do
-    # A character that belongs to no other token is one of its own, which is valid nowhere.
+    # The last alternative matches an invalid character as a token, which value/1 rejects.
     token = ~r/"(?:[^"\\\x00-\x1F]++|\\["\\\/bfnrt]|\\u[0-9A-Fa-f]{4})*+"
       |[\[\]{}:,]|true|false|null
       |-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?
@@ -81,7 +81,7 @@ defmodule ExServiceMeshRouter.Json.Fallback do
     Regex.replace(~r/(?:\\u[0-9A-Fa-f]{4})+|\\./, text, &unescape/1)
   end
 
-  # Pairs of these may be one character, in UTF-16.
+  # A run of escapes is UTF-16: a surrogate pair is one character.
   defp unescape("\\u" <> _ = units) do
     utf_16 = units |> String.replace("\\u", "") |> Base.decode16!(case: :mixed)
 

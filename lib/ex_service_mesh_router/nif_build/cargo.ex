@@ -1,12 +1,12 @@
 defmodule ExServiceMeshRouter.NifBuild.Cargo do
   @moduledoc false
-  # Finds cargo and its compiler, and builds the library with them.
+  # Finds cargo and rustc and builds the library with them.
 
   alias ExServiceMeshRouter.Json
 
   @minimum "1.91.0"
 
-  @doc "The version of the compiler that cargo would use; nil where there is none that will do."
+  @doc "Returns the version of the compiler that cargo would use, or nil if it is missing or too old."
   def compiler do
     with cargo when cargo != nil <- cargo(),
          rustc when rustc != nil <- rustc(cargo),
@@ -27,10 +27,11 @@ defmodule ExServiceMeshRouter.NifBuild.Cargo do
 
     arguments = ~w(build --release --locked -p mesh_nif --message-format=json-render-diagnostics)
 
-    # Diagnostics go to stderr, and so to the terminal; stdout has one JSON object a line.
+    # Diagnostics go to stderr and thus to the terminal; stdout has one JSON object per line.
     case System.cmd(cargo, arguments, env: [{"CARGO_TARGET_DIR", target_dir()}]) do
       {output, 0} ->
-        artefact(output) || Mix.raise("cargo built mesh_nif, but names no library: #{output}")
+        artefact(output) ||
+          Mix.raise("cargo built mesh_nif, but its output has no library: #{output}")
 
       {_output, _status} ->
         Mix.raise("cargo could not build the data plane of ex_service_mesh_router, see above")
@@ -95,10 +96,10 @@ defmodule ExServiceMeshRouter.NifBuild.Cargo do
 
   defp target_dir, do: Path.expand(variable("CARGO_TARGET_DIR") || "target")
 
-  @doc "The target that cargo is told to build for; nil stands for the machine's own."
+  @doc "Returns the configured build target of cargo, or nil for the machine's own."
   def target, do: variable("CARGO_BUILD_TARGET")
 
-  # As the shell's ${NAME:-default}; a Dockerfile or a CI often passes on what it has not been given.
+  # Dockerfiles and CI systems often pass unset variables on as empty ones.
   defp variable(name) do
     case System.get_env(name) do
       "" -> nil

@@ -1,9 +1,9 @@
 defmodule ExServiceMeshRouter.NifBuild.Info do
   @moduledoc false
-  # Reads and writes the text file beside a library that says what it was built from and for: one
-  # `key = value` a line.
+  # Reads and writes the text file beside a library that describes its sources and target: one `key =
+  # value` per line.
 
-  @doc "The file that describes `library`."
+  @doc "Returns the path of the file that describes `library`."
   def path(library), do: Path.rootname(library) <> ".info"
 
   def read(library) do

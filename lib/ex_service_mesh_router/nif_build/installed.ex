@@ -1,13 +1,13 @@
 defmodule ExServiceMeshRouter.NifBuild.Installed do
   @moduledoc false
-  # The library that ExServiceMeshRouter.Native loads. It lies in the source's own priv, so that all
-  # MIX_ENVs share it and a release takes it along.
+  # Manages the library that ExServiceMeshRouter.Native loads. It is in the priv directory of the
+  # sources, so that all MIX_ENVs share it and a release includes it.
 
   alias ExServiceMeshRouter.NifBuild.Info
 
   @library "priv/native/mesh_nif.so"
 
-  @doc "What is known of the library, if it is there and is the file that was put there."
+  @doc "Returns the info of the library, or nil if the library is missing or another file."
   def info do
     with {:ok, content} <- File.read(@library),
          {:ok, %{"md5" => md5} = info} <- Info.read(@library),
@@ -22,12 +22,11 @@ defmodule ExServiceMeshRouter.NifBuild.Installed do
     content = File.read!(library)
     File.mkdir_p!(Path.dirname(@library))
     replace!(@library, content)
-    # The sum ties the two files together where two builds put theirs at once.
+    # The checksum detects files of two concurrent builds.
     replace!(Info.path(@library), Info.format(Map.put(info, "md5", Info.md5(content))))
   end
 
-  # A VM may have the old file mapped, and another may open it now: the one keeps what it has, and
-  # the other gets the old one or the new one, never half of one.
+  # Renames, because a running VM may have the old file mapped, and another must not read half a file.
   defp replace!(path, content) do
     beside = "#{path}.#{System.pid()}.#{System.os_time()}"
 
@@ -39,7 +38,7 @@ defmodule ExServiceMeshRouter.NifBuild.Installed do
     end
   end
 
-  @doc "Mix links priv into _build; before the first build it was not there."
+  @doc "Links priv into _build, which Mix cannot do before the first build creates it."
   def expose do
     unless File.exists?(Path.join(Mix.Project.app_path(), @library)) do
       Mix.Project.build_structure()

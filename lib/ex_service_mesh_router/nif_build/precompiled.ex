@@ -1,15 +1,15 @@
 defmodule ExServiceMeshRouter.NifBuild.Precompiled do
   @moduledoc false
-  # Finds a library that scripts/precompile has built and that the running VM can load, or says why
-  # there is none. What a library is for stands in its mesh_nif.info, not in its directory's name.
+  # Finds a library of scripts/precompile that the running VM can load, or explains why there is none.
+  # The mesh_nif.info of a library has its target, not the name of its directory.
 
   alias ExServiceMeshRouter.NifBuild.Info
 
   @libraries "priv/native/*-*/mesh_nif.so"
 
   @doc """
-  `{:ok, library, info}` of the best that fits, `{:none, sentence}` where some exist and none fits,
-  `{:none, nil}` where there is none.
+  Returns `{:ok, library, info}` with the best match, `{:none, sentence}` if no library fits, or
+  `{:none, nil}` if there are none.
   """
   def find(target, sources) do
     all = for library <- Path.wildcard(@libraries), do: {library, info(library)}
@@ -29,7 +29,7 @@ defmodule ExServiceMeshRouter.NifBuild.Precompiled do
     {:ok, library, info}
   end
 
-  # A library without one, from before a copy was complete, is for no target.
+  # A library without info, from an incomplete copy, has no target.
   defp info(library) do
     case Info.read(library) do
       {:ok, info} -> info
@@ -70,7 +70,7 @@ defmodule ExServiceMeshRouter.NifBuild.Precompiled do
     end
   end
 
-  # musl and macOS have no versions of symbols, so that their libraries name no version.
+  # musl and macOS have no symbol versions, so their libraries require none.
   defp glibc(_info, _target), do: nil
 
   defp content(library, info) do

@@ -1,15 +1,15 @@
 defmodule ExServiceMeshRouter.NifBuild.Sources do
   @moduledoc false
-  # Names the files that cargo builds the data plane from. Depends on nothing, because
-  # scripts/precompile loads this file alone.
+  # Lists the files that cargo builds the data plane from. Must not depend on other modules, because
+  # scripts/precompile loads only this file.
   #
-  # Each of them has to be in the package: a file that is missing there changes the fingerprint, and
-  # no precompiled library would fit.
+  # Trap: all these files must be in the package. A missing file changes the fingerprint, and no
+  # precompiled library would fit.
 
   @patterns ~w(Cargo.toml Cargo.lock rust-toolchain rust-toolchain.toml .cargo/config.toml
                native/mesh_*/Cargo.toml native/mesh_*/build.rs native/mesh_*/src/**/*)
 
-  @doc "The files, relative to `dir`."
+  @doc "Returns the files, relative to `dir`."
   def files(dir \\ ".") do
     for pattern <- @patterns,
         path <- Path.wildcard(Path.join(dir, pattern), match_dot: true),
@@ -17,8 +17,8 @@ defmodule ExServiceMeshRouter.NifBuild.Sources do
         do: Path.relative_to(path, dir)
   end
 
-  # Contents, not times: switching branches back and forth rebuilds nothing.
-  @doc "Identifies the names and contents of all files."
+  # Contents, not times: switching branches must not cause a rebuild.
+  @doc "Returns a hash of the names and contents of all files."
   def fingerprint(dir \\ ".") do
     files(dir)
     |> Enum.sort()

@@ -1,10 +1,10 @@
 defmodule ExServiceMeshRouter.NifBuild.Target do
   @moduledoc false
-  # Tells what the running VM can load: Rust's name of its target, the version of its C library, and
-  # its NIF version.
+  # Determines which library the running VM can load: the Rust target triple, the version of its C
+  # library, and its NIF version.
   #
-  # The C library is the one that the VM itself has mapped. What a shell command would tell is the
-  # system's, which on Nix or with a bundled Erlang is another.
+  # The C library is the one that the VM has mapped. On Nix or with a bundled Erlang, the system's C
+  # library is another one.
 
   @enforce_keys [:triple, :nif]
   defstruct [:triple, :glibc, :nif]
@@ -27,8 +27,8 @@ defmodule ExServiceMeshRouter.NifBuild.Target do
   end
 
   @doc """
-  Rust's name for what Erlang calls `architecture`. Its last part is no proof on Linux: an Erlang
-  built for musl may call it `gnu`, so that the mapped library decides where it is known.
+  Returns the Rust target triple of an Erlang `architecture`. On Linux, an Erlang built for musl may call
+  itself `gnu`, so the mapped C library takes precedence.
   """
   def triple(architecture, libc \\ nil) do
     [cpu | rest] = String.split(architecture, "-")
@@ -61,7 +61,7 @@ defmodule ExServiceMeshRouter.NifBuild.Target do
     end
   end
 
-  @doc "The C library among the files that `/proc/self/maps` lists."
+  @doc "Finds the C library in the text of `/proc/self/maps`."
   def libc(maps) do
     cond do
       match = Regex.run(~r{ (/\S*/(?:ld-musl-|libc\.musl-)\S*)$}m, maps) ->
@@ -75,7 +75,7 @@ defmodule ExServiceMeshRouter.NifBuild.Target do
     end
   end
 
-  # The library holds the line that it prints when it is run as a program.
+  # The library contains the line that it prints when run as a program.
   defp glibc({:glibc, path}) do
     with {:ok, library} <- File.read(path),
          [_, version] <- Regex.run(~r/GNU C Library [^\n]* version (\d+\.\d+)/, library) do

@@ -1,26 +1,25 @@
 defmodule Mix.Tasks.Compile.MeshNif do
   @moduledoc """
-  Puts the library of the data plane into `priv/native`: one that was built before, where it fits,
-  or one that cargo builds from `native/`.
+  Installs the library of the data plane in `priv/native`: a precompiled one that fits, or one that
+  cargo builds from `native/`.
 
-  Runs as the last compiler of this package, also when the package is a path, git or Hex dependency.
+  It runs as the last compiler of this package, also if the package is a path, git or Hex dependency.
 
-  A precompiled library (`priv/native/TARGET-NIFVERSION/`, made by `scripts/precompile`) is used
-  where everything fits that its `mesh_nif.info` says: the target of the running VM, a C library at
-  least as new, the NIF version, and the Rust sources. Where something does not, the output says
-  what, and cargo builds: always a release build, for a debug build of the data plane is many times
-  slower.
+  A precompiled library (`priv/native/TARGET-NIFVERSION/`, made by `scripts/precompile`) fits if its
+  `mesh_nif.info` matches: the target of the running VM, the version of the C library or an older one,
+  the NIF version, and the Rust sources. Otherwise the output has the reason, and cargo builds the
+  library, always as a release build, because a debug build is many times slower.
 
-  Cargo is called when a Rust source, a manifest, the lock file, the compiler or the target has
-  changed, or when the library is missing; otherwise a run costs reading those files and asking the
-  compiler for its version. The library lies in the source's own `priv`, the artefacts in its
-  `target`, both shared by all `MIX_ENV`s, so that `dev`, `test` and `prod` compile Rust once.
+  The task calls cargo if a Rust source, a manifest, the lock file, the compiler or the target has
+  changed, or if the library is missing. Otherwise it only reads those files and asks the compiler for
+  its version. The library is in the `priv` of the sources and the artefacts in their `target`; all
+  `MIX_ENV`s share both, so Rust is compiled once.
 
-  Environment variables, for all of which empty is the same as unset:
+  Environment variables (an empty one counts as unset):
 
-    * `MESH_BUILD` - `1` builds with cargo even where a precompiled library fits
-    * `CARGO` - another cargo
-    * `CARGO_TARGET_DIR` - another place for the artefacts
+    * `MESH_BUILD` - `1` builds with cargo even if a precompiled library fits
+    * `CARGO` - path of cargo
+    * `CARGO_TARGET_DIR` - directory of the artefacts
     * `CARGO_BUILD_TARGET` - builds with cargo for that target
   """
 
@@ -78,15 +77,16 @@ defmodule Mix.Tasks.Compile.MeshNif do
         Cargo.target() != nil
 
       other ->
-        Mix.raise("MESH_BUILD is #{inspect(other)}: 1 builds with cargo, 0 is the default")
+        Mix.raise(
+          "MESH_BUILD is #{inspect(other)}, expected 1 (build with cargo) or 0 (the default)"
+        )
     end
   end
 
   defp current?(_choice, nil), do: false
   defp current?({:precompiled, _library, info}, installed), do: installed == info
 
-  # What was built stays where there is no compiler any more, as in a later stage of an image: info
-  # then names none, and any will do.
+  # Without a compiler, as in a later stage of an image, info has no `rustc`, and any built library fits.
   defp current?({:cargo, info, _why}, installed), do: Map.merge(installed, info) == installed
 
   defp install({:precompiled, library, info}) do

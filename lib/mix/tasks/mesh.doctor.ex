@@ -1,23 +1,23 @@
 defmodule Mix.Tasks.Mesh.Doctor do
-  @shortdoc "Names what is wrong with the gateway's surroundings, and the line that mends it"
+  @shortdoc "Finds configuration mistakes and prints the lines that fix them"
 
   @moduledoc """
-  Looks at the configuration of all applications, and at the gateway if it runs, and names what
-  people trip over, each with the exact line that fixes it.
+  Checks the configuration of all applications, and the gateway if it runs, for common mistakes. Prints
+  each with the line that fixes it.
 
       mix mesh.doctor
       mix mesh.doctor --json
 
-  In an umbrella, run it in the root: only there can it see whether the gateway is started at all.
-  For the configuration of another environment set `MIX_ENV`.
+  In an umbrella, run it in the root: only there it can check that an application starts the gateway.
+  Set `MIX_ENV` to check the configuration of another environment.
 
-  It exits with status 1 if there are findings, and says nothing if there are none. What it looks
-  for is listed in `ExServiceMeshRouter.Doctor`.
+  It exits with status 1 if there are findings and prints nothing if there are none.
+  `ExServiceMeshRouter.Doctor` lists the checks.
 
   ## Options
 
-    * `--json` - prints `{"findings": [...]}`, with the fields of
-      `ExServiceMeshRouter.Doctor.Finding`, and that also when there are none
+    * `--json` - always prints `{"findings": [...]}`, with the fields of
+      `ExServiceMeshRouter.Doctor.Finding`
   """
 
   use Mix.Task
@@ -44,7 +44,7 @@ defmodule Mix.Tasks.Mesh.Doctor do
     options =
       Application.get_all_env(:ex_service_mesh_router) |> Keyword.delete(:included_applications)
 
-    # What `mix phx.server` would do is asked, not what this task does.
+    # The findings are about `mix phx.server`, not about this task.
     Application.put_env(:phoenix, :serve_endpoints, true)
 
     with {:ok, snapshot} <- Snapshot.configured(options, umbrella: Umbrella.gather()) do
@@ -52,8 +52,7 @@ defmodule Mix.Tasks.Mesh.Doctor do
     end
   end
 
-  # What a running system says of itself is better than what can be read from its configuration;
-  # only whether it is the umbrella's own does it not know.
+  # A running gateway knows more than its configuration, except for the umbrella's dependencies.
   defp all({:running, findings, snapshot}) do
     own = snapshot |> Doctor.examine() |> Enum.filter(&(&1.check == :root_dependency))
     own ++ findings

@@ -1,28 +1,27 @@
 defmodule Mix.Tasks.Mesh.Routes do
-  @shortdoc "Lists which host goes where"
+  @shortdoc "Lists the routes: hosts, services and upstreams"
 
   @moduledoc """
-  Lists the routes: each host, the service it goes to, where that listens, and since when.
+  Lists the routes: each host, its service, the upstreams, and the state.
 
       mix mesh.routes
       mix mesh.routes --json
 
-  If a gateway answers on the configured port of this machine and its index lets us in (as it does
-  in development), these are its own routes, the addresses of private listeners and those of
-  services that were put at run time included.
+  If a gateway answers on the configured port of this machine and its index allows this client (as in
+  development), the task lists the gateway's routes, including private listeners and services that were
+  put at run time.
 
-  Otherwise nothing is started, and the configuration of all applications is read as
-  `mix phx.server` would: what an endpoint is called, and which listener it will have. What an
-  endpoint is given only when it is started (options of its child specification, an `init/2`) cannot
-  be known then, and neither can `put_service/2`. Set `MIX_ENV` for the configuration of another
-  environment, and run it in the root of an umbrella, for an application alone knows only itself and
-  its dependencies.
+  Otherwise it reads the configuration of all applications as `mix phx.server` would: the hosts and the
+  listeners of endpoints. It starts nothing, so it cannot know options that an endpoint gets at its
+  start (child specification, `init/2`), and services of `put_service/2`. Set `MIX_ENV` to read the
+  configuration of another environment. In an umbrella, run it in the root: an application only knows
+  itself and its dependencies.
 
   ## Options
 
     * `--json` - prints `{"running": ..., "port": ..., "routes": [...]}`. A route has `host`,
       `service`, `application`, `upstreams`, `source`, `derived` (from the name of the application),
-      and, where the gateway runs, `state` and `since`
+      and, if the gateway runs, `state` and `since`
   """
 
   use Mix.Task
@@ -44,7 +43,7 @@ defmodule Mix.Tasks.Mesh.Routes do
     end
   end
 
-  # What `mix phx.server` would do is asked, not what this task does.
+  # The listing is about `mix phx.server`, not about this task.
   defp serving(fun) do
     before = Application.fetch_env(:phoenix, :serve_endpoints)
     Application.put_env(:phoenix, :serve_endpoints, true)

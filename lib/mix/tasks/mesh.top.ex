@@ -1,26 +1,26 @@
 defmodule Mix.Tasks.Mesh.Top do
-  @shortdoc "Shows what goes through a running gateway, each second"
+  @shortdoc "Shows the traffic of a running gateway, updated every second"
 
   @moduledoc """
-  Shows what goes through the running gateway: requests, errors and times of each service, what went
-  wrong last, and what became of the routes. `q` or Ctrl-C ends it, and the terminal is as before.
-  Where keys cannot be read as they are pressed, it is `q` and Enter; the last line then says so.
+  Shows the traffic of the running gateway, updated every second: requests, errors and latency of each
+  service, the last errors, and the last changes of routes. `q` or Ctrl-C ends it and restores the
+  terminal. If the terminal cannot pass single keys on, `q` and Enter end it; the last line says so.
 
       mix mesh.top
       mix mesh.top --port 4080
       mix mesh.top --once
 
-  It asks the index, on the gateway's own port: the gateway need not be a named node. In development
-  the index is on; elsewhere `config :ex_service_mesh_router, index: true` makes it so, for this
-  machine alone. What it asks is counted, as a request that no service had.
+  It reads the index on the gateway's port, so the gateway need not be a named node. The index is on in
+  development; otherwise set `config :ex_service_mesh_router, index: true`, which allows this machine
+  only. The statistics count these requests as `requests_unrouted`.
 
-  In a small terminal, names are shortened and columns left out from the right. Where the output is
-  no terminal, it is printed once.
+  In a small terminal, names are shortened and columns left out from the right. If the output is not a
+  terminal, it is printed once.
 
   ## Options
 
-    * `--port` - the gateway's port; that of the configuration without it
-    * `--once` - prints it once, without colours or control sequences, and ends
+    * `--port` (default the configured port) - the gateway's port
+    * `--once` - prints one sample without colours or control sequences
   """
 
   use Mix.Task
@@ -40,7 +40,7 @@ defmodule Mix.Tasks.Mesh.Top do
     {options, _rest} = OptionParser.parse!(arguments, strict: [port: :integer, once: :boolean])
     {ip, port} = address(options[:port])
 
-    # Nothing to watch is an error, at the start; a gateway that is away for a while is not.
+    # A gateway that does not run is an error only at the start.
     case ask(ip, port) do
       {:error, why} ->
         Mix.raise(why)
@@ -55,7 +55,7 @@ defmodule Mix.Tasks.Mesh.Top do
     environment = Application.get_all_env(:ex_service_mesh_router)
 
     case environment |> Keyword.delete(:included_applications) |> Config.new() do
-      {:ok, %{port: 0}} -> Mix.raise("the configured port is 0: say which one it got with --port")
+      {:ok, %{port: 0}} -> Mix.raise("the configured port is 0; pass the actual port with --port")
       {:ok, config} -> {Remote.address(config), config.port}
       {:error, error} -> Mix.raise(Exception.message(error))
     end
@@ -69,7 +69,7 @@ defmodule Mix.Tasks.Mesh.Top do
     terminal = Terminal.open()
     me = self()
 
-    # The VM does not wait for this process to end.
+    # The VM does not wait for this process, so the handler restores the terminal.
     {:ok, trap} =
       System.trap_signal(:sigterm, fn ->
         send(me, {:key, :eof})
@@ -98,7 +98,7 @@ defmodule Mix.Tasks.Mesh.Top do
   end
 
   defp body({:ok, report}, size), do: Top.render(report, size, true)
-  defp body({:error, why}, _size), do: "#{why}; trying again\n"
+  defp body({:error, why}, _size), do: "#{why}; retrying\n"
 
   # Whether the user wants to leave before that time.
   defp left?(time) do
@@ -120,7 +120,7 @@ defmodule Mix.Tasks.Mesh.Top do
 
       _ ->
         {:error,
-         "on port #{port} there is no index: `config :ex_service_mesh_router, index: true`"}
+         "the server on port #{port} has no index; set `config :ex_service_mesh_router, index: true`"}
     end
   end
 end
