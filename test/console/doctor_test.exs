@@ -77,7 +77,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       assert finding.check == :url_port
 
       assert finding.problem =~
-               "#{inspect(context.endpoint)} writes links that bypass the gateway"
+               "#{inspect(context.endpoint)} generates links that bypass the gateway"
 
       assert finding.why =~ "http://#{context.name}.localhost:4001"
 
@@ -164,8 +164,8 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       options = options(both, dev_domain: "localhost", doctor: [except: [:check_origin]])
       assert [other, one] = configured(options)
       assert {one.check, other.check} == {:url_host, :url_host}
-      assert one.problem =~ "writes links to localhost, which is not its own"
-      assert one.why =~ "It is reached as #{context.name}.localhost."
+      assert one.problem =~ "generates links to localhost, which several endpoints share"
+      assert one.why =~ "The endpoint answers to #{context.name}.localhost."
 
       assert one.fix ==
                "config #{inspect(context.application)}, #{inspect(context.endpoint)}, url: [host: \"#{context.name}.localhost\"]"
@@ -353,7 +353,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
       options = Keyword.put(options(context), :port, port)
       assert [finding] = configured(options, holder: holder, development?: false)
       assert finding.check == :port_taken
-      assert finding.problem =~ "port #{port} is taken by process #{pid} (beam"
+      assert finding.problem =~ "port #{port} is in use by process #{pid} (beam"
 
       fixed = apply_fix(finding, options, development?: false)
       {:ok, config} = ExServiceMeshRouter.Config.new(fixed)
@@ -502,7 +502,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
 
       started = %{started: [context.application]}
       assert [%{check: :endpoint_down} = finding] = running(gateway, started)
-      assert finding.problem =~ "runs, and listens nowhere"
+      assert finding.problem =~ "runs, but has no listener"
       assert finding.fix =~ "http: [ip: {127, 0, 0, 1}, port: 4001]"
 
       apply_fix(finding, [], development?: false)

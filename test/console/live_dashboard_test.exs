@@ -207,7 +207,7 @@ defmodule ExServiceMeshRouter.Console.LiveDashboardTest do
             )
           end
 
-        assert error.description =~ "SomeWeb.MeshPage is a page of Phoenix LiveDashboard"
+        assert error.description =~ "SomeWeb.MeshPage needs Phoenix LiveDashboard"
         assert error.description =~ ~s|{:phoenix_live_dashboard, "~> 0.8"}|
       end
     end

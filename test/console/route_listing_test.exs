@@ -55,8 +55,8 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
     )
 
     assert run() =~
-             "No gateway answers on port #{options[:port]}, or only one without an index. What its " <>
-               "configuration comes to:"
+             "No gateway with an index answers on port #{options[:port]}. The routes of the " <>
+               "configuration:"
 
     assert run() =~ ~r/^HOST +SERVICE +UPSTREAM +STATE$/m
 

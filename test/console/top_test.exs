@@ -123,7 +123,7 @@ defmodule ExServiceMeshRouter.Console.TopTest do
       assert {written, 0} = in_terminal(gateway, 60, 8, "q\n", directory)
       assert [_before, picture, _after] = String.split(written, ["\e[?1049h", "\e[?1049l"])
       assert picture =~ "up.localhost"
-      assert picture =~ "\e[Kq and Enter end it: \e[J"
+      assert picture =~ "\e[KType q and Enter to quit: \e[J"
       lines = picture |> String.split("\e[J") |> hd() |> String.split("\r\n")
       assert length(lines) <= 8
     end

@@ -3,30 +3,29 @@ defmodule ExServiceMeshRouter.Doctor do
   alias ExServiceMeshRouter.Doctor.{Finding, Snapshot}
 
   @moduledoc """
-  Names what people trip over, each with the line that mends it.
+  Finds common configuration mistakes, each with the line that fixes it.
 
-  It looks once a starting system has come to rest, and writes what it finds to the log; the index
-  shows what is wrong now; and `mix mesh.doctor` asks, of a system that runs or of one that does not.
-  Where nothing is wrong it says nothing.
+  After the start of a system, the doctor logs its findings once. The index shows the current findings.
+  `mix mesh.doctor` prints those of a running system or of a configuration.
 
   | check | finds |
   | --- | --- |
   #{for {name, meaning} <- DoctorChecks.all(), do: "| `#{name}` | #{meaning} |\n"}
 
-  `config :ex_service_mesh_router, doctor: [except: [:local_names]]` leaves some of them out, and
+  `config :ex_service_mesh_router, doctor: [except: [:local_names]]` turns single checks off, and
   `doctor: false` all.
   """
 
-  @doc "The names of all checks."
+  @doc "Returns the names of all checks."
   @spec checks() :: [atom()]
   def checks, do: DoctorChecks.names()
 
-  @doc "What is wrong with the system of a running gateway."
+  @doc "Returns the findings about the system of a running gateway; `[]` if it does not run."
   @spec findings(module()) :: [Finding.t()]
   def findings(name \\ ExServiceMeshRouter), do: name |> Snapshot.running() |> examine()
 
   @doc false
-  # Without a look at anything but the snapshot.
+  # Must depend on the snapshot only.
   def examine(nil), do: []
 
   def examine(snapshot) do

@@ -1,9 +1,9 @@
 defmodule ExServiceMeshRouter.Console.Index do
   @moduledoc false
-  # The page that says what there is: for a host that nobody has, and for the gateway's own address.
+  # Serves the index, the page with all services, for unknown hosts and the gateway's own address.
   #
-  # To the data plane it is one more upstream, on a Unix socket, and the default where the user has
-  # configured none; so the request path has no case for it (Registry.IndexRow).
+  # To the data plane, it is an upstream on a Unix socket, and the default if none is configured. The
+  # request path must not know it (Registry.IndexRow).
 
   use Supervisor
 
@@ -24,12 +24,12 @@ defmodule ExServiceMeshRouter.Console.Index do
         config |> children(path) |> Supervisor.init(strategy: :rest_for_one, max_restarts: 10)
 
       {:error, why} ->
-        Logger.warning("there is no index: #{why}")
+        Logger.warning("the gateway starts without its index: #{why}")
         Supervisor.init([], strategy: :one_for_one)
     end
   end
 
-  @doc "Where it listens."
+  @doc "Returns the path of its socket, as `SocketDir.socket/1`."
   def socket(name), do: SocketDir.socket("index-#{inspect(name)}")
 
   defp children(config, path) do
@@ -40,7 +40,7 @@ defmodule ExServiceMeshRouter.Console.Index do
     ]
   end
 
-  # One request on each connection: strangers' requests never follow each other on one.
+  # One request per connection, so that requests of different clients never share one.
   @doc false
   def start_server(path, config) do
     handler = &{Handler.answer(&1, config), &1}

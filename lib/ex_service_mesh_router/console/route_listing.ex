@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Console.RouteListing do
   @moduledoc false
-  # The routes as `mix mesh.routes` shows them: of a gateway that runs, in this VM or on this
-  # machine, or, where none does, what the configuration comes to.
+  # Lists the routes for `mix mesh.routes`: those of a running gateway, in this VM or on this machine,
+  # otherwise those of the configuration.
 
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Console.Index.Text
@@ -10,8 +10,8 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
   alias ExServiceMeshRouter.Listeners.Policy
   alias ExServiceMeshRouter.Registry.Table
 
-  # Each route has: host, service, application, upstreams, state (of one that runs), since, source,
-  # and whether the host is derived from the name of the application.
+  # Each route has: host, service, application, upstreams, state and since (`nil` without a gateway),
+  # source, and whether the host is derived from the name of the application.
   defstruct [:running?, :port, :routes]
 
   def new(options) do
@@ -86,7 +86,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
     for service <- snapshot.services, host <- service.derived, do: host
   end
 
-  # Where it will listen, as far as can be known before it does.
+  # Where an endpoint will listen, as far as its settings tell.
   defp upstreams(%{source: :endpoint} = service, snapshot) do
     it = Enum.find(snapshot.endpoints, &(&1.endpoint == service.endpoint))
     mode = snapshot.config.private_listeners
@@ -115,7 +115,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
 
   defp sort(routes), do: Enum.sort_by(routes, &{&1.service, &1.derived, &1.host})
 
-  @doc "As lines, for people."
+  @doc "Formats the listing."
   def text(%{routes: []} = listing), do: [headline(listing), "\n"]
 
   def text(listing) do
@@ -142,8 +142,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
       "No gateway answers on port #{port}, and the configuration names no endpoint and no service."
 
   defp headline(%{port: port}),
-    do:
-      "No gateway answers on port #{port}, or only one without an index. What its configuration comes to:"
+    do: "No gateway with an index answers on port #{port}. The routes of the configuration:"
 
   defp state(%{state: nil}), do: "configured"
   defp state(%{state: state, since: since}), do: "#{words(state)} since #{clock(since)}"

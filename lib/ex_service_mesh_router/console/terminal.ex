@@ -1,21 +1,20 @@
 defmodule ExServiceMeshRouter.Console.Terminal do
   @moduledoc false
-  # Takes the terminal for a while: a screen of its own, and keys as they are pressed.
+  # Switches the terminal to an alternate screen and reads single keys.
   #
-  # OTP hands on whole lines to a program without a shell, and takes Ctrl-C for a signal, which the VM
-  # answers with a menu. `stty` changes both. It is told which terminal by the VM's own descriptor: the
-  # VM's children have none, and the name of the terminal may be one of another container. Where that
-  # does not work (no `stty`, no /proc), lines have to do.
+  # Without a shell, OTP passes whole lines on, and Ctrl-C is a signal for which the VM shows a menu.
+  # `stty` changes both. It gets the terminal by the VM's file descriptor: child processes have no
+  # terminal, and its name may belong to another container. Without `stty` or /proc, input is by line.
 
   @enter "\e[?1049h\e[?25l"
   @leave "\e[?25h\e[?1049l"
 
-  # input: `{:keys, settings before}`, `:lines`, or `:none` where the input is no terminal.
+  # input: `{:keys, old settings}`, `:lines`, or `:none` if the input is not a terminal.
   defstruct [:input]
 
-  @doc "`{columns, rows}` of the terminal that is written to, or `nil` where that is none."
+  @doc "Returns `{columns, rows}` of the output's terminal, or `nil` if it is not a terminal."
   def size do
-    # OTP also answers for the terminal that it reads from.
+    # Without this check, OTP returns the size of the input's terminal.
     with true <- terminal?(File.read_link("/proc/self/fd/1")),
          {:ok, columns} when columns > 0 <- :io.columns(),
          {:ok, rows} when rows > 0 <- :io.rows() do
@@ -26,8 +25,8 @@ defmodule ExServiceMeshRouter.Console.Terminal do
   end
 
   @doc """
-  Takes the terminal. From then on the caller gets `{:key, byte}`, and `{:key, :eof}` at the end of
-  its input.
+  Switches the terminal. The caller then gets `{:key, byte}` messages, and `{:key, :eof}` at the end of
+  the input.
   """
   def open do
     terminal = %__MODULE__{input: input()}
@@ -48,27 +47,27 @@ defmodule ExServiceMeshRouter.Console.Terminal do
     end
   end
 
-  @doc "What the user has to be told about how to end it, or `nil`."
+  @doc "Returns a hint how to end the program, or `nil` if single keys work."
   def prompt(%{input: {:keys, _settings}}), do: nil
-  def prompt(%{input: :lines}), do: "q and Enter end it: "
-  def prompt(%{input: :none}), do: "Ctrl-C ends it. "
+  def prompt(%{input: :lines}), do: "Type q and Enter to quit: "
+  def prompt(%{input: :none}), do: "Press Ctrl-C to quit. "
 
   defp terminal?({:ok, "/dev/null"}), do: false
   defp terminal?({:ok, path}), do: String.starts_with?(path, "/dev/")
-  # No Linux: whatever OTP says.
+  # Without /proc, OTP decides.
   defp terminal?({:error, _reason}), do: true
 
-  @doc "Gives it back."
+  @doc "Restores the terminal."
   def close(terminal) do
     IO.write(@leave)
     with {:keys, settings} <- terminal.input, do: stty(settings)
     :ok
   end
 
-  @doc "Shows lines in place of what was there, without a flicker."
+  @doc "Replaces the lines on the screen without flicker."
   def show(text) do
     lines = text |> IO.iodata_to_binary() |> String.trim_trailing("\n")
-    # Each line is cleared before it is written: a cursor behind the last column is still on it.
+    # Clears each line first: after a full line, the cursor is still on its last column.
     IO.write(["\e[H\e[K", String.replace(lines, "\n", "\r\n\e[K"), "\e[J"])
   end
 

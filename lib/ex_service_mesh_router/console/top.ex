@@ -1,20 +1,18 @@
 defmodule ExServiceMeshRouter.Console.Top do
   @moduledoc false
-  # The index's report, as decoded from its JSON, for a terminal: `mix mesh.top`.
+  # Formats the index's report, decoded from JSON, for a terminal: `mix mesh.top`.
 
   alias ExServiceMeshRouter.Console.Index.Words
 
   @columns ["SERVICE", "STATE", "REQ/S", "5XX/S", "P50", "P99", "FLIGHT", "TUNNELS", "ALL"]
   @gap "  "
-  # Where there is little room, names are shortened down to this many letters, and then columns left
-  # out from the right.
+  # In a narrow terminal, names are shortened to this length, then columns are left out from the right.
   @shortest_name 16
   @errors 5
   @changes 5
 
   @doc """
-  The text, with or without colours, no line wider and no more lines than the size, which is
-  `{columns, rows}` or `:all`.
+  Returns the text, with or without colours, cut to the size: `{columns, rows}` or `:all`.
   """
   def render(report, size, colours?) do
     {width, height} = if size == :all, do: {:infinity, :infinity}, else: size
@@ -34,10 +32,10 @@ defmodule ExServiceMeshRouter.Console.Top do
     findings = length(report["findings"])
 
     "port #{report["gateway"]["port"]}  #{up} of #{length(report["services"])} up" <>
-      if(findings > 0, do: "  #{findings} to mend: mix mesh.doctor", else: "")
+      if(findings > 0, do: "  findings: #{findings} (mix mesh.doctor)", else: "")
   end
 
-  # Below the two lines of the summary; one more has the names of the columns.
+  # Four lines are for the summary, the column names and the number of hidden services.
   defp services(services, width, height) do
     shown = first(services, if(height == :infinity, do: height, else: max(height - 4, 1)))
     table = shown |> Enum.map(&row/1) |> table(width)
@@ -82,7 +80,7 @@ defmodule ExServiceMeshRouter.Console.Top do
     end
   end
 
-  # The state is a word, all else are numbers.
+  # The state is a word, all other cells are numbers.
   defp align([state | numbers], [width | widths]),
     do: [
       String.pad_trailing(state, width) | Enum.zip_with(numbers, widths, &String.pad_leading/2)
@@ -119,7 +117,7 @@ defmodule ExServiceMeshRouter.Console.Top do
     end
   end
 
-  # Names come from strangers, and a terminal obeys what it is sent.
+  # Clients choose some names, and a terminal executes control characters.
   defp clean(text), do: String.replace(text, ~r/[^\P{C}]/u, "?")
 
   defp first(items, :infinity), do: items

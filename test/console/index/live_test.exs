@@ -78,7 +78,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     assert {502, body} = get(gateway, "bad.localhost")
     refute body =~ "Length"
     Sampler.sample(gateway)
-    words = "its answer was no HTTP: there are two different Content-Length fields"
+    words = "its response was not valid HTTP: there are two different Content-Length fields"
     assert [%{"kind" => "bad_response", "words" => ^words}] = json(gateway)["errors"]
     assert page(gateway, "text/html") =~ "bad.localhost: #{words}"
     stats = ExServiceMeshRouter.stats(gateway)

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Endpoint do
   @moduledoc false
-  # What the checks know of an endpoint: its settings, from the running one where it runs, and what
-  # the gateway makes of it. Only the settings named here are ever taken out of its configuration.
+  # Collects what the checks know of an endpoint: its settings, from the endpoint if it runs, and the
+  # state of its service. Must not read other settings, which may be secrets.
 
   alias ExServiceMeshRouter.Doctor.Tenants
   alias ExServiceMeshRouter.Endpoint.Settings
@@ -11,8 +11,8 @@ defmodule ExServiceMeshRouter.Doctor.Endpoint do
 
   @settings [:url, :http, :https, :server, :check_origin, :force_ssl]
 
-  # hosts: those by which it is reached. state: of its service, or `nil`. taken?: the gateway has taken
-  # its listening over. serves?: `nil` if nothing says so.
+  # hosts: those that are routed to it. state: of its service, or `nil`. taken?: the gateway listens in
+  # its place. serves?: `nil` if `server:` is not set.
   defstruct [:endpoint, :application, :settings, :running?, :started?, :hosts, :state, :serves?] ++
               [:taken?, :tenants?, :sockets]
 
@@ -35,13 +35,13 @@ defmodule ExServiceMeshRouter.Doctor.Endpoint do
     }
   end
 
-  @doc "The name as people write it."
+  @doc "Returns the name of the module."
   def name(%__MODULE__{endpoint: endpoint}), do: inspect(endpoint)
 
-  @doc "Where it listens by itself; see `Settings.listener/1`."
+  @doc "Returns where its own listener is; see `Settings.listener/1`."
   def listener(%__MODULE__{settings: settings}), do: Settings.listener(settings[:http])
 
-  @doc "The port of that, or `nil`."
+  @doc "Returns the port of its own listener, or `nil`."
   def http_port(%__MODULE__{} = it) do
     case listener(it) do
       {:tcp, _ip, port} -> port
@@ -49,19 +49,18 @@ defmodule ExServiceMeshRouter.Doctor.Endpoint do
     end
   end
 
-  @doc "The port of `https:`, or `nil`."
+  @doc "Returns the port of `https:`, or `nil`."
   def https_port(%__MODULE__{settings: settings}),
     do: Settings.https_port(settings[:https])
 
-  @doc "Where its links lead; see `Settings.links/1`."
+  @doc "Returns where its links lead; see `Settings.links/1`."
   def links(%__MODULE__{settings: settings}), do: Settings.links(settings)
 
   defp started?(application) do
     with {:ok, running} <- Applications.running(), do: application in running, else: (_ -> false)
   end
 
-  # Whether any socket goes by the endpoint's own `check_origin`. Something that cannot be asked
-  # may have one.
+  # The sockets that use the endpoint's `check_origin`. An endpoint without `__sockets__/0` may have one.
   defp sockets(endpoint) do
     for {path, _module, options} <- endpoint.__sockets__(),
         transport <- [:websocket, :longpoll],

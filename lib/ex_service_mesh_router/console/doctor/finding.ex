@@ -1,11 +1,11 @@
 defmodule ExServiceMeshRouter.Doctor.Finding do
   @moduledoc """
-  One thing that is wrong.
+  Describes one mistake in the configuration and its fix.
 
-    * `:check` - which check found it, one of `ExServiceMeshRouter.Doctor.checks/0`
-    * `:problem` - what is wrong, in one sentence
-    * `:why` - what comes of it
-    * `:file` - where the fix belongs
+    * `:check` - the name of the check, see `ExServiceMeshRouter.Doctor.checks/0`
+    * `:problem` - the mistake, in one sentence
+    * `:why` - its consequence
+    * `:file` - the file of the fix
     * `:fix` - the exact text to put there
   """
 
@@ -21,7 +21,7 @@ defmodule ExServiceMeshRouter.Doctor.Finding do
           fix: String.t()
         }
 
-  @doc "A few lines for logs and terminals."
+  @doc "Formats a finding for logs and terminals."
   @spec text(t()) :: String.t()
   def text(finding) do
     fix = finding.fix |> String.split("\n") |> Enum.map_join("\n", &("    " <> &1))
@@ -29,6 +29,6 @@ defmodule ExServiceMeshRouter.Doctor.Finding do
   end
 
   @doc false
-  # From what the index says of it in JSON.
+  # From the JSON of the index.
   def from_map(map), do: struct!(__MODULE__, for(key <- @fields, do: {key, map["#{key}"]}))
 end

@@ -1,20 +1,20 @@
 defmodule ExServiceMeshRouter.Doctor.Fix do
   @moduledoc false
-  # The lines that mend, and the file in which they have an effect: `file` and `fix` of a finding.
-  # Keyword lists of several such lines are merged by Mix, so a line says only what changes.
+  # Makes `file` and `fix` of a finding: the line to add, and the file in which it takes effect. Mix
+  # merges keyword lists, so a line only has the changed settings.
   #
-  # Mix reads config/runtime.exs last and in every environment, and applications of Phoenix 1.8 set the
-  # port of `http:` there. A line about `http:` therefore belongs there, and so does every line for
-  # production, each with the environment it is meant for. `force_ssl` is read at compile time.
+  # Mix reads config/runtime.exs last and in every environment, and Phoenix 1.8 sets the port of `http:`
+  # there. Lines about `http:` and lines for production therefore belong there, below their environment.
+  # Trap: `force_ssl` is read at compile time.
 
-  @doc "Settings of an endpoint."
+  @doc "Returns the fix for settings of an endpoint."
   def endpoint(%{application: application, endpoint: endpoint}, settings, snapshot),
     do: place("#{inspect(application)}, #{inspect(endpoint)}", settings, snapshot)
 
-  @doc "Settings of the gateway."
+  @doc "Returns the fix for settings of the gateway."
   def gateway(settings, snapshot), do: place(":ex_service_mesh_router", settings, snapshot)
 
-  @doc "A dependency as one writes it, without the brackets around its options."
+  @doc "Formats a dependency without the brackets around its options."
   def dependency(dependency),
     do: dependency |> inspect() |> String.replace(~r/\[(.*)\]}\z/, "\\1}")
 
@@ -33,7 +33,7 @@ defmodule ExServiceMeshRouter.Doctor.Fix do
     %{file: file("runtime"), fix: "if config_env() == #{environment} do\n  #{line}\nend"}
   end
 
-  # A line before the generated ones would lose to them.
+  # The generated lines would override a line before them.
   defp file(name), do: "config/#{name}.exs, at its end"
 
   defp bare(settings) do

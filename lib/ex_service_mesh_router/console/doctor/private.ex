@@ -1,15 +1,15 @@
 defmodule ExServiceMeshRouter.Doctor.Private do
   @moduledoc false
-  # Which endpoints the gateway listens for, or will, as far as their settings tell.
+  # Predicts from the settings of an endpoint whether the gateway listens in its place.
 
   alias ExServiceMeshRouter.Endpoint.Settings
   alias ExServiceMeshRouter.Listeners.Policy
 
-  @doc "Whether an endpoint gets a private listener whatever the others want."
+  @doc "Returns whether an endpoint gets a private listener, regardless of conflicts."
   def listener?(it, %{config: %{private_listeners: mode}}),
     do: Policy.private?(mode, it.endpoint, it.serves? == true, it.settings[:http])
 
-  @doc "Whether the gateway listens in place of the endpoint's own `http:`."
+  @doc "Returns whether the gateway listens in place of the endpoint's `http:`."
   def taken?(it, %{running?: true}), do: it.taken?
 
   def taken?(it, %{config: %{private_listeners: mode}} = snapshot) do
@@ -18,7 +18,7 @@ defmodule ExServiceMeshRouter.Doctor.Private do
          (gateways_port?(it, snapshot) or another_ones?(it, snapshot)))
   end
 
-  @doc "Whether the endpoint and the gateway cannot both listen where they are told to."
+  @doc "Returns whether the endpoint's address is in conflict with the gateway's."
   def gateways_port?(it, %{config: %{ips: ips}, port: port}) do
     address = address(it)
 
@@ -37,7 +37,7 @@ defmodule ExServiceMeshRouter.Doctor.Private do
   defp address(%{serves?: true} = it), do: Settings.address(it.settings[:http])
   defp address(_it), do: nil
 
-  @doc "Whether the gateway, once it starts, gives the links of this endpoint its own port."
+  @doc "Returns whether the gateway will set the port of this endpoint's links."
   def port?(_it, %{running?: true}), do: false
 
   def port?(it, snapshot) do
@@ -46,8 +46,8 @@ defmodule ExServiceMeshRouter.Doctor.Private do
   end
 
   @doc """
-  Whether the gateway, once it starts, sees to it that the links of this endpoint have a host that
-  reaches it. In a system that runs it has done so, or could not.
+  Returns whether the gateway will set the host of this endpoint's links. In a running system it is
+  already set.
   """
   def links?(it, %{running?: false, development?: true} = snapshot) do
     is_binary(Settings.url(it.settings)[:host]) and

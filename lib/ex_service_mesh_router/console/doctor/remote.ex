@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Remote do
   @moduledoc false
-  # Asks whoever has the gateway's port: our own gateway, which knows more than its configuration
-  # says, or somebody who should not be there.
+  # Asks the process that has the gateway's port: a running gateway, which knows more than its
+  # configuration, or another program.
 
   alias ExServiceMeshRouter.Json
   alias ExServiceMeshRouter.Doctor.Finding
@@ -10,8 +10,8 @@ defmodule ExServiceMeshRouter.Doctor.Remote do
   alias ExServiceMeshRouter.Registry.IndexRow
 
   @doc """
-  `{:running, findings, snapshot}` if the gateway answers, `{:configured, snapshot}` if not, with
-  whoever has its port.
+  Returns `{:running, findings, snapshot}` if a gateway answers, otherwise `{:configured, snapshot}` with
+  the process that has its port in `holder`.
   """
   def ask(%{port: port, config: config} = snapshot) do
     if port == 0 or PortUse.free?(config, port),
@@ -19,7 +19,7 @@ defmodule ExServiceMeshRouter.Doctor.Remote do
       else: config |> address() |> get(port) |> answer(snapshot)
   end
 
-  @doc "What a gateway that runs on this machine with this configuration says of itself, or `:error`."
+  @doc "Returns the index report of the gateway on this machine with this configuration, or `:error`."
   def report(%{port: 0}), do: :error
 
   def report(config) do
@@ -32,7 +32,7 @@ defmodule ExServiceMeshRouter.Doctor.Remote do
     end
   end
 
-  @doc "The address at which a gateway of this configuration is asked."
+  @doc "Returns an address of a gateway with this configuration."
   def address(config) do
     case hd(config.ips) do
       {0, 0, 0, 0} -> {127, 0, 0, 1}
@@ -48,7 +48,7 @@ defmodule ExServiceMeshRouter.Doctor.Remote do
       {200, {:ok, %{"gateway" => %{"software" => "ex_service_mesh_router"}} = report}} ->
         {:running, Enum.map(report["findings"], &Finding.from_map/1), snapshot}
 
-      # It runs without an index, or one of its services has taken the request.
+      # The gateway runs without an index.
       {404, {:ok, %{"reason" => "unknown service: " <> _}}} ->
         {:configured, snapshot}
 

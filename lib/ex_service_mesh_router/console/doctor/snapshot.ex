@@ -1,7 +1,6 @@
 defmodule ExServiceMeshRouter.Doctor.Snapshot do
   @moduledoc false
-  # What the checks look at, gathered in one place: of a system that runs, or of one that is
-  # configured and does not.
+  # Gathers the input of the checks, of a running system or of a configuration.
 
   alias ExServiceMeshRouter.{Config, Gateway, Registry}
   alias ExServiceMeshRouter.Config.{Environment, Host, Upstream}
@@ -9,13 +8,13 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
   alias ExServiceMeshRouter.Endpoint.{Candidates, DevNames, Settings}
   alias ExServiceMeshRouter.Registry.{Service, Table}
 
-  # config: a checked Config. port: where the gateway listens, or will. server?: whether it does, or
-  # would. conflicts: `{host, winner, loser}`. shared: hosts that several have and nobody gets.
-  # umbrella, holder: known to `mix mesh.doctor` only.
+  # config: a validated Config. port: of the gateway. server?: whether the gateway listens. conflicts:
+  # `{host, winner, loser}`. shared: hosts that several endpoints have and none gets. umbrella, holder:
+  # only in `mix mesh.doctor`.
   @enforce_keys [:config, :running?, :server?, :port, :endpoints, :services, :conflicts, :shared]
   defstruct @enforce_keys ++ [:development?, :release?, :os, :umbrella, :holder]
 
-  @doc "Of a gateway that runs; `nil` if it does not. `more` stands in for what this machine is."
+  @doc "Returns the snapshot of a running gateway, or `nil`. `more` overrides fields, for tests."
   def running(name, more \\ []) do
     if Process.whereis(Module.concat(name, Supervisor)) do
       config = Gateway.config(name)
@@ -33,7 +32,7 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
     :exit, _ends_meanwhile -> nil
   end
 
-  @doc "Of a system that is configured: the options of the application."
+  @doc "Returns `{:ok, snapshot}` of a configuration, the options of the application."
   def configured(options, more \\ []) do
     with {:ok, config} <- Config.new(options) do
       services = services(config)
@@ -74,14 +73,14 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
     )
   end
 
-  @doc "Whether this system is a release."
+  @doc "Returns whether this system is a release."
   def release?,
     do: System.get_env("RELEASE_NAME") != nil and Process.whereis(Mix.Supervisor) == nil
 
   defp candidates(false), do: []
   defp candidates(discover), do: discover |> Candidates.all() |> Enum.sort()
 
-  # As they would be, were all of them up.
+  # The services of a system in which all endpoints listen.
   defp services(config) do
     static =
       for {host, upstreams} <- config.services, do: Service.static(host, upstreams, :config)

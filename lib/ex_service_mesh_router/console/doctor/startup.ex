@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Startup do
   @moduledoc false
-  # Looks once, when the system has come to rest, and logs what is wrong. The gateway starts before
-  # the applications that it routes to; before they are up, everything would be wrong with them.
+  # Runs the doctor once after the start of the system and logs the findings. It waits for all
+  # applications, because the gateway starts before those that it routes to.
 
   use GenServer
 
@@ -11,8 +11,8 @@ defmodule ExServiceMeshRouter.Doctor.Startup do
   alias ExServiceMeshRouter.Doctor.{Finding, Snapshot}
   alias ExServiceMeshRouter.Gateway.Applications
 
-  # Between two looks at which applications run; the same twice, and none about to start, is rest.
-  # Longer than an endpoint takes to bind.
+  # The system has started if two checks find the same applications and none starting. The pause is
+  # longer than an endpoint needs to bind.
   @pause 1_500
 
   def start_link(options), do: GenServer.start_link(__MODULE__, options)
@@ -33,7 +33,7 @@ defmodule ExServiceMeshRouter.Doctor.Startup do
       {:ok, running, _starting} ->
         {:noreply, later(%{state | before: running})}
 
-      # There is nothing left to advise.
+      # The node stops: findings are useless.
       :stopping ->
         {:noreply, state, :hibernate}
     end
@@ -41,7 +41,7 @@ defmodule ExServiceMeshRouter.Doctor.Startup do
 
   def handle_info(_other, state), do: {:noreply, state}
 
-  @doc "Logs that a release has endpoints that listen, and a gateway that was not told to."
+  @doc "Logs if a release has endpoints that listen but its gateway does not."
   def unserved(options, more \\ []) do
     with {:ok, %{release?: true} = snapshot} <- Snapshot.configured(options, more) do
       snapshot |> Doctor.examine() |> Enum.filter(&(&1.check == :server_missing)) |> log()
@@ -50,7 +50,7 @@ defmodule ExServiceMeshRouter.Doctor.Startup do
     :ok
   end
 
-  @doc "Logs findings, each as one message."
+  @doc "Logs each finding as one message."
   def log(findings), do: Enum.each(findings, &Logger.warning("mesh doctor: " <> Finding.text(&1)))
 
   defp later(state) do

@@ -1,8 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Tenants do
   @moduledoc false
-  # Whether an application resolves tenants: whether a module of it names one of ours that does. Read
-  # from the compiled modules; their sources need not be there. This is slow
-  # (a file each); Console.Index.Findings caches what comes of it.
+  # Finds out whether an application resolves tenants, which is if one of its compiled modules names one
+  # of the modules below. Slow, because it reads all modules; Console.Index.Findings caches the findings.
 
   @names [
     "Elixir.Router.Shared.TenantResolver",
@@ -10,7 +9,7 @@ defmodule ExServiceMeshRouter.Doctor.Tenants do
     "Elixir.ExServiceMeshRouter.TenantHook"
   ]
 
-  @doc "Whether modules of the application name a resolver of tenants."
+  @doc "Returns whether modules of the application name a module that resolves tenants."
   def used?(application) do
     case :code.lib_dir(application) do
       {:error, :bad_name} ->
@@ -21,8 +20,7 @@ defmodule ExServiceMeshRouter.Doctor.Tenants do
     end
   end
 
-  # Atoms stand in a table of their own, and inside terms (`on_mount {Hook, options}`) among the
-  # compressed literals.
+  # Atoms are in the atom table, or within terms (`on_mount {Hook, options}`) in the compressed literals.
   defp read(file) do
     case :beam_lib.chunks(to_charlist(file), [~c"AtU8", ~c"LitT"], [:allow_missing_chunks]) do
       {:ok, {_module, chunks}} -> Enum.any?(chunks, &named?/1)
@@ -33,7 +31,7 @@ defmodule ExServiceMeshRouter.Doctor.Tenants do
   defp named?({_chunk, :missing_chunk}), do: false
   defp named?({~c"AtU8", table}), do: :binary.match(table, @names) != :nomatch
 
-  # From OTP 28 on they are not compressed, and the size says 0.
+  # OTP 28 and later do not compress them; the size is then 0.
   defp named?({~c"LitT", <<0::32, literals::binary>>}),
     do: :binary.match(literals, @names) != :nomatch
 

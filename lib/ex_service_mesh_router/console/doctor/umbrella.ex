@@ -1,16 +1,17 @@
 defmodule ExServiceMeshRouter.Doctor.Umbrella do
   @moduledoc false
-  # Who depends on the gateway in the umbrella at hand. Asks Mix, so it is for Mix tasks only.
+  # Finds the applications of the umbrella that depend on the gateway. Calls Mix, so only Mix tasks may
+  # use it.
 
   @name :ex_service_mesh_router
 
   @doc """
-  `nil` where there is no umbrella, or where nothing in it names the gateway. Otherwise a map:
+  Returns `nil` if there is no umbrella or it does not have the gateway. Otherwise a map:
 
-    * `dependency` - as the root names it, or `nil`
-    * `declared` - as an application names it, or `nil`
-    * `dependents` - the applications that depend on it
-    * `before` - the applications that Mix starts before it, in that order
+    * `dependency` - the dependency in the root, or `nil`
+    * `declared` - the dependency in an application, or `nil`
+    * `dependents` - the applications that depend on the gateway
+    * `before` - the applications that Mix starts before the gateway, in that order
     * `apps` - `%{app, path}` of all applications, the web applications first
   """
   def gather do
@@ -35,14 +36,14 @@ defmodule ExServiceMeshRouter.Doctor.Umbrella do
     Enum.take_while(start_order(apps), &(not starts?(&1, deps)))
   end
 
-  # That of Mix itself, which is not public.
+  # A private function of Mix.
   defp start_order(apps) do
     for %{app: app} <- apply(Mix.Dep.Umbrella, :cached, []), do: app
   rescue
     _ -> apps |> Enum.map(& &1.app) |> Enum.sort()
   end
 
-  # Whether an application has the gateway started before itself.
+  # Whether the gateway starts before an application.
   defp starts?(app, deps) do
     started?(dependency(deps[app])) or
       Enum.any?(deps[app], fn dependency ->
@@ -61,7 +62,7 @@ defmodule ExServiceMeshRouter.Doctor.Umbrella do
 
   defp dependency(deps), do: Enum.find(deps || [], &(elem(&1, 0) == @name))
 
-  # `runtime: false` is compiled, and not started.
+  # Mix compiles a dependency with `runtime: false` and does not start it.
   defp started?(nil), do: false
 
   defp started?(dependency) do

@@ -1,20 +1,19 @@
 defmodule ExServiceMeshRouter.Console.Index.Access do
   @moduledoc false
-  # Who may see the index, and under which host.
+  # Decides which clients see the index, and under which hosts.
   #
-  # By address: loopback, and what `index: [allow: ...]` names, judged by what the gateway says about
-  # the client, never by what the client says.
+  # By address: loopback and the networks of `index: [allow: ...]`. The client's address comes from the
+  # gateway, never from the client.
   #
-  # By host: a stranger's web page can have its own name point to this machine (DNS rebinding) and
-  # would then read the answer as its own. So the page is shown under names that nobody on the
-  # internet can own, and under those beside known hosts; under any other name, and where there is
-  # none that can be read, there is only the way to it.
+  # By host: a web site can point its name to this machine (DNS rebinding) and read the answer. The page
+  # is therefore only shown under names that cannot be registered on the internet and under siblings of
+  # known hosts. Other hosts get a link to the page.
 
   alias ExServiceMeshRouter.Config.{Host, Network}
   alias ExServiceMeshRouter.Plugs.ForwardedReader
   alias ExServiceMeshRouter.Registry.IndexRow
 
-  @doc "Whether this client may see it."
+  @doc "Returns whether the client of this request may see the index."
   def allowed?(headers, networks) do
     case ForwardedReader.client(headers) do
       nil -> false
@@ -22,7 +21,7 @@ defmodule ExServiceMeshRouter.Console.Index.Access do
     end
   end
 
-  @doc "`:own` for the gateway's own names and addresses, `:near` or `:foreign` for unknown hosts."
+  @doc "Returns `:own` for the gateway's names and addresses, `:near` or `:foreign` for unknown hosts."
   def host(nil, _known), do: :foreign
 
   def host(host, known) do
@@ -40,8 +39,8 @@ defmodule ExServiceMeshRouter.Console.Index.Access do
     Enum.any?(zones, &(host == &1 or String.ends_with?(host, "." <> &1)))
   end
 
-  # Two labels may be all that strangers share (`co.uk`, `github.io`): anybody can have a name beside
-  # one below them. So can anybody below what these hand out, at whatever depth.
+  # Different owners may share a parent domain of two labels (`co.uk`, `github.io`), and these domains at
+  # any depth.
   @shared ~w(amazonaws.com appspot.com awsapprunner.com azure.com azurewebsites.net cloudfront.net
              elasticbeanstalk.com github.dev gitpod.io ngrok.app ngrok.io on.aws run.app)
 

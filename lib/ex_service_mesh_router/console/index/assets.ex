@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Console.Index.Assets do
   @moduledoc false
-  # What the page loads, under `/.mesh/`: its style, its script, its icon. They are part of the
-  # module, so that there is nothing to build and nothing to find at run time.
+  # Serves the style, the script and the icon of the page under `/.mesh/`. The module contains the files,
+  # so that they need no build and no path at run time.
 
   alias ExServiceMeshRouter.Console.Index.Stream
 
@@ -21,7 +21,7 @@ defmodule ExServiceMeshRouter.Console.Index.Assets do
 
   defp file(_other), do: nil
 
-  @doc "`{status, headers, body}`, or `nil` for what there is not."
+  @doc "Returns `{status, headers, body}`, or `nil` for an unknown path."
   def answer("live", _request, config), do: Stream.answer(config)
 
   def answer(name, _request, _config) do

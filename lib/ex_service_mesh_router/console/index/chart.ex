@@ -1,11 +1,11 @@
 defmodule ExServiceMeshRouter.Console.Index.Chart do
   @moduledoc false
-  # A line of the last two minutes, as inline SVG; the page's script draws the same from there on.
+  # Draws the last two minutes as inline SVG. The script of the page continues the same drawing.
 
   @width 120
   @height 28
 
-  @doc "One line for each key of the samples, the latest of which comes first; `nil` is a gap."
+  @doc "Draws one line per key of the samples, which have the latest first; `nil` is a gap."
   def svg(samples, keys) do
     samples = Enum.reverse(samples)
     lines = for key <- keys, do: Enum.map(samples, & &1[key])
@@ -23,7 +23,7 @@ defmodule ExServiceMeshRouter.Console.Index.Chart do
     ~s|<path class="line#{index}" data-values="#{data}" d="#{path(values, top)}"/>|
   end
 
-  # Each run of values is a line of its own; one alone is a dot, which round ends make visible.
+  # Each run of values is a separate line; a single value is a dot, visible because of round line caps.
   defp path(values, top) do
     {steps, _} =
       values
@@ -37,6 +37,6 @@ defmodule ExServiceMeshRouter.Console.Index.Chart do
     Enum.join(steps)
   end
 
-  # A pixel of room above and below, or the line would be cut.
+  # Leaves a pixel above and below, so that the line is not cut.
   defp y(value, top), do: Float.round(@height - 1 - value / top * (@height - 2), 1)
 end

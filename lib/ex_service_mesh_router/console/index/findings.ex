@@ -1,16 +1,15 @@
 defmodule ExServiceMeshRouter.Console.Index.Findings do
   @moduledoc false
-  # Caches the doctor's findings for pages, which ask once a second. The doctor looks again when the
-  # services or the running applications have changed, and otherwise every ten seconds, once for all
-  # pages: it reads the modules of the applications.
+  # Caches the doctor's findings for pages, which ask once a second: the doctor reads the modules of all
+  # applications. It runs again when services or applications have changed, and every ten seconds.
 
   alias ExServiceMeshRouter.{Doctor, Registry}
   alias ExServiceMeshRouter.Gateway.{Applications, Store}
 
-  # A changed setting of an endpoint, which no event announces, is seen after this time.
+  # Changed settings of an endpoint, for which there is no event, appear after this time.
   @kept 10_000
 
-  @doc "The findings, at most so old."
+  @doc "Returns the findings."
   def now(name) do
     seen = {Registry.claims(name), Applications.running()}
     time = System.monotonic_time(:millisecond)
@@ -21,10 +20,10 @@ defmodule ExServiceMeshRouter.Console.Index.Findings do
     end
   end
 
-  # Findings are of no use to a node that stops.
+  # The node stops: findings are useless.
   defp ask(_name, {_claims, :stopping}, _until, before), do: before
 
-  # Other pages get the previous findings meanwhile.
+  # Other pages get the previous findings in the meantime.
   defp ask(name, seen, until, before) do
     Store.put(name, :findings, {seen, until, before})
     findings = Doctor.findings(name)

@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.Console.Index.Handler do
   @moduledoc false
-  # What is answered to which request.
+  # Answers the requests to the index.
 
   alias ExServiceMeshRouter.{Json, Registry}
   alias ExServiceMeshRouter.Config.Host
@@ -11,7 +11,7 @@ defmodule ExServiceMeshRouter.Console.Index.Handler do
   @json "application/json"
   @text "text/plain; charset=utf-8"
 
-  # Nothing from elsewhere, nothing inline, in nobody's frame.
+  # No foreign or inline resources, and no frames.
   @policy "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; " <>
             "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -24,7 +24,7 @@ defmodule ExServiceMeshRouter.Console.Index.Handler do
     {"vary", "accept"}
   ]
 
-  @doc "The answer of `Http.Server` to a request."
+  @doc "Returns the response to a request, see Http.Response."
   def answer(request, config) do
     host = host(request)
     form = request |> Request.all("accept") |> form()
@@ -37,7 +37,7 @@ defmodule ExServiceMeshRouter.Console.Index.Handler do
     end
   end
 
-  # Exactly what the data plane says where there is no index.
+  # The answer of the data plane without an index.
   defp plain(form, host),
     do: respond(404, form, Plain.render(form, host, nil), [{"cache-control", "no-store"}])
 
@@ -45,7 +45,7 @@ defmodule ExServiceMeshRouter.Console.Index.Handler do
     do: respond(404, form, Plain.render(form, host, config), @common)
 
   defp answer(%{method: method}, form, :own, _host, _config) when method not in ["GET", "HEAD"],
-    do: respond(405, form, "this page can only be read\n", [{"allow", "GET, HEAD"} | @common])
+    do: respond(405, form, "only GET and HEAD are allowed\n", [{"allow", "GET, HEAD"} | @common])
 
   defp answer(%{path: "/.mesh/" <> asset} = request, form, kind, host, config) do
     case Assets.answer(asset, request, config) do
@@ -75,8 +75,7 @@ defmodule ExServiceMeshRouter.Console.Index.Handler do
   defp type(:json), do: @json
   defp type(:text), do: @text
 
-  # The form a client would rather read: whichever of the three `Accept` names first, and text for
-  # those who do not say. The data plane chooses the form of its own answers in the same way.
+  # The first of the three forms in `Accept`, otherwise text, as in the data plane's own answers.
   @forms %{"text/html" => :html, "application/json" => :json, "text/plain" => :text}
 
   defp form(accepts) do
@@ -86,7 +85,7 @@ defmodule ExServiceMeshRouter.Console.Index.Handler do
     |> Enum.find_value(:text, &@forms[&1])
   end
 
-  # As the gateway has routed it. Of what it would not have routed nothing is known.
+  # The host by which the gateway routed, or `nil`.
   defp host(request) do
     with field when is_binary(field) <- Request.one(request, "host"),
          {:ok, host, _port} <- Host.parse(field) do

@@ -1,8 +1,8 @@
 defmodule ExServiceMeshRouter.Console.Index.Html do
   @moduledoc false
-  # Text as HTML: of hosts and paths, which strangers choose, and of everything else.
+  # Escapes text for HTML. Clients choose hosts and paths.
 
-  @doc "Escapes a term's text for elements and for quoted attributes."
+  @doc "Escapes the text of a term for elements and quoted attributes."
   def escape(value) do
     value
     |> to_string()

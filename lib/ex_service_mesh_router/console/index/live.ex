@@ -1,7 +1,6 @@
 defmodule ExServiceMeshRouter.Console.Index.Live do
   @moduledoc false
-  # The parts of the page that move: numbers and charts of services, what went wrong, what became of
-  # the routes.
+  # Renders the parts of the page that change: numbers and charts of services, errors, and routes.
 
   import ExServiceMeshRouter.Console.Index.Html, only: [escape: 1]
 
@@ -9,14 +8,14 @@ defmodule ExServiceMeshRouter.Console.Index.Live do
 
   @idle %{rate: 0.0, errors: 0.0, p50: nil, p99: nil, in_flight: 0, tunnels: 0, requests: 0}
 
-  @doc "The latest sample of a service."
+  @doc "Returns the latest sample of a service."
   def latest([sample | _]), do: sample
   def latest(_none), do: @idle
 
-  @doc "Each service's latest sample."
+  @doc "Returns the latest sample of each service."
   def numbers(live), do: Map.new(live, fn {service, samples} -> {service, latest(samples)} end)
 
-  @doc "The charts and numbers of one service."
+  @doc "Renders the charts and numbers of one service."
   def traffic(name, samples) do
     now = latest(samples)
 
@@ -27,7 +26,7 @@ defmodule ExServiceMeshRouter.Console.Index.Live do
       figure("latency", "p50, p99", samples, [:p50, :p99], times(samples)),
       plain("in_flight", "In flight", now.in_flight),
       plain("tunnels", "Tunnels", now.tunnels),
-      plain("requests", "In all", now.requests),
+      plain("requests", "Total", now.requests),
       "</div>"
     ]
   end
@@ -46,7 +45,7 @@ defmodule ExServiceMeshRouter.Console.Index.Live do
       ~s|<span class="value">#{value}</span></div>|
   end
 
-  # Of the last second in which there were requests.
+  # Of the last second with requests.
   defp times(samples) do
     case Enum.find(samples, & &1.p50) do
       nil -> "–"
@@ -54,18 +53,18 @@ defmodule ExServiceMeshRouter.Console.Index.Live do
     end
   end
 
-  @doc "The latest errors, in words."
+  @doc "Renders the latest errors."
   def errors([]), do: ~s|<p class="quiet">None yet.</p>|
 
   def errors(errors) do
     [~s|<ul class="log">|, for(error <- errors, do: item(error.time, error_line(error))), "</ul>"]
   end
 
-  @doc "One error in words."
+  @doc "Describes one error."
   def error_line(%{count: 1} = error), do: "#{error.service}: #{error.words}"
   def error_line(error), do: "#{error.service}: #{error.words} (#{error.count} times)"
 
-  @doc "The latest changes of routes."
+  @doc "Renders the latest changes of routes."
   def history([]), do: ~s|<p class="quiet">None yet.</p>|
 
   def history(history),

@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.Console.Index.Page do
   @moduledoc false
-  # The report as a page. Everything that is not in this file is escaped.
+  # Renders the report as HTML. Must escape all values that are not in this file.
 
   import ExServiceMeshRouter.Console.Index.Html, only: [escape: 1]
 
@@ -8,15 +8,14 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
 
   @logo Path.join(__DIR__, "assets/icon.svg")
   @external_resource @logo
-  # The page has its own colours: the icon's style is for the tab, and inline here it would be
-  # refused.
+  # Without the style of the icon, which is for the tab; the page's policy forbids inline styles.
   @mark @logo
         |> File.read!()
         |> String.trim()
         |> String.replace(~r|<style>.*</style>|, "")
         |> String.replace("<svg ", ~s|<svg class="mark" aria-hidden="true" |)
 
-  @doc "The page, as iodata."
+  @doc "Renders the page as iodata."
   def render(report) do
     [
       ~s|<!doctype html>\n<html lang="en"><head><meta charset="utf-8">|,
@@ -61,7 +60,7 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
     ]
   end
 
-  @doc "The summary at the top."
+  @doc "Renders the summary at the top."
   def chips(report) do
     up = Enum.count(report.services, &(&1.state == :listening))
     down = length(report.services) - up
@@ -89,7 +88,7 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
   end
 
   defp hint(%{nearest: nil}) do
-    ~s|<p class="hint">These do. A new endpoint appears here as soon as it has started.</p>|
+    ~s|<p class="hint">All services are below. A new endpoint appears when it has started.</p>|
   end
 
   defp hint(%{nearest: host} = report) do
@@ -97,10 +96,10 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
     ~s|<p class="hint">Did you mean <a href="#{escape(url)}">#{escape(host)}</a>?</p>|
   end
 
-  @doc "The table of the services."
+  @doc "Renders the table of the services."
   def services([]) do
     ~s|<div class="card empty"><p><strong>No services yet.</strong></p>| <>
-      ~s|<p>An endpoint appears here as soon as it has started.</p></div>|
+      ~s|<p>An endpoint appears here when it has started.</p></div>|
   end
 
   def services(services) do
@@ -143,8 +142,8 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
   defp list([], _item), do: ~s|<span class="none">nowhere</span>|
   defp list(items, item), do: ["<ul>", Enum.map(items, &["<li>", item.(&1), "</li>"]), "</ul>"]
 
-  @doc "What the doctor has found."
-  def findings([]), do: ~s|<div class="card well">Nothing to mend.</div>|
+  @doc "Renders the doctor's findings."
+  def findings([]), do: ~s|<div class="card well">No findings.</div>|
   def findings(findings), do: Enum.map(findings, &finding/1)
 
   defp finding(finding) do

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Console.Index.Registration do
   @moduledoc false
-  # The index is in the table while its server is there: from after its start to before its end, so
-  # that a gateway that drains answers unknown hosts by itself.
+  # Adds the index to the routing table after its server has started, and removes it before the server
+  # stops, so that a draining gateway answers unknown hosts itself.
 
   use GenServer
 
@@ -20,7 +20,7 @@ defmodule ExServiceMeshRouter.Console.Index.Registration do
   def terminate(_reason, name) do
     Registry.put_index(name, nil)
   catch
-    # The registry ended first, and the table with it.
+    # The registry has stopped.
     :exit, _reason -> :ok
   end
 end

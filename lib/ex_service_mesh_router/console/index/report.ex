@@ -1,12 +1,12 @@
 defmodule ExServiceMeshRouter.Console.Index.Report do
   @moduledoc false
-  # What the index says, in whichever form: gathered once, from the same functions that users have.
+  # Gathers the content of the index for all forms.
 
   alias ExServiceMeshRouter.{Gateway, Registry}
   alias ExServiceMeshRouter.Config.Host
   alias ExServiceMeshRouter.Console.Index.{Findings, Live, Sampler}
 
-  @doc "The report; `asked` is the unknown host it answers for, or `nil`."
+  @doc "Returns the report; `asked` is the unknown host of the request, or `nil`."
   def new(config, asked) do
     services = ExServiceMeshRouter.services(config.name)
     port = ExServiceMeshRouter.port(config.name)
@@ -29,14 +29,14 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
     }
   end
 
-  @doc "The report as JSON has it: of what is drawn, only the latest numbers."
+  @doc "Returns the report for JSON, with only the latest sample of each service."
   def plain(report) do
     services = for service <- report.services, do: Map.update!(service, :live, &Live.latest/1)
     history = for {time, line} <- report.history, do: %{time: time, line: line}
     %{report | services: services, history: history}
   end
 
-  @doc "Where the gateway listens, as people write it."
+  @doc "Returns the gateway's addresses as text."
   def addresses(name), do: name |> Gateway.addresses() |> Enum.map(&Gateway.text/1)
 
   defp version do
@@ -53,7 +53,7 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
     |> Map.put(:urls, for(host <- service.hosts, do: url(host, port)))
   end
 
-  @doc "The address of a host on the gateway's port."
+  @doc "Returns the URL of a host on the gateway's port."
   def url(host, 80), do: "http://#{host}/"
   def url(host, port), do: "http://#{host}:#{port}/"
 end

@@ -1,14 +1,17 @@
 defmodule ExServiceMeshRouter.Console.Index.Sample do
   @moduledoc false
-  # What a service did between two readings of its counters.
+  # Computes rates and quantiles of a service between two readings of its counters.
 
   alias ExServiceMeshRouter.Console.Index.Words
 
   @doc """
-  Per second: `rate` of requests, `errors` (answers 5xx and requests that failed); `p50`, `p99` of
-  the time from a request to the head of its response, in milliseconds, `nil` where there were none
-  (not to its end, which for an event stream is when the page is closed); and
-  what is now: `in_flight`, `tunnels`, and `requests` in all.
+  Returns a sample:
+
+    * `rate`, `errors` - requests and 5xx responses per second
+    * `p50`, `p99` - milliseconds from a request to its response head, `nil` without requests. Not to its
+      end: an event stream ends with its page
+    * `in_flight`, `tunnels` - the current values
+    * `requests` - the total
 
   `bounds` are the `latency_buckets` of the statistics.
   """
@@ -32,7 +35,7 @@ defmodule ExServiceMeshRouter.Console.Index.Sample do
     Float.round(max(delta, 0) / seconds, 1)
   end
 
-  # Counts of each bucket alone, the last one being what is longer than all bounds.
+  # The counts of single buckets; the last one is above all bounds.
   defp buckets(before, counters, bounds) do
     now = cumulative(counters)
     then = if before == %{}, do: Enum.map(now, fn _ -> 0 end), else: cumulative(before)
@@ -47,7 +50,7 @@ defmodule ExServiceMeshRouter.Console.Index.Sample do
   defp cumulative(%{latency: %{first_byte: %{buckets: buckets, count: count}}}),
     do: buckets ++ [count]
 
-  # Between the bounds of its bucket, in proportion: for drawing.
+  # Interpolates linearly between the bounds of the bucket.
   defp quantile(buckets, share) do
     case Enum.reduce(buckets, 0, fn {count, _}, sum -> sum + count end) do
       total when total > 0 -> find(buckets, share * total, 0) |> milliseconds()
@@ -65,8 +68,8 @@ defmodule ExServiceMeshRouter.Console.Index.Sample do
   defp milliseconds(nanoseconds), do: Float.round(nanoseconds / 1_000_000, 2)
 
   @doc """
-  What went wrong between two readings, one entry for each service and kind. That a client went away
-  is counted and is not among it: each event stream and each long poll ends so, sooner or later.
+  Returns the errors between two readings, one entry per service and kind. Without `client_gone`, because
+  every event stream and long poll ends so.
   """
   def errors(before, stats, time) do
     for {service, counters} <- Enum.sort(stats),
@@ -79,7 +82,7 @@ defmodule ExServiceMeshRouter.Console.Index.Sample do
     end
   end
 
-  # What exactly was wrong is known of the last one.
+  # The statistics have the reason of the last one.
   defp reason(:bad_response, %{last_bad_response: why}) when is_binary(why), do: ": " <> why
   defp reason(_kind, _counters), do: ""
 end

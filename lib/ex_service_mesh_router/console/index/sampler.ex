@@ -1,7 +1,6 @@
 defmodule ExServiceMeshRouter.Console.Index.Sampler do
   @moduledoc false
-  # Reads the counters once a second, keeps two minutes of what became of them, and tells those who
-  # watch.
+  # Reads the counters once a second, keeps two minutes of samples, and sends them to watchers.
 
   use GenServer
 
@@ -11,22 +10,22 @@ defmodule ExServiceMeshRouter.Console.Index.Sampler do
   @pause 1_000
   @kept 120
   @most_errors 30
-  # Each has a connection, and there are only so many for pages.
+  # Each watcher has one of the server's connections.
   @most_watchers 32
 
   def start_link(config),
     do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
 
-  @doc "`%{live: %{service => [sample]}, errors: [error]}`, the latest first."
+  @doc "Returns `%{live: %{service => [sample]}, errors: [error]}`, the latest first."
   def now(name), do: GenServer.call(process_name(name), :now)
 
   @doc """
-  Sends the caller `{:sample, now}` after each sample, and `:drain` when the gateway wants to end.
-  `:full` if too many do so already.
+  Sends the caller `{:sample, now}` after each sample, and `:drain` when the gateway drains. Returns
+  `:full` if there are too many watchers.
   """
   def watch(name), do: name |> process_name() |> GenServer.call(:watch)
 
-  @doc "Samples now. For tests, which do not wait."
+  @doc "Takes a sample now. For tests."
   def sample(name), do: name |> process_name() |> GenServer.call(:sample)
 
   defp process_name(name), do: Module.concat(name, IndexSampler)
@@ -82,7 +81,7 @@ defmodule ExServiceMeshRouter.Console.Index.Sampler do
 
   defp tell(%{watchers: none} = state) when map_size(none) == 0, do: state
 
-  # A gateway that drains waits for the streams of those who watch it: they are told to end.
+  # A draining gateway would wait for the streams of its watchers, so they must end.
   defp tell(state) do
     message = if Gateway.draining?(state.name), do: :drain, else: {:sample, view(state)}
 

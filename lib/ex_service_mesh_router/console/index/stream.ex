@@ -1,21 +1,20 @@
 defmodule ExServiceMeshRouter.Console.Index.Stream do
   @moduledoc false
-  # Server-sent events for the page: numbers each second, and the parts of the page that are text
-  # whenever they have changed.
+  # Sends server-sent events to the page: the numbers every second, and changed parts of the page as HTML.
 
   alias ExServiceMeshRouter.Json
   alias ExServiceMeshRouter.Console.Index.{Live, Page, Report, Sampler}
 
   @headers [{"content-type", "text/event-stream"}, {"x-accel-buffering", "no"}]
 
-  @doc "The answer to `GET /.mesh/live`."
+  @doc "Returns the response to `GET /.mesh/live`."
   def answer(config), do: {200, @headers, {:stream, Stream.unfold(:start, &next(&1, config))}}
 
-  # In the process of the connection: it is this one that watches.
+  # Runs in the process of the connection, which becomes the watcher.
   defp next(:start, config) do
     case Sampler.watch(config.name) do
       :ok -> {event("hello", "{}"), config |> Report.new(nil) |> parts()}
-      # The browser asks again after this many milliseconds.
+      # The browser reconnects after this many milliseconds.
       :full -> {"retry: 30000\n\n", :end}
     end
   end
@@ -41,13 +40,13 @@ defmodule ExServiceMeshRouter.Console.Index.Stream do
       :drain ->
         nil
     after
-      # The sampler is gone, and will be back; so will the browser.
+      # The sampler is restarting; the browser reconnects.
       10_000 -> nil
     end
   end
 
-  # What parts of the page are made of, by the id of the element whose content they are. What moves
-  # each second is no reason to make a part anew.
+  # The data of each part of the page, by the id of its element. Without the samples, which would change
+  # the parts every second.
   defp parts(report) do
     services = Enum.map(report.services, &Map.delete(&1, :live))
 

@@ -1,11 +1,11 @@
 defmodule ExServiceMeshRouter.Console.Index.Text do
   @moduledoc false
-  # The report for terminals. Control characters of strangers stay out of them.
+  # Renders the report for terminals, without control characters.
 
   alias ExServiceMeshRouter.Console.Index.Words
   alias ExServiceMeshRouter.Doctor.Finding
 
-  @doc "The report as lines of text."
+  @doc "Renders the report as lines of text."
   def render(report) do
     [unknown(report), services(report.services), findings(report.findings)]
     |> Enum.reject(&(&1 == []))

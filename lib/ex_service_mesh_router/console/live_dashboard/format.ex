@@ -1,16 +1,16 @@
 defmodule ExServiceMeshRouter.LiveDashboard.Format do
   @moduledoc false
-  # The values of a reading as people read them.
+  # Formats the values of a reading.
 
   alias ExServiceMeshRouter.Console.Index.Words
 
   @units ["KiB", "MiB", "GiB", "TiB", "PiB"]
 
-  @doc "A rate; `nil` is one that is not known yet."
+  @doc "Formats a rate; `nil` is not known yet."
   def number(nil), do: "–"
   def number(rate), do: Words.number(rate)
 
-  @doc "Milliseconds; `nil` where there were no requests."
+  @doc "Formats milliseconds; `nil` if there were no requests."
   defdelegate time(milliseconds), to: Words
 
   def times(%{p50: nil}), do: "–"

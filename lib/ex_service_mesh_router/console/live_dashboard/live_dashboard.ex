@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.LiveDashboard do
   @moduledoc """
-  A page of Phoenix LiveDashboard with what goes through the gateway.
+  A page of Phoenix LiveDashboard with the traffic of the gateway.
 
       # lib/auth_web/mesh_page.ex
       defmodule AuthWeb.MeshPage do
@@ -10,21 +10,20 @@ defmodule ExServiceMeshRouter.LiveDashboard do
       # lib/auth_web/router.ex
       live_dashboard "/dashboard", additional_pages: [mesh: AuthWeb.MeshPage]
 
-  The page shows the services in a table that can be sorted and searched, the sums over all of them,
-  what went wrong, what the doctor found, and what became of the routes. It follows the dashboard's
-  own refresher and its choice of nodes. Rates and times are those since the last refresh, and of a
-  page that was just opened, those of its first second. It needs no `index`.
+  The page has a table of the services, which can be sorted and searched, their sums, the last errors,
+  the doctor's findings, and the last changes of routes. It uses the refresh interval and the node of
+  the dashboard. Rates and latencies are those since the last refresh, or those of the first second. The
+  page does not need the `index`.
 
-  It takes `phoenix_live_dashboard` 0.8 in the application whose module this is. The page is compiled
-  there, and nowhere else: the gateway itself has no dependency on the dashboard, and no order in
-  which the two are compiled matters.
+  The application of the module needs `phoenix_live_dashboard` 0.8. The gateway itself does not depend on
+  the dashboard.
 
-  For a gateway that the application did not start (`ExServiceMeshRouter.Supervisor`), name it:
+  For a further gateway (`ExServiceMeshRouter.Supervisor`), set its name:
 
       live_dashboard "/dashboard",
         additional_pages: [mesh: {AuthWeb.MeshPage, gateway: MyApp.AdminGateway}]
 
-  On a node where the gateway does not run, the menu has the page without a link.
+  On a node without the gateway, the menu has the page without a link.
   """
 
   @doc false
@@ -34,11 +33,11 @@ defmodule ExServiceMeshRouter.LiveDashboard do
         file: __CALLER__.file,
         line: __CALLER__.line,
         description:
-          "#{inspect(__CALLER__.module)} is a page of Phoenix LiveDashboard, which this application " <>
-            "does not have; add {:phoenix_live_dashboard, \"~> 0.8\"} to its dependencies"
+          "#{inspect(__CALLER__.module)} needs Phoenix LiveDashboard; add " <>
+            "{:phoenix_live_dashboard, \"~> 0.8\"} to the dependencies of its application"
     end
 
-    # What needs no dashboard is in Reading. What is here is compiled where there is one.
+    # Compiled in the application. Code that does not need the dashboard is in Reading.
     quote do
       use Phoenix.LiveDashboard.PageBuilder
 
@@ -60,7 +59,7 @@ defmodule ExServiceMeshRouter.LiveDashboard do
 
       @impl true
       def mount(_params, gateway, socket) do
-        # There is no rate before a second reading, and the refresher's may be half a minute away.
+        # Rates need a second reading, and the next refresh may be half a minute away.
         if connected?(socket), do: Process.send_after(self(), :second_reading, 1_000)
         {:ok, assign(socket, :reading, Reading.new(socket.assigns.page.node, gateway))}
       end
@@ -97,7 +96,7 @@ defmodule ExServiceMeshRouter.LiveDashboard do
           <:col>
             <.card
               inner_title="Time p50, p99"
-              inner_hint="From a request's head to the end of its response, since the last refresh."
+              inner_hint="From the request head to the response head, since the last refresh."
             >
               <%= times(@total) %>
             </.card>
@@ -105,17 +104,17 @@ defmodule ExServiceMeshRouter.LiveDashboard do
         </.row>
         <.row>
           <:col>
-            <.card inner_title="In flight" inner_hint="Requests without the end of their response.">
+            <.card inner_title="In flight" inner_hint="Requests whose response has not ended.">
               <%= @total.in_flight %>
             </.card>
           </:col>
           <:col>
-            <.card inner_title="Tunnels" inner_hint="WebSockets that are open.">
+            <.card inner_title="Tunnels" inner_hint="Open WebSockets.">
               <%= @total.tunnels %>
             </.card>
           </:col>
           <:col>
-            <.card inner_title="Connections" inner_hint="Of clients, to the gateway.">
+            <.card inner_title="Connections" inner_hint="Open client connections.">
               <%= Reading.connections(@reading) %>
             </.card>
           </:col>
@@ -125,7 +124,7 @@ defmodule ExServiceMeshRouter.LiveDashboard do
           dom_id="mesh-services"
           page={@page}
           title={"Services behind #{Enum.join(Reading.addresses(@reading), ", ")}"}
-          hint="Rates and times are those since the last refresh; requests and bytes, since the gateway started."
+          hint="Rates and times: since the last refresh. Requests and bytes: since the gateway started."
           rows_name="services"
           row_fetcher={fn params, _node -> Reading.rows(@reading, params) end}
         >
@@ -172,17 +171,17 @@ defmodule ExServiceMeshRouter.LiveDashboard do
         <% end %>
 
         <.card_title
-          title="What went wrong"
-          hint="Requests that failed, since the gateway started. A 5xx that an endpoint answered is in the table."
+          title="Errors"
+          hint="Failed requests since the gateway started. 5xx responses of endpoints are in the table."
         />
         <div class="card mb-4" id="mesh-errors">
           <div class="card-body">
             <div :for={line <- Reading.errors(@reading)}><%= line %></div>
-            <div :if={Reading.errors(@reading) == []}>Nothing.</div>
+            <div :if={Reading.errors(@reading) == []}>None.</div>
           </div>
         </div>
 
-        <.card_title title="Routes" hint="What became of them, the latest first. Times are UTC." />
+        <.card_title title="Routes" hint="Changes, the latest first. Times are UTC." />
         <div class="card mb-4" id="mesh-routes">
           <div class="card-body">
             <div :for={{time, line} <- Reading.history(@reading)}>

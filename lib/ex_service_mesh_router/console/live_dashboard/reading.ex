@@ -1,28 +1,28 @@
 defmodule ExServiceMeshRouter.LiveDashboard.Reading do
   @moduledoc false
-  # What the dashboard's page shows: a gateway's counters, on whichever node it runs, and what became
-  # of them since the reading before. Nothing in it needs the dashboard.
+  # Reads the counters of a gateway, on any node, and compares them with the previous reading, for the
+  # page of the dashboard. Must not need the dashboard.
 
   alias ExServiceMeshRouter.{Gateway, Registry}
   alias ExServiceMeshRouter.Console.Index.{Findings, Live, Report, Sample}
 
   defstruct [:node, :gateway, :facts, :before]
 
-  # A rate of less time than that says nothing.
+  # Rates over fewer milliseconds are meaningless.
   @shortest 500
 
   @idle %{rate: 0.0, errors: 0.0, p50: nil, p99: nil}
 
-  @doc "The first reading, which knows no rates yet."
+  @doc "Returns the first reading, without rates."
   def new(node, gateway),
     do: %__MODULE__{node: node, gateway: gateway, facts: ask(node, gateway)}
 
-  @doc "The reading after `reading`; the same one if there has hardly been time for another."
+  @doc "Returns the next reading, or the same one if it is too recent."
   def next(%{facts: before} = reading) do
     now = ask(reading.node, reading.gateway)
 
     cond do
-      # A gateway that has started since then counts from nothing.
+      # A restarted gateway counts from zero.
       now == nil or before == nil or now.started != before.started ->
         %{reading | facts: now, before: nil}
 
@@ -34,35 +34,34 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
     end
   end
 
-  @doc "Whether the gateway runs."
+  @doc "Returns whether the gateway runs."
   def running?(reading), do: reading.facts != nil
 
-  @doc "Where it listens."
+  @doc "Returns the gateway's addresses."
   def addresses(reading), do: reading.facts.addresses
 
-  @doc "What became of the routes, the latest first: `{time, line}`."
+  @doc "Returns the changes of routes as `{time, line}`, the latest first."
   def history(reading), do: reading.facts.history
 
-  @doc "What the doctor has found."
+  @doc "Returns the doctor's findings."
   def findings(reading), do: reading.facts.findings
 
-  @doc "What went wrong since the start, in words, most often first."
+  @doc "Returns the errors since the start as lines, the most frequent first."
   def errors(reading) do
     for error <-
           Sample.errors(%{}, reading.facts.stats.services, nil) |> Enum.sort_by(&(-&1.count)),
         do: Live.error_line(error)
   end
 
-  @doc "The sums over all services, as one of `services/1`."
+  @doc "Returns the sums over all services, in the form of one of `services/1`."
   def total(reading), do: numbers(reading, & &1.total)
 
-  @doc "Connections of clients that are open."
+  @doc "Returns the number of open client connections."
   def connections(reading), do: reading.facts.stats.gateway.connections_open
 
   @doc """
-  The services: what they are, and of each what came since the reading before (`rate`, `errors`,
-  `p50`, `p99`), what is now (`in_flight`, `tunnels`) and what came in all (`requests`, and the
-  bytes `received` and `sent`).
+  Returns the services with their values since the previous reading (`rate`, `errors`, `p50`, `p99`),
+  current values (`in_flight`, `tunnels`) and totals (`requests`, and the bytes `received` and `sent`).
   """
   def services(%{facts: nil}), do: []
 
@@ -99,12 +98,12 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
   defp bytes(counters, keys), do: keys |> Enum.map(&Map.get(counters, &1, 0)) |> Enum.sum()
 
   @doc """
-  The rows of the table, and how many there would be without `limit`: those services whose name, host
-  or upstream has `search` in it, sorted.
+  Returns the sorted rows of the table, and their number without `limit`: the services whose name, host
+  or upstream contains `search`.
   """
   def rows(reading, %{search: search, sort_by: key, sort_dir: direction, limit: limit}) do
     found = reading |> services() |> Enum.filter(&matches?(&1, search))
-    # What is not known comes after what is little.
+    # Unknown values sort below known ones.
     sorted = Enum.sort_by(found, &{&1[key] != nil, &1[key]}, direction)
     {if(limit, do: Enum.take(sorted, limit), else: sorted), length(found)}
   end
@@ -118,14 +117,14 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
     |> Enum.any?(&(&1 |> String.downcase() |> String.contains?(search)))
   end
 
-  # The other node may have gone, or have an application that is older than this one.
+  # The other node may be down or have an older version.
   defp ask(node, gateway) do
     :erpc.call(node, __MODULE__, :facts, [gateway], 5_000)
   catch
     _kind, _reason -> nil
   end
 
-  @doc "On the node of the gateway: all that there is to read. `nil` where it does not run."
+  @doc "Reads all values, on the node of the gateway. `nil` if it does not run."
   def facts(gateway) do
     with %{total: _} = stats <- ExServiceMeshRouter.stats(gateway) do
       %{

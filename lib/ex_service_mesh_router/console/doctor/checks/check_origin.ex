@@ -1,8 +1,8 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.CheckOrigin do
   @moduledoc false
-  # A page opens its sockets (LiveView, channels) with its own address as origin, and Phoenix lets in
-  # the host of `url:` only, unless it is told of others: of the tenants, where the application
-  # resolves some, and of the names that the endpoint has in development.
+  # The sockets of a page (LiveView, channels) have its address as origin. By default, Phoenix only
+  # accepts the host of `url:`. Tenants, if the application resolves some, and development names need an
+  # entry in `check_origin`.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
 
@@ -13,11 +13,11 @@ defmodule ExServiceMeshRouter.Doctor.Checks.CheckOrigin do
         do: finding(it, refused, snapshot)
   end
 
-  # `tenant.` stands for any of them.
+  # `tenant.` stands for any tenant.
   defp origins(%{hosts: hosts, tenants?: false}), do: hosts
   defp origins(%{hosts: hosts}), do: Enum.flat_map(hosts, &[&1, "tenant." <> &1])
 
-  # As Phoenix compares; what only Phoenix can answer (a function, `:conn`) is taken for a yes.
+  # Phoenix's comparison. Values that only Phoenix can evaluate (a function, `:conn`) count as allowed.
   defp allowed?(origin, %{settings: settings} = it, snapshot) do
     case settings[:check_origin] do
       unset when unset in [nil, true] -> origin == host(it, snapshot)
@@ -26,7 +26,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.CheckOrigin do
     end
   end
 
-  # That of its links, which is given to it where its own is not its own.
+  # The host of its links, which the gateway will set if the configured one is shared.
   defp host(it, snapshot) do
     host = Endpoint.links(it).host
     given? = host in snapshot.shared and Private.links?(it, snapshot)
@@ -45,7 +45,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.CheckOrigin do
   defp finding(it, refused, snapshot) do
     Map.merge(Fix.endpoint(it, [check_origin: list(it)], snapshot), %{
       problem: "#{Endpoint.name(it)} refuses the sockets of pages at #{Enum.join(refused, ", ")}",
-      why: "LiveView and channels do not connect there: check_origin does not let these hosts in."
+      why: "LiveView and channels do not connect there: check_origin does not allow these hosts."
     })
   end
 

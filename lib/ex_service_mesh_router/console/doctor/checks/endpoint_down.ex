@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.EndpointDown do
   @moduledoc false
-  # An endpoint that should listen, of an application that runs, and does not.
+  # An endpoint of a running application should listen and does not.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
 
@@ -24,7 +24,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.EndpointDown do
     http = [ip: {127, 0, 0, 1}, port: free(snapshot)]
 
     Map.merge(Fix.endpoint(it, [http: http], snapshot), %{
-      problem: "#{Endpoint.name(it)} runs, and listens nowhere that the gateway could reach",
+      problem: "#{Endpoint.name(it)} runs, but has no listener that the gateway can reach",
       why: "Requests for it get a 503. The gateway speaks HTTP without TLS to endpoints."
     })
   end

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.EndpointPort do
   @moduledoc false
-  # Every generated application says 4000, and 4000 is the gateway's. Whoever is to have a private
-  # listener then gets one.
+  # Generated applications and the gateway have port 4000. No finding for endpoints that get a private
+  # listener then.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
   alias ExServiceMeshRouter.Listeners.Policy
@@ -15,15 +15,15 @@ defmodule ExServiceMeshRouter.Doctor.Checks.EndpointPort do
       settings = [http: [port: free(snapshot, index)]] ++ links(it, port)
 
       Map.merge(Fix.endpoint(it, settings, snapshot), %{
-        problem: "#{Endpoint.name(it)} and the gateway both want port #{port}",
-        why: "The second one does not start."
+        problem: "#{Endpoint.name(it)} and the gateway are both configured with port #{port}",
+        why: "The one that starts second finds its port in use."
       })
     end)
   end
 
   def findings(_snapshot), do: []
 
-  # Where `url:` has no port, links would follow to the endpoint's new one.
+  # If `url:` has no port, links would lead to the endpoint's new one.
   defp links(it, port), do: if(Endpoint.links(it).explicit?, do: [], else: [url: [port: port]])
 
   defp free(snapshot, index) do

@@ -1,8 +1,8 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.ForceSsl do
   @moduledoc false
-  # Endpoints are spoken to without TLS, so one that forces it has to go by what the gateway says
-  # about the client's connection. Without that it redirects every request, for ever. On a private
-  # listener `conn.scheme` is the client's without that.
+  # The gateway connects to endpoints without TLS. An endpoint that forces TLS must use the forwarded
+  # scheme; otherwise it redirects every request endlessly. On a private listener, `conn.scheme` is
+  # already the client's.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
 
@@ -20,9 +20,9 @@ defmodule ExServiceMeshRouter.Doctor.Checks.ForceSsl do
     force_ssl = [rewrite_on: rewrite ++ [:x_forwarded_proto]]
 
     Map.merge(Fix.endpoint(it, [force_ssl: force_ssl], snapshot), %{
-      problem: "#{Endpoint.name(it)} forces TLS and does not look at what the client speaks",
+      problem: "#{Endpoint.name(it)} forces TLS and ignores the client's scheme",
       why:
-        "Behind the gateway every request comes without TLS: each is redirected to https, and again."
+        "Requests from the gateway have no TLS, so the endpoint redirects each to https endlessly."
     })
   end
 end

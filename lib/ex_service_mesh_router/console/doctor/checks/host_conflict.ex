@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.HostConflict do
   @moduledoc false
-  # One host, two services: one of them gets no requests. Only endpoints can lose.
+  # Two services have the same host, so one of them gets no requests. It is always an endpoint.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
   alias ExServiceMeshRouter.Endpoint.DevNames
@@ -15,7 +15,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.HostConflict do
   defp finding(it, host, winner, snapshot) do
     Map.merge(Fix.endpoint(it, [url: [host: free(it, host, snapshot)]], snapshot), %{
       problem: "#{host} is the host of both #{winner} and #{Endpoint.name(it)}",
-      why: "#{winner} gets its requests, #{Endpoint.name(it)} none."
+      why: "#{winner} gets the requests, #{Endpoint.name(it)} gets none."
     })
   end
 
@@ -32,7 +32,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.HostConflict do
     Enum.find(names, &(&1 != host and &1 not in taken))
   end
 
-  # Beside the host, or below it where there is nothing above that is one's own.
+  # The parent domain of the host, or the host itself if the parent may belong to someone else.
   defp zone(host) do
     case String.split(host, ".") do
       [_label, top] when top in ~w(local localhost test internal) -> top

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.LateStart do
   @moduledoc false
-  # The gateway spares endpoints that want one port the conflict, once it runs. Of two that start before
-  # it, the second one fails, and the system with it.
+  # A running gateway resolves port conflicts of endpoints. If two start before it, the second one
+  # fails, and the system does not start.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
   alias ExServiceMeshRouter.Endpoint.Settings
@@ -29,7 +29,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.LateStart do
     %{path: path} = Enum.find(umbrella.apps, &(&1.app == first.application))
 
     %{
-      problem: "#{names} start before the gateway, and want the same port",
+      problem: "#{names} start before the gateway and are configured with the same port",
       why: "The second one finds its port in use, and the system does not start.",
       file: "#{path}/mix.exs, among the `deps`",
       fix: Fix.dependency(umbrella.declared)

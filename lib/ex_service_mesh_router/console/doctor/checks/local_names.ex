@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.LocalNames do
   @moduledoc false
-  # macOS asks the network (mDNS, RFC 6762) for names below .local before it looks into the hosts
-  # file, and waits for an answer that does not come.
+  # macOS looks up names below .local on the network (mDNS, RFC 6762) before the hosts file, and waits
+  # until that times out.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
   alias ExServiceMeshRouter.Endpoint.DevNames

@@ -1,14 +1,14 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.PortTaken do
   @moduledoc false
-  # Somebody else has the gateway's port.
+  # Another process has the gateway's port.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
 
   def findings(%{running?: false, holder: %{} = holder, port: port} = snapshot) do
     [
       Map.merge(Fix.gateway([port: free(snapshot)], snapshot), %{
-        problem: "port #{port} is taken by #{words(holder)}",
-        why: "The gateway, and with it the application that depends on it, would not start."
+        problem: "port #{port} is in use by #{words(holder)}",
+        why: "The gateway and the applications that depend on it would not start."
       })
     ]
   end

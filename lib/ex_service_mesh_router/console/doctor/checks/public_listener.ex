@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.PublicListener do
   @moduledoc false
-  # Generated applications listen on every address in production, with nothing in front. Behind the
-  # gateway that is a second way in. Endpoints whose listening the gateway takes over have none.
+  # Generated applications listen on every address in production, so clients can bypass the gateway.
+  # Endpoints with a private listener are safe.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
 
@@ -25,8 +25,8 @@ defmodule ExServiceMeshRouter.Doctor.Checks.PublicListener do
     Map.merge(Fix.endpoint(it, [http: http(it, port)], snapshot), %{
       problem: "#{Endpoint.name(it)} listens on #{address(ip)}#{port(port)}",
       why:
-        "Other machines can connect to it past the gateway: past its limits, its access log, and its " <>
-          "rules for forwarded headers. The gateway reaches the endpoint on loopback."
+        "Other machines can bypass the gateway with its limits, access log, and rules for forwarded " <>
+          "headers. The gateway reaches the endpoint on loopback."
     })
   end
 
@@ -38,7 +38,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.PublicListener do
   defp port(0), do: ""
   defp port(port), do: ", port #{port}"
 
-  # Mix replaces a list with an `:inet6` in it as a whole.
+  # Mix replaces a list that contains `:inet6` and does not merge it.
   defp http(it, port) do
     ip = {127, 0, 0, 1}
     if Keyword.keyword?(it.settings[:http]), do: [ip: ip], else: [ip: ip, port: port]

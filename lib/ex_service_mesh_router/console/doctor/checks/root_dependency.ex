@@ -1,6 +1,6 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.RootDependency do
   @moduledoc false
-  # Dependencies in the root of an umbrella are compiled, and started by nobody.
+  # Mix compiles the dependencies of an umbrella's root and does not start them.
 
   alias ExServiceMeshRouter.Doctor.Fix
 
@@ -9,7 +9,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.RootDependency do
     [
       %{
         problem: "ex_service_mesh_router is a dependency of the umbrella's root only",
-        why: "Nobody starts those: no application of the umbrella depends on it.",
+        why: "Mix does not start it, because no application of the umbrella depends on it.",
         file: "#{app.path}/mix.exs, among the `deps`",
         fix: dependency |> moved(app.path) |> Fix.dependency()
       }
@@ -18,7 +18,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.RootDependency do
 
   def findings(_snapshot), do: []
 
-  # A relative path is relative to the project that says it.
+  # A relative path is relative to the project of the mix.exs.
   defp moved({name, options}, path) when is_list(options), do: {name, moved_path(options, path)}
 
   defp moved({name, version, options}, path), do: {name, version, moved_path(options, path)}

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.ServerMissing do
   @moduledoc false
-  # Under `mix phx.server` everything listens. A release listens where it is told to, and it is easy
-  # to tell only one of the two. `server: false` in so many words is respected.
+  # In a release, the gateway and each endpoint need `server: true`. An explicit `server: false` is
+  # respected.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
 
@@ -9,8 +9,8 @@ defmodule ExServiceMeshRouter.Doctor.Checks.ServerMissing do
     if Enum.any?(snapshot.endpoints, & &1.serves?) do
       [
         Map.merge(Fix.gateway([server: true], snapshot), %{
-          problem: "endpoints listen, and the gateway does not",
-          why: "A release listens only where it is told to."
+          problem: "endpoints listen, but the gateway does not",
+          why: "In a release, it needs `server: true`."
         })
       ]
     else
@@ -22,7 +22,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.ServerMissing do
     for %{serves?: nil} = it <- snapshot.endpoints do
       Map.merge(Fix.endpoint(it, [server: true], snapshot), %{
         problem: "#{Endpoint.name(it)} does not listen",
-        why: "A release listens only where it is told to; requests for it get a 503."
+        why: "In a release, it needs `server: true`; requests for it get a 503."
       })
     end
   end

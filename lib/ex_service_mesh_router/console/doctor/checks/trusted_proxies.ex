@@ -1,8 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.TrustedProxies do
   @moduledoc false
-  # The gateway has no TLS. An endpoint whose address is https therefore has something in front that
-  # does, and the gateway has to be told to believe it: else the endpoint hears that the client spoke
-  # http, and that the proxy is the client.
+  # The gateway has no TLS. An endpoint with an https URL has a TLS proxy in front, which the gateway must
+  # trust: otherwise, the endpoint sees http and the proxy as the client.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix}
   alias ExServiceMeshRouter.Endpoint.Settings
@@ -19,7 +18,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.TrustedProxies do
 
   def findings(_snapshot), do: []
 
-  # `https:` of its own is another port of the endpoint, and nobody's business here.
+  # An `https:` listener of the endpoint does not matter: the gateway does not use it.
   defp proxied?(%{settings: settings}) do
     Settings.url(settings)[:scheme] == "https" or
       (Keyword.keyword?(settings[:force_ssl]) and settings[:force_ssl][:rewrite_on] != nil)
@@ -31,14 +30,14 @@ defmodule ExServiceMeshRouter.Doctor.Checks.TrustedProxies do
     networks = networks(snapshot.config.ip)
 
     Map.merge(Fix.gateway([trusted_proxies: networks], snapshot), %{
-      problem: "#{names}: its links are https, and no proxy is trusted",
+      problem: "#{names} generate https links, but `trusted_proxies` is empty",
       why:
-        "What a TLS proxy in front says about its clients is replaced: endpoints see http, and the " <>
-          "proxy's address for every client. Name only the proxy."
+        "The gateway replaces the forwarded fields of the TLS proxy: endpoints see http, and the " <>
+          "proxy's address for every client. Keep only the proxy in the list."
     })
   end
 
-  # Who listens on loopback only can have a proxy on this machine only.
+  # A gateway on loopback can only have a proxy on this machine.
   defp networks(:loopback), do: @loopback
   defp networks(_ip), do: @loopback ++ @private
 end

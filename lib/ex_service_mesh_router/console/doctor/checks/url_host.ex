@@ -1,9 +1,8 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.UrlHost do
   @moduledoc false
-  # Every generated application says `url: [host: "localhost"]`. Of several, nobody gets it: each is
-  # reached by its own name, and the links that it writes itself (`url(~p"/")`, mails) would still
-  # lead to localhost, which is the gateway's index. In development the gateway mends that where it
-  # listens for the endpoint; the others are told.
+  # Generated applications have `url: [host: "localhost"]`. If several endpoints share it, none gets it,
+  # and their links (`url(~p"/")`, mails) lead to the gateway's index. In development, the gateway sets
+  # the host for endpoints with a private listener; this check finds the others.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
 
@@ -19,10 +18,8 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlHost do
 
   defp finding(it, host, name, snapshot) do
     Map.merge(Fix.endpoint(it, [url: [host: name]], snapshot), %{
-      problem: "#{Endpoint.name(it)} writes links to #{host}, which is not its own",
-      why:
-        "It shares that host with others, so that its links lead to the gateway's index. " <>
-          "It is reached as #{name}."
+      problem: "#{Endpoint.name(it)} generates links to #{host}, which several endpoints share",
+      why: "The links lead to the gateway's index. The endpoint answers to #{name}."
     })
   end
 end

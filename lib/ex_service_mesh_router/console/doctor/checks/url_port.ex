@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
   @moduledoc false
-  # Links that an endpoint writes itself (`url(~p"/")`, redirects to other hosts, mails) lead where
-  # its `url:` says; without a port there, to where it listens.
+  # The links of an endpoint (`url(~p"/")`, redirects to other hosts, mails) have the port of its `url:`,
+  # otherwise that of its listener.
 
   alias ExServiceMeshRouter.Doctor.{Endpoint, Fix, Private}
 
@@ -19,7 +19,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
       port in [Endpoint.http_port(it), Endpoint.https_port(it)] ->
         finding(it, links, snapshot)
 
-      # Nothing in front changes the port on a developer's machine.
+      # In development, there is no proxy that changes the port.
       snapshot.development? and not links.explicit? and links.scheme == "http" ->
         finding(it, links, snapshot)
 
@@ -32,14 +32,14 @@ defmodule ExServiceMeshRouter.Doctor.Checks.UrlPort do
     url = host(it, host, snapshot) ++ [port: snapshot.port]
 
     Map.merge(Fix.endpoint(it, [url: url], snapshot), %{
-      problem: "#{Endpoint.name(it)} writes links that bypass the gateway",
+      problem: "#{Endpoint.name(it)} generates links that bypass the gateway",
       why:
-        "They lead to #{links.scheme}://#{host}:#{links.port}, and the gateway listens on port " <>
+        "They lead to #{links.scheme}://#{host}:#{links.port}, but the gateway listens on port " <>
           "#{snapshot.port}."
     })
   end
 
-  # On the gateway's port a host that several have is nobody's.
+  # A shared host would lead to the index on the gateway's port.
   defp host(%{hosts: [name | _]}, host, %{shared: shared}),
     do: if(host in shared, do: [host: name], else: [])
 

@@ -1,6 +1,6 @@
 "use strict";
 
-// Copying needs a secure context, which every name below localhost is.
+// The clipboard needs a secure context; names below localhost have one.
 function offerCopies(root) {
   if (!navigator.clipboard) return;
   for (const button of root.querySelectorAll("button.copy")) button.hidden = false;
@@ -14,7 +14,7 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 });
 
-// Times of the machine's clock, in the reader's zone.
+// Shows times in the reader's time zone.
 function localTimes(root) {
   for (const time of root.querySelectorAll("time.clock")) {
     const at = new Date(time.dateTime);
@@ -33,7 +33,7 @@ function ages() {
   }
 }
 
-// The same drawing as the server's.
+// The same drawing as in Chart on the server.
 const WIDTH = 120, HEIGHT = 28;
 
 function push(line, value) {
@@ -85,7 +85,7 @@ function sample(services) {
   ages();
 }
 
-// What had the focus has it again, if it is still there.
+// Restores the focus after an element was replaced.
 function parts(changed) {
   for (const [id, html] of Object.entries(changed)) {
     const element = document.getElementById(id);
@@ -109,8 +109,8 @@ function say(text, kind) {
   if (connection.textContent !== text) connection.textContent = text;
 }
 
-// Each open stream is one of the few connections that a browser has for a host: a page that
-// nobody looks at gives its own back.
+// Each open stream takes one of the few connections that a browser has for a host, so a hidden page
+// closes its stream.
 let source = null;
 
 function open() {
@@ -118,7 +118,7 @@ function open() {
   source = new EventSource("/.mesh/live");
   let met = false;
   source.addEventListener("hello", () => {
-    // Back after a pause, perhaps another gateway: nothing on the page is certain any more.
+    // Reconnected, perhaps to another gateway: the page may be outdated.
     if (met) location.reload();
     met = true;
     say("Live", "good");
@@ -126,7 +126,7 @@ function open() {
   source.addEventListener("sample", (event) => sample(JSON.parse(event.data)));
   source.addEventListener("parts", (event) => parts(JSON.parse(event.data)));
   source.onerror = () => {
-    say("Gateway is away", "bad");
+    say("Disconnected", "bad");
     if (source.readyState === EventSource.CLOSED) { close(); setTimeout(open, 2000); }
   };
 }
@@ -137,7 +137,7 @@ function close() {
 }
 
 document.addEventListener("visibilitychange", () => {
-  // The page has missed what happened meanwhile.
+  // A page that was hidden is outdated.
   if (document.visibilityState === "visible") { if (!source) location.reload(); } else close();
 });
 
