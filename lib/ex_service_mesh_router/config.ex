@@ -109,7 +109,8 @@ defmodule ExServiceMeshRouter.Config do
   65,536. The gateway then refuses connections before `accept` fails.
 
   The gateway keeps idle connections to endpoints for `timeouts: [upstream_idle: ...]`; each worker
-  keeps at most 512 of them per address. A service with several upstreams uses them in turn. An
+  keeps at most 512 of them per address. A service with several upstreams uses them in turn, but
+  prefers one with fewer open requests. An
   upstream that cannot be connected to is tried last for 1 second, then for 2, and so on up to 10,
   until it answers.
 

@@ -1,4 +1,4 @@
 import Config
 
-# A demo says its own lines; of the log only what went wrong is worth reading between them.
+# The demo prints its own lines, so the log only has warnings and errors.
 config :logger, level: :warning

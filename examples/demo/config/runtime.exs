@@ -1,15 +1,14 @@
 import Config
 
-# What is no number is handed on as it is: the gateway says what it accepts.
+# Passes other values on: the gateway reports what it accepts.
 port =
   case System.get_env("PORT", "") do
     "" -> 4000
     text -> with {port, ""} <- Integer.parse(text), do: port, else: (_ -> text)
   end
 
-# `server: true` because nobody runs `mix phx.server` here. The services register themselves, see
-# Demo.Service; there is no Phoenix endpoint to discover. Uploads and streams may still run when the
-# demo is stopped, and are not worth waiting for.
+# `server: true`, because the demo has no `mix phx.server`. Its services register themselves, see
+# Demo.Service, so discovery is off. The short drain ends uploads and streams when the demo stops.
 config :ex_service_mesh_router,
   port: port,
   server: true,

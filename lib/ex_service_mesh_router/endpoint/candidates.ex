@@ -43,8 +43,8 @@ defmodule ExServiceMeshRouter.Endpoint.Candidates do
   defp module_name?(term),
     do: is_atom(term) and String.starts_with?(Atom.to_string(term), "Elixir.")
 
-  # By what it can do and not by its @behaviour, so that other servers can stand where an endpoint
-  # stands. Repositories, mailers and the like have settings of the same form, and none of these.
+  # Checks functions, not the @behaviour, so that other servers can act as endpoints (see
+  # DiscoverableEndpoint). Repositories and mailers have similar settings, but not these functions.
   defp endpoint?(module) do
     Code.ensure_loaded?(module) and function_exported?(module, :config, 1) and
       (function_exported?(module, :struct_url, 0) or function_exported?(module, :url, 0))
