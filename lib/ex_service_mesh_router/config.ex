@@ -14,8 +14,8 @@ defmodule ExServiceMeshRouter.Config do
 
   ## When it listens
 
-  The gateway follows the rule of Phoenix endpoints. It listens under `mix phx.server` (or `iex -S mix
-  phx.server`) and with `server: true`, which a release usually sets like this:
+  The gateway follows the rule of Phoenix endpoints. It listens under `mix phx.server` (or
+  `iex -S mix phx.server`) and with `server: true`, which a release usually sets like this:
 
       # config/runtime.exs
       if System.get_env("PHX_SERVER") do
@@ -110,9 +110,8 @@ defmodule ExServiceMeshRouter.Config do
 
   The gateway keeps idle connections to endpoints for `timeouts: [upstream_idle: ...]`; each worker
   keeps at most 512 of them per address. A service with several upstreams uses them in turn, but
-  prefers one with fewer open requests. An
-  upstream that cannot be connected to is tried last for 1 second, then for 2, and so on up to 10,
-  until it answers.
+  prefers one with fewer open requests. An upstream that cannot be connected to is tried last for 1
+  second, then for 2, and so on up to 10, until it answers.
 
   Beyond `connections_per_client`, the gateway refuses connections of a client with a 503. Refused
   connections do not count as `connections`; at most 128 of them stay open for a moment, so that the
