@@ -45,7 +45,7 @@ pub struct Notices {
     limits: [AtomicU64; LIMITS.len()],
 }
 
-/// The limits that notices are about.
+/// The limits that a flood of requests can reach. Others are counted by name, under the lock.
 const LIMITS: [&str; 9] = [
     "head_bytes",
     "header_count",
@@ -59,7 +59,7 @@ const LIMITS: [&str; 9] = [
 ];
 
 impl Notices {
-    /// Counts a limit that was reached; `name` is one of [`LIMITS`].
+    /// Counts a limit that was reached; `name` is its key in the configuration.
     pub fn limit(&self, name: &str) {
         match LIMITS.iter().position(|limit| *limit == name) {
             Some(at) => _ = self.limits[at].fetch_add(1, Ordering::Relaxed),
