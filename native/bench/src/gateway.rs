@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::observe::{AccessLog, Format, CountedNotice, ObserveConfig, Record, Sink};
+use mesh_core::observe::{AccessLog, CountedNotice, Format, ObserveConfig, Record, Sink};
 use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr};
 
 use crate::args::Args;

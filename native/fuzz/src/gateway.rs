@@ -102,7 +102,9 @@ pub fn request_size(bytes: &[u8], cuts: Cuts) -> Result<Option<usize>, RequestEr
                 assert_eq!(parsed, size, "two opinions on where the head ends");
                 return Ok(Some(size));
             }
-            HeadEnd::BareLf => return Err(RequestError::Malformed("a line does not end with CRLF")),
+            HeadEnd::BareLf => {
+                return Err(RequestError::Malformed("a line does not end with CRLF"));
+            }
             HeadEnd::Partial { new_line } => {
                 if new_line && looked {
                     parse(so_far)?;
