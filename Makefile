@@ -33,6 +33,7 @@ setup:
 
 fmt:
 	@scripts/setup --checks cargo fmt --all
+	@for crate in fuzz bench; do cargo fmt --manifest-path native/$$crate/Cargo.toml; done
 	@mix format
 
 precompile:
