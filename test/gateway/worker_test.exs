@@ -7,6 +7,8 @@ defmodule ExServiceMeshRouter.Gateway.WorkerTest do
   @most max(1, :erlang.system_info(:dirty_io_schedulers) - 2)
 
   describe "the workers of all gateways in the VM" do
+    setup :wait_for_free_workers
+
     test "leave two threads for file IO, and a further gateway fails with the reason" do
       gateways = for _ <- 1..@most, do: start_gateway(workers: 1, timeouts: [drain: 0])
 
@@ -78,6 +80,16 @@ defmodule ExServiceMeshRouter.Gateway.WorkerTest do
 
       assert {:ok, [_ | _]} = Task.yield(collect, 10_000) || Task.shutdown(collect, :brutal_kill)
     end
+  end
+
+  # A gateway of an earlier test may still be draining: for up to 30 s if its owner was killed.
+  defp wait_for_free_workers(_context) do
+    eventually(:free, 40_000, fn ->
+      case start_one_more(workers: @most) do
+        {:ok, pid} -> with :ok <- Supervisor.stop(pid), do: :free
+        {:error, %ListenError{kind: :workers}} -> :taken
+      end
+    end)
   end
 
   defp start_one_more(options \\ [workers: 1]) do
