@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
   # Kills each process of a gateway under load: traffic depends on the data plane alone, and no request
   # may fail. For longer, and with a report:
   #
-  #     CHAOS_SECONDS=60 mix test test/chaos_test.exs
+  #     CHAOS_SECONDS=60 mix test test/system/chaos_test.exs
   #
   # Not async: it is the application's own gateway, which has all of the processes.
   use ExServiceMeshRouter.GatewayCase
