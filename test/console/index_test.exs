@@ -193,7 +193,7 @@ defmodule ExServiceMeshRouter.Console.IndexTest do
     end
   end
 
-  describe "a host name that somebody else may own" do
+  describe "a host name that another owner may have" do
     test "gets a link to the page and not the page" do
       gateway = indexed()
 

@@ -118,7 +118,7 @@ defmodule ExServiceMeshRouter.PrometheusTest do
       assert {200, ""} = url |> RawClient.exchange("HEAD /metrics HTTP/1.0\r\n\r\n") |> answer()
     end
 
-    test "is refused under a host name that somebody else may own" do
+    test "is refused under a host name that another owner may have" do
       url = "http://127.0.0.1:#{[metrics: [port: 0]] |> start_gateway() |> Metrics.port()}"
       ask = &RawClient.exchange(url, "GET /metrics HTTP/1.1\r\n#{&1}\r\n")
       {:ok, machine} = :inet.gethostname()

@@ -219,7 +219,7 @@ async fn read_requests(raw: &[u8], most_fields: usize) -> Result<Vec<Message>, S
     Ok(seen.take())
 }
 
-/// All is in memory, so that whatever is not ready becomes so with the next look.
+/// Everything is in memory, so what is not ready now is ready at the next poll.
 fn finish<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -231,7 +231,7 @@ fn finish<T>(future: impl Future<Output = T>) -> T {
     panic!("hyper waits for something that is not there");
 }
 
-/// Gives what was received and then the end, and takes whatever hyper has to say.
+/// Yields what was received and then the end, and accepts everything that hyper writes.
 struct Input<'a> {
     left: &'a [u8],
     /// Gives nothing before it is asked, since hyper's client does not expect it.

@@ -63,7 +63,7 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
                 part
             })
             .await?;
-            // Whatever the endpoint takes its time for now is not the client's fault.
+            // From here on the endpoint's time does not count against the client.
             self.state.up.moved(part);
             self.write(self.body.in_place()).await?;
             self.write(head).await?;
