@@ -55,12 +55,8 @@ fn a_silent_upstream_is_waited_for_once() {
     scene.ends_clean();
 }
 
-/// An upstream that is busy gets its turn only when the next one is as busy.
-#[test]
-fn of_two_upstreams_the_one_with_fewer_requests_under_way_is_used() {
-    let scene = Scene::new(|config| config.workers = 1);
-    let spare = Endpoint::start();
-    scene.route_to(&[scene.endpoint.address.clone(), spare.address.clone()]);
+/// Keeps a request waiting at `scene.endpoint`, and sees the next six go to `spare`.
+fn the_busy_one_is_avoided(scene: &Scene, spare: &Endpoint) {
     scene.endpoint.script(vec![Do::Gate("slow"), Do::Answer]);
     let mut slow = scene.client();
     slow.send(get(""));
@@ -72,34 +68,34 @@ fn of_two_upstreams_the_one_with_fewer_requests_under_way_is_used() {
     assert_eq!((scene.endpoint.requests().len(), spare.requests().len()), (1, 6));
     scene.endpoint.open_gate("slow");
     assert_eq!(slow.response().status, 200);
+}
+
+/// A busy upstream gets its turn only when the next one is as busy.
+#[test]
+fn of_two_upstreams_the_one_with_fewer_requests_in_flight_is_used() {
+    let scene = Scene::new(|config| config.workers = 1);
+    let spare = Endpoint::start();
+    scene.route_to(&[scene.endpoint.address.clone(), spare.address.clone()]);
+    the_busy_one_is_avoided(&scene, &spare);
+    let mut client = scene.client();
     for _ in 0..6 {
         assert_eq!(client.ask(get("")).status, 200);
     }
     assert_eq!((scene.endpoint.requests().len(), spare.requests().len()), (4, 9));
-    drop((client, slow, spare));
+    drop((client, spare));
     scene.ends_clean();
 }
 
-/// Nothing is under way at an upstream that cannot be reached; its share goes to the others by the same rule.
+/// An upstream that cannot be reached never has requests in flight; its share goes to the others by the same rule.
 #[test]
-fn an_upstream_that_is_down_sends_nobody_to_a_busy_one() {
+fn the_share_of_an_upstream_that_is_down_avoids_a_busy_one() {
     let scene = Scene::new(|config| config.workers = 1);
     let (mut down, spare) = (Endpoint::start(), Endpoint::start());
     down.die();
+    // The first one is tried, and the second one answers in its place.
     scene.route_to(&[down.address.clone(), scene.endpoint.address.clone(), spare.address.clone()]);
-    scene.endpoint.script(vec![Do::Gate("slow"), Do::Answer]);
-    let mut slow = scene.client();
-    // The first upstream is tried, and the second one answers in its place.
-    slow.send(get(""));
-    scene.endpoint.wait_for_requests(1);
-    let mut client = scene.client();
-    for _ in 0..6 {
-        assert_eq!(client.ask(get("")).status, 200);
-    }
-    assert_eq!((scene.endpoint.requests().len(), spare.requests().len()), (1, 6));
-    scene.endpoint.open_gate("slow");
-    assert_eq!(slow.response().status, 200);
-    drop((client, slow, spare));
+    the_busy_one_is_avoided(&scene, &spare);
+    drop(spare);
     scene.ends_clean();
 }
 
