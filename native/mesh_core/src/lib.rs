@@ -25,6 +25,6 @@ pub use config::Config;
 pub use error::Side;
 pub use gateway::Gateway;
 pub use mesh_wire::proxy_protocol::ProxyProtocol;
-pub use routing::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr};
+pub use routing::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr, UpstreamSpec};
 pub use serve::{OpenError, WorkerError};
 pub use upstream::is_local_port;

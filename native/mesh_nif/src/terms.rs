@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use mesh_core::{OpenError, Resolved, Rule, ServiceSpec, UpstreamAddr};
+use mesh_core::{OpenError, Resolved, Rule, ServiceSpec, UpstreamAddr, UpstreamSpec};
 use rustler::{Atom, Encoder, Env, MapIterator, NifResult, Term};
 
 use crate::decode::{DecodeError, Decoded, Map, choice, list, parsed};
@@ -23,9 +23,6 @@ pub mod atoms {
         exact,
         suffix,
         default,
-        tcp,
-        loopback,
-        unix,
         __struct__,
         mesh,
         records,
@@ -84,20 +81,36 @@ fn service(row: Term<'_>, index: usize) -> Decoded<ServiceSpec> {
     spec.map_err(|wrong| wrong.under(&place))
 }
 
-/// Decodes `%{kind: :tcp, ip: "127.0.0.1", port: 4001}`, `%{kind: :loopback, port: 4001}` or
-/// `%{kind: :unix, path: "/path"}`.
-fn upstream(term: Term<'_>) -> Decoded<UpstreamAddr> {
-    let kinds = [("tcp", atoms::tcp()), ("loopback", atoms::loopback()), ("unix", atoms::unix())];
+/// Decodes `%{kind: :tcp, ip: "127.0.0.1", port: 4001}`, `%{kind: :loopback, port: 4001}`,
+/// `%{kind: :unix, path: "/path"}` or `%{kind: :peer, id: "...", last_resort: false}`.
+fn upstream(term: Term<'_>) -> Decoded<UpstreamSpec> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Tcp,
+        Loopback,
+        Unix,
+        Peer,
+    }
+    let kinds = [
+        ("tcp", Kind::Tcp),
+        ("loopback", Kind::Loopback),
+        ("unix", Kind::Unix),
+        ("peer", Kind::Peer),
+    ];
     Map::read(term, |map| {
-        let kind = map.with("kind", |kind| choice(kind, &kinds))?;
-        if kind == atoms::unix() {
-            return Ok(UpstreamAddr::Unix(map.with("path", parsed)?));
-        }
-        let port = map.port("port")?;
-        if kind == atoms::loopback() {
-            return Ok(UpstreamAddr::Loopback(port));
-        }
-        Ok(UpstreamAddr::Tcp(SocketAddr::new(map.with("ip", parsed)?, port)))
+        let address = match map.with("kind", |kind| choice(kind, &kinds))? {
+            Kind::Unix => UpstreamAddr::Unix(map.with("path", parsed)?),
+            Kind::Loopback => UpstreamAddr::Loopback(map.port("port")?),
+            Kind::Tcp => {
+                UpstreamAddr::Tcp(SocketAddr::new(map.with("ip", parsed)?, map.port("port")?))
+            }
+            Kind::Peer => {
+                let id: String = map.get("id")?;
+                let address = UpstreamAddr::Peer(id.into());
+                return Ok(UpstreamSpec { address, last_resort: map.get("last_resort")? });
+            }
+        };
+        Ok(address.into())
     })
 }
 

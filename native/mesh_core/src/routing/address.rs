@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where one upstream listens.
@@ -16,6 +17,8 @@ pub enum UpstreamAddr {
     /// them: IPv6 may be disabled, or its socket may not accept IPv4.
     Loopback(u16),
     Unix(PathBuf),
+    /// The gateway of another node, by the id of its peer, which serves the request there.
+    Peer(Arc<str>),
 }
 
 impl fmt::Display for UpstreamAddr {
@@ -24,6 +27,7 @@ impl fmt::Display for UpstreamAddr {
             UpstreamAddr::Tcp(address) => write!(f, "{address}"),
             UpstreamAddr::Loopback(port) => write!(f, "localhost:{port}"),
             UpstreamAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+            UpstreamAddr::Peer(id) => write!(f, "peer:{id}"),
         }
     }
 }

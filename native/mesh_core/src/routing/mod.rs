@@ -5,5 +5,5 @@ mod service;
 mod table;
 
 pub use address::{Address, UpstreamAddr};
-pub use service::{Service, ServiceSpec};
+pub use service::{Service, ServiceSpec, UpstreamSpec};
 pub use table::{Resolved, RouteError, Rule, Table};

@@ -6,6 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::address::{Address, UpstreamAddr};
 use crate::observe::ServiceStats;
 
+/// One upstream of a service as the control plane describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSpec {
+    pub address: UpstreamAddr,
+    /// Gets requests only if all others cannot be reached.
+    pub last_resort: bool,
+}
+
+impl From<UpstreamAddr> for UpstreamSpec {
+    fn from(address: UpstreamAddr) -> UpstreamSpec {
+        UpstreamSpec { address, last_resort: false }
+    }
+}
+
 /// One service as the control plane describes it.
 #[derive(Clone, Debug)]
 pub struct ServiceSpec {
@@ -13,14 +27,22 @@ pub struct ServiceSpec {
     pub name: String,
     pub hosts: Vec<String>,
     /// If empty, the service is known but not listening: its requests get a 503.
-    pub upstreams: Vec<UpstreamAddr>,
+    pub upstreams: Vec<UpstreamSpec>,
 }
 
 impl ServiceSpec {
     /// A service with one host, which is also its name.
     pub fn new(host: &str, upstreams: Vec<UpstreamAddr>) -> ServiceSpec {
+        let upstreams = upstreams.into_iter().map(UpstreamSpec::from).collect();
         ServiceSpec { name: host.to_string(), hosts: vec![host.to_string()], upstreams }
     }
+}
+
+/// One upstream as the workers see it.
+#[derive(Clone)]
+pub struct Upstream {
+    pub address: Arc<Address>,
+    pub last_resort: bool,
 }
 
 /// One service as the workers see it. Tables with the same name and upstreams share it.
@@ -28,7 +50,7 @@ pub struct Service {
     /// Unique within the gateway.
     pub id: u64,
     pub name: String,
-    pub upstreams: Vec<Arc<Address>>,
+    pub upstreams: Vec<Upstream>,
     pub stats: Arc<ServiceStats>,
     retired: AtomicBool,
     /// The last attempt to open a connection failed.
@@ -39,7 +61,7 @@ impl Service {
     pub fn new(
         id: u64,
         name: String,
-        upstreams: Vec<Arc<Address>>,
+        upstreams: Vec<Upstream>,
         stats: Arc<ServiceStats>,
     ) -> Service {
         Service {
@@ -52,8 +74,11 @@ impl Service {
         }
     }
 
-    pub fn is_at(&self, upstreams: &[UpstreamAddr]) -> bool {
-        self.upstreams.iter().map(|upstream| &upstream.address).eq(upstreams)
+    pub fn is_at(&self, upstreams: &[UpstreamSpec]) -> bool {
+        self.upstreams.len() == upstreams.len()
+            && self.upstreams.iter().zip(upstreams).all(|(own, spec)| {
+                own.address.address == spec.address && own.last_resort == spec.last_resort
+            })
     }
 
     /// Records whether the service was reachable. Returns whether that has changed.

@@ -11,7 +11,7 @@ use mesh_wire::host::{BadHost, Host};
 use serde::Serialize;
 
 use super::address::{Address, UpstreamAddr};
-use super::service::{Service, ServiceSpec};
+use super::service::{Service, ServiceSpec, Upstream, UpstreamSpec};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Rule {
@@ -108,19 +108,22 @@ impl Table {
     fn service(
         &mut self,
         name: String,
-        upstreams: Vec<UpstreamAddr>,
+        upstreams: Vec<UpstreamSpec>,
         old: &Table,
         next_id: &mut u64,
     ) -> Arc<Service> {
-        let addresses: Vec<_> =
-            upstreams.iter().map(|upstream| self.address(upstream, old, next_id)).collect();
+        let named = upstreams.iter().map(|spec| Upstream {
+            address: self.address(&spec.address, old, next_id),
+            last_resort: spec.last_resort,
+        });
+        let named: Vec<_> = named.collect();
         let before = self.services.get(&name).or_else(|| old.services.get(&name));
         let service = match before {
             Some(same) if same.is_at(&upstreams) => Arc::clone(same),
             changed => {
                 *next_id += 1;
                 let stats = changed.map_or_else(Arc::default, |s| Arc::clone(&s.stats));
-                Arc::new(Service::new(*next_id, name.clone(), addresses, stats))
+                Arc::new(Service::new(*next_id, name.clone(), named, stats))
             }
         };
         self.services.insert(name, Arc::clone(&service));
@@ -234,7 +237,7 @@ mod tests {
     }
 
     fn ids(table: &Table, name: &str) -> Vec<u64> {
-        table.named(name).unwrap().upstreams.iter().map(|address| address.id).collect()
+        table.named(name).unwrap().upstreams.iter().map(|upstream| upstream.address.id).collect()
     }
 
     #[test]
@@ -245,11 +248,19 @@ mod tests {
         let second = next(&first, &[("a", &[2, 3]), ("c", &[1])], &mut id);
         assert_eq!(ids(&second, "a")[0], ids(&first, "a")[1]);
         assert_eq!(ids(&second, "c"), ids(&first, "a")[..1]);
-        assert!(first.services().flat_map(|s| &s.upstreams).all(|address| !address.is_retired()));
+        assert!(
+            first
+                .services()
+                .flat_map(|s| &s.upstreams)
+                .all(|upstream| !upstream.address.is_retired())
+        );
         let third = next(&second, &[("c", &[1])], &mut id);
         let gone = second.named("a").unwrap();
-        assert!(gone.is_retired() && gone.upstreams.iter().all(|address| address.is_retired()));
-        assert!(!third.named("c").unwrap().upstreams[0].is_retired());
+        assert!(
+            gone.is_retired()
+                && gone.upstreams.iter().all(|upstream| upstream.address.is_retired())
+        );
+        assert!(!third.named("c").unwrap().upstreams[0].address.is_retired());
         // An address that returns is new: its old connections are closed.
         let fourth = next(&third, &[("a", &[2])], &mut id);
         assert_ne!(ids(&fourth, "a"), ids(&second, "a")[..1]);

@@ -41,6 +41,7 @@ pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream
                 .map(UpstreamStream::Unix)
                 .map_err(|error| failure(error, &path.display(), None))
         }
+        UpstreamAddr::Peer(_) => Err(Error::NotListening),
     }
 }
 

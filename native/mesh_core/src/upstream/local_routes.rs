@@ -82,7 +82,7 @@ fn local(
     };
     let entry = services.entry(service.id);
     Rc::clone(entry.or_insert_with(|| {
-        let pools = service.upstreams.iter().map(&mut pool).collect();
+        let pools = service.upstreams.iter().map(|upstream| pool(&upstream.address)).collect();
         LocalService::new(Arc::clone(service), worker, pools)
     }))
 }

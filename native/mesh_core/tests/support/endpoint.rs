@@ -156,7 +156,7 @@ impl Endpoint {
         match &self.address {
             UpstreamAddr::Tcp(address) => address.port(),
             UpstreamAddr::Loopback(port) => *port,
-            UpstreamAddr::Unix(_) => 0,
+            UpstreamAddr::Unix(_) | UpstreamAddr::Peer(_) => 0,
         }
     }
 
@@ -253,6 +253,7 @@ impl Endpoint {
             }
             UpstreamAddr::Loopback(port) => drop(TcpStream::connect(("localhost", *port))),
             UpstreamAddr::Unix(path) => drop(UnixStream::connect(path)),
+            UpstreamAddr::Peer(_) => {}
         }
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();
