@@ -6,6 +6,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mesh_wire::proxy_protocol::ProxyProtocol;
 
+/// Bounds for the heads of peers, whose own limits are lower.
+const MAX_PEER_HEAD: usize = 17 * 1024 * 1024;
+const MAX_PEER_FIELDS: usize = 544;
+
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses to listen on, all with the same port.
@@ -26,6 +30,18 @@ pub struct Config {
     pub server_timing: bool,
     pub timeouts: Timeouts,
     pub limits: Limits,
+}
+
+/// How the gateway takes part in a mesh.
+#[derive(Clone, Debug)]
+pub struct MeshConfig {
+    /// Addresses to listen on for peers.
+    pub ips: Vec<IpAddr>,
+    /// 0 lets the system choose one port for all addresses.
+    pub port: u16,
+    /// How many more requests in flight than a peer a local upstream may have before the peer gets the next.
+    /// `None` treats both alike.
+    pub prefer_local: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +116,34 @@ impl Default for Limits {
             held_requests: 256,
             body_rate: Some(240),
             buffer_bytes: 32 * 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// The configuration for requests of peers: what concerns clients has been done by the peer. Its head has
+    /// more fields than the client's had.
+    pub fn for_peers(&self) -> Config {
+        Config {
+            request_id: false,
+            start_trace: false,
+            server_timing: false,
+            timeouts: Timeouts {
+                head: None,
+                idle: None,
+                hold: Some(Duration::ZERO),
+                tunnel_idle: None,
+                ..self.timeouts.clone()
+            },
+            limits: Limits {
+                head_bytes: self.limits.head_bytes.max(MAX_PEER_HEAD),
+                header_count: MAX_PEER_FIELDS,
+                body_bytes: None,
+                requests_per_connection: None,
+                body_rate: None,
+                ..self.limits.clone()
+            },
+            ..self.clone()
         }
     }
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::io;
 
 use mesh_wire::host::BadHost;
+use mesh_wire::mesh::Refusal;
 use mesh_wire::request::RequestError;
 use mesh_wire::response::BadResponse;
 
@@ -54,6 +55,10 @@ pub enum Error {
     /// The endpoint closed or reset the connection before its response was complete.
     UpstreamClosed,
     BadResponse(&'static str),
+    /// A peer's request is not served here. Nothing of it has reached an endpoint.
+    Refused(Refusal),
+    /// A peer has refused the request, and no other upstream could be tried.
+    RefusedByPeer,
     /// The client closed or reset the connection, so there is no one to answer.
     ClientGone,
 }
@@ -77,8 +82,10 @@ impl Error {
             | Error::HeldTooLong
             | Error::ResponseTimeout
             | Error::UpstreamClosed
-            | Error::BadResponse(_) => Side::Upstream,
+            | Error::BadResponse(_)
+            | Error::RefusedByPeer => Side::Upstream,
             Error::Loop
+            | Error::Refused(_)
             | Error::Overloaded
             | Error::TooManyConnections
             | Error::OutOfSockets(_) => Side::Gateway,
@@ -105,7 +112,10 @@ impl Error {
 
     /// Nothing of the request has been sent, and another attempt may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Connect(_) | Error::ConnectTimeout | Error::NotListening)
+        matches!(
+            self,
+            Error::Connect(_) | Error::ConnectTimeout | Error::NotListening | Error::RefusedByPeer
+        )
     }
 
     /// `None` if the client is gone.
@@ -181,7 +191,11 @@ impl Error {
             Error::BadResponse(_) => {
                 (502, "Bad Gateway", "the service gave a response that is not valid HTTP".into())
             }
-            Error::ReaderTimeout | Error::ClientGone => return None,
+            Error::RefusedByPeer => {
+                (503, "Service Unavailable", "no other node serves the service".into())
+            }
+            // A peer gets `Refusal::write` instead.
+            Error::Refused(_) | Error::ReaderTimeout | Error::ClientGone => return None,
         };
         let retry_after = (status == 503).then_some(1);
         Some(Answer { status, reason, message, retry_after })

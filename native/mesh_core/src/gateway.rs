@@ -1,7 +1,7 @@
 //! The gateway's public interface: opens it, sets routes, runs workers, reads statistics, stops it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,12 +9,15 @@ use std::time::Duration;
 use mesh_wire::host::Host;
 use parking_lot::Mutex;
 
-use crate::config::Config;
+use crate::config::{Config, MeshConfig};
+use crate::mesh::{Mesh, PeerError, PeerRef, PeerSpec, PeerStats};
 use crate::observe::{
     COARSE, ObserveConfig, ObserveError, RemovedServices, ServiceTotals, Stats, WorkerTotals,
 };
-use crate::routing::{Resolved, RouteError, ServiceSpec, Table};
-use crate::serve::{OpenError, Phase, Shared, WorkerError, bind_all, run_worker};
+use crate::routing::{Resolved, RouteError, ServiceSpec, Table, UpstreamAddr};
+use crate::serve::{
+    MeshInfo, MeshPort, OpenError, Phase, Shared, WorkerError, bind_all, run_worker,
+};
 
 pub struct Gateway {
     pub(crate) shared: Arc<Shared>,
@@ -27,7 +30,7 @@ pub struct Gateway {
 impl Gateway {
     /// Binds the sockets. Clients can connect from now on; a worker serves them once it runs.
     pub fn open(config: Config) -> Result<Gateway, OpenError> {
-        let listeners = bind_all(&config)?;
+        let listeners = bind_all(&config.ips, config.port)?;
         let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let port = addresses.first().map_or(config.port, SocketAddr::port);
         Ok(Gateway {
@@ -51,6 +54,44 @@ impl Gateway {
         // Reset on unwinding too, so that the worker can be restarted.
         let _running = Running(&slot.running);
         run_worker(Arc::clone(&self.shared), index, Arc::clone(&slot.counters))
+    }
+
+    /// Opens the mesh: makes this gateway's key, and listens for peers. A second call changes nothing.
+    pub fn open_mesh(&self, config: &MeshConfig) -> Result<MeshInfo, OpenError> {
+        let mut opened = Ok(());
+        self.shared.mesh.send_if_modified(|port| {
+            if port.is_some() {
+                return false;
+            }
+            let made = Mesh::new(Arc::clone(&self.shared.observer)).map_err(|source| OpenError {
+                address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), config.port),
+                source,
+            });
+            match made.and_then(|mesh| MeshPort::open(config, mesh)) {
+                Ok(open) => *port = Some(Arc::new(open)),
+                Err(error) => opened = Err(error),
+            }
+            port.is_some()
+        });
+        opened.map(|()| self.mesh().map_or_else(MeshInfo::default, |port| port.info.clone()))
+    }
+
+    fn mesh(&self) -> Option<Arc<MeshPort>> {
+        self.shared.mesh.borrow().clone()
+    }
+
+    /// Replaces the peers. On an error the old ones stay.
+    pub fn set_peers(&self, peers: Vec<PeerSpec>) -> Result<(), PeerError> {
+        self.mesh().ok_or(PeerError::Closed)?.mesh.set_peers(peers)
+    }
+
+    /// The peer with this id, for the upstreams of [`set_routes`](Self::set_routes).
+    pub fn peer(&self, id: &str) -> Option<UpstreamAddr> {
+        self.mesh()?.mesh.peer(id).map(|peer| UpstreamAddr::Peer(PeerRef(peer)))
+    }
+
+    pub fn peer_stats(&self) -> Vec<PeerStats> {
+        self.mesh().map_or_else(Vec::new, |port| port.mesh.stats())
     }
 
     /// Replaces the routing table. On an error the old table stays.
@@ -119,7 +160,9 @@ impl Gateway {
             table.services().map(|s| (s.name.clone(), s.stats.totals())).collect();
         let mut total = self.removed.lock().totals();
         services.values().for_each(|service: &ServiceTotals| total.merge(service));
-        Stats { gateway, total, services, latency_buckets: COARSE.to_vec() }
+        let from_peers = table.services().map(|s| (s.name.clone(), s.stats_of_peers.totals()));
+        let from_peers = from_peers.filter(|(_, totals)| totals.requests > 0).collect();
+        Stats { gateway, total, services, from_peers, latency_buckets: COARSE.to_vec() }
     }
 }
 

@@ -14,17 +14,20 @@ pub mod observe;
 
 mod error;
 mod gateway;
+mod mesh;
 mod routing;
 mod runtime;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod upstream;
 
 pub use config::Config;
 pub use error::Side;
 pub use gateway::Gateway;
+pub use mesh::{PeerError, PeerSpec, PeerState, PeerStats};
 pub use mesh_wire::proxy_protocol::ProxyProtocol;
 pub use routing::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr, UpstreamSpec};
-pub use serve::{OpenError, WorkerError};
+pub use serve::{MeshInfo, OpenError, WorkerError};
 pub use upstream::is_local_port;

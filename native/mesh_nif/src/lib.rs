@@ -6,6 +6,7 @@
 mod config;
 mod decode;
 mod handle;
+mod mesh;
 mod observe;
 mod slots;
 mod terms;
@@ -91,7 +92,7 @@ fn put_routes<'a>(
     services: Term<'a>,
     default: Option<String>,
 ) -> Term<'a> {
-    let services = match terms::services(services) {
+    let services = match terms::services(services, &|id| handle.gateway.peer(id)) {
         Ok(services) => services,
         Err(why) => return (atoms::error(), why.to_string()).encode(env),
     };
@@ -100,6 +101,41 @@ fn put_routes<'a>(
         Ok(Err(error)) => (atoms::error(), error.to_string()).encode(env),
         Err(panic) => (atoms::error(), panic).encode(env),
     }
+}
+
+/// Opens the mesh: makes the key of this gateway, and listens for peers. A second call returns the same.
+#[rustler::nif(schedule = "DirtyIo")]
+fn open_mesh<'a>(env: Env<'a>, handle: ResourceArc<Handle>, config: Term<'a>) -> Term<'a> {
+    let config = match mesh::config(config) {
+        Ok(config) => config,
+        Err(why) => {
+            return terms::open_error(env, atoms::config(), "", &format!("mesh option {why}"));
+        }
+    };
+    match contain(|| handle.gateway.open_mesh(&config)) {
+        Ok(Ok(info)) => (atoms::ok(), mesh::info(env, &info)).encode(env),
+        Ok(Err(error)) => terms::refused(env, &error),
+        Err(panic) => terms::open_error(env, atoms::other(), "", &panic),
+    }
+}
+
+/// Replaces the peers.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn put_peers<'a>(env: Env<'a>, handle: ResourceArc<Handle>, peers: Term<'a>) -> Term<'a> {
+    let peers = match mesh::peers(peers) {
+        Ok(peers) => peers,
+        Err(why) => return (atoms::error(), format!("peers{why}")).encode(env),
+    };
+    match contain(|| handle.gateway.set_peers(peers)) {
+        Ok(Ok(())) => atoms::ok().encode(env),
+        Ok(Err(error)) => (atoms::error(), error.to_string()).encode(env),
+        Err(panic) => (atoms::error(), panic).encode(env),
+    }
+}
+
+#[rustler::nif]
+fn peers(env: Env<'_>, handle: ResourceArc<Handle>) -> NifResult<Term<'_>> {
+    terms::plain_list(env, handle.gateway.peer_stats())
 }
 
 #[rustler::nif]

@@ -197,5 +197,10 @@ fn kind(notice: Notice) -> Atom {
         Notice::Connect => atoms::connect(),
         Notice::LogFile => atoms::log_file(),
         Notice::RecordsLost => atoms::records_lost(),
+        Notice::PeerUp => atoms::peer_up(),
+        Notice::PeerSuspect => atoms::peer_suspect(),
+        Notice::PeerLost => atoms::peer_lost(),
+        Notice::PeerUnreachable => atoms::peer_unreachable(),
+        Notice::MeshStranger => atoms::mesh_stranger(),
     }
 }

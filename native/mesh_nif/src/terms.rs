@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use mesh_core::{OpenError, Resolved, Rule, ServiceSpec, UpstreamAddr, UpstreamSpec};
-use rustler::{Atom, Encoder, Env, MapIterator, NifResult, Term};
+use rustler::{Atom, Encoder, Env, MapIterator, NifResult, SerdeTerm, Term};
+use serde::Serialize;
 
-use crate::decode::{DecodeError, Decoded, Map, choice, list, parsed};
+use crate::decode::{DecodeError, Decoded, Map, choice, decoded, list, parsed};
 
 pub mod atoms {
     rustler::atoms! {
@@ -58,32 +59,46 @@ pub mod atoms {
         log_file,
         thread,
         records_lost,
+        peer_up,
+        peer_suspect,
+        peer_lost,
+        peer_unreachable,
+        mesh_stranger,
+        key,
+        addresses,
+        ip,
+        port,
     }
 }
 
+/// Finds a peer by its id.
+pub type Peers<'a> = &'a dyn Fn(&str) -> Option<UpstreamAddr>;
+
 /// Decodes `[%{name: "AuthWeb.Endpoint", hosts: ["auth.local"], upstreams: [...]}]`, see [`upstream`].
-pub fn services(term: Term<'_>) -> Decoded<Vec<ServiceSpec>> {
+pub fn services(term: Term<'_>, peers: Peers<'_>) -> Decoded<Vec<ServiceSpec>> {
     let rows: Vec<Term<'_>> =
         term.decode().map_err(|_| DecodeError::got(term, "a list of services"))?;
     let rows = rows.into_iter().enumerate();
-    rows.map(|(index, row)| service(row, index).map_err(|wrong| wrong.under("services"))).collect()
+    rows.map(|(index, row)| service(row, index, peers).map_err(|wrong| wrong.under("services")))
+        .collect()
 }
 
 /// Decodes a service. An error has its name, if there is one.
-fn service(row: Term<'_>, index: usize) -> Decoded<ServiceSpec> {
+fn service(row: Term<'_>, index: usize, peers: Peers<'_>) -> Decoded<ServiceSpec> {
     let mut place = format!("[{index}]");
     let spec = Map::read(row, |map| {
         let name: String = map.get("name")?;
         place = format!("[{name:?}]");
         let hosts = map.get("hosts")?;
-        Ok(ServiceSpec { name, hosts, upstreams: map.with("upstreams", |it| list(it, upstream))? })
+        let upstreams = map.with("upstreams", |it| list(it, |it| upstream(it, peers)))?;
+        Ok(ServiceSpec { name, hosts, upstreams })
     });
     spec.map_err(|wrong| wrong.under(&place))
 }
 
 /// Decodes `%{kind: :tcp, ip: "127.0.0.1", port: 4001}`, `%{kind: :loopback, port: 4001}`,
 /// `%{kind: :unix, path: "/path"}` or `%{kind: :peer, id: "...", last_resort: false}`.
-fn upstream(term: Term<'_>) -> Decoded<UpstreamSpec> {
+fn upstream(term: Term<'_>, peers: Peers<'_>) -> Decoded<UpstreamSpec> {
     #[derive(Clone, Copy)]
     enum Kind {
         Tcp,
@@ -105,8 +120,10 @@ fn upstream(term: Term<'_>) -> Decoded<UpstreamSpec> {
                 UpstreamAddr::Tcp(SocketAddr::new(map.with("ip", parsed)?, map.port("port")?))
             }
             Kind::Peer => {
-                let id: String = map.get("id")?;
-                let address = UpstreamAddr::Peer(id.into());
+                let address = map.with("id", |id| {
+                    let known = decoded(id).map(peers)?;
+                    known.ok_or_else(|| DecodeError::got(id, "the id of a peer"))
+                })?;
                 return Ok(UpstreamSpec { address, last_resort: map.get("last_resort")? });
             }
         };
@@ -139,6 +156,13 @@ pub fn resolved<'a>(env: Env<'a>, resolved: Option<Resolved>) -> Term<'a> {
         Rule::Default => atoms::default(),
     };
     (rule, host, service).encode(env)
+}
+
+/// Encodes structs as plain maps, see [`plain`].
+pub fn plain_list<T: Serialize>(env: Env<'_>, items: Vec<T>) -> NifResult<Term<'_>> {
+    let terms: NifResult<Vec<_>> =
+        items.into_iter().map(|item| plain(SerdeTerm(item).encode(env))).collect();
+    Ok(terms?.encode(env))
 }
 
 /// Converts serde's terms to plain Elixir: a struct becomes a map with atom keys and no `__struct__`, which

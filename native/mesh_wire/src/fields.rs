@@ -2,6 +2,8 @@
 
 use httparse::Header;
 
+use crate::mesh;
+
 /// What a field means to the gateway. `Other` fields are copied unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldKind {
@@ -19,6 +21,8 @@ pub enum FieldKind {
     Host,
     KeepAlive,
     MaxForwards,
+    /// Between two gateways, see [`crate::mesh`].
+    Mesh,
     ProxyConnection,
     Te,
     Traceparent,
@@ -46,6 +50,7 @@ impl FieldKind {
             6 if name[0] | 0x20 == b'a' => (b"accept", FieldKind::Accept),
             6 => (b"expect", FieldKind::Expect),
             7 => (b"upgrade", FieldKind::Upgrade),
+            9 if name[0] | 0x20 == b'e' => (mesh::GO.as_bytes(), FieldKind::Mesh),
             9 => (b"forwarded", FieldKind::Forwarded),
             10 if name[0] | 0x20 == b'c' => (b"connection", FieldKind::Connection),
             10 if name[0] | 0x20 == b't' => (b"tracestate", FieldKind::Tracestate),
@@ -53,7 +58,9 @@ impl FieldKind {
             11 => (b"traceparent", FieldKind::Traceparent),
             12 if name[0] | 0x20 == b'x' => (b"x-request-id", FieldKind::XRequestId),
             12 => (b"max-forwards", FieldKind::MaxForwards),
-            14 => (b"content-length", FieldKind::ContentLength),
+            14 if name[0] | 0x20 == b'c' => (b"content-length", FieldKind::ContentLength),
+            14 if name[7] | 0x20 == b's' => (mesh::SERVICE.as_bytes(), FieldKind::Mesh),
+            14 => (mesh::REFUSED.as_bytes(), FieldKind::Mesh),
             15 => (b"x-forwarded-for", FieldKind::XForwardedFor),
             16 if name[0] | 0x20 == b'p' => (b"proxy-connection", FieldKind::ProxyConnection),
             16 if name[12] | 0x20 == b'h' => (b"x-forwarded-host", FieldKind::XForwardedHost),
@@ -83,6 +90,7 @@ impl FieldKind {
             FieldKind::Close
                 | FieldKind::Connection
                 | FieldKind::KeepAlive
+                | FieldKind::Mesh
                 | FieldKind::ProxyConnection
                 | FieldKind::Te
                 | FieldKind::TransferEncoding

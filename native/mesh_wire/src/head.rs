@@ -11,7 +11,7 @@ use crate::fields::FieldKind;
 use crate::lines::offset_in;
 
 /// Upper bound on the header fields of a head, whatever the configuration allows.
-const MAX_FIELDS: usize = 512;
+const MAX_FIELDS: usize = 544;
 
 /// Nearly every head has fewer fields. Room for these is on the stack, which stays small so that it stays
 /// in the cache.

@@ -15,6 +15,7 @@ pub mod head;
 pub mod host;
 pub mod ids;
 pub mod lines;
+pub mod mesh;
 pub mod method;
 pub mod proxy_protocol;
 pub mod request;

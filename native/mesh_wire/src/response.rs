@@ -7,6 +7,7 @@ use httparse::{Header, ParserConfig};
 use crate::fields::{self, FieldKind};
 use crate::head::{self, Storage};
 use crate::lines::{field, millis, offset_in};
+use crate::mesh;
 use crate::method::Method;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,6 +221,11 @@ fn check<'h, 'b>(
 impl ResponseHead<'_, '_> {
     pub fn size(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Whether a peer has refused the request before any part of it reached an endpoint. Only a peer may say so.
+    pub fn is_refusal_of_peer(&self) -> bool {
+        self.info.status == mesh::REFUSAL && self.kinds.contains(&FieldKind::Mesh)
     }
 
     /// The fields to pass on, for a client that does not get HTTP/1.1 lines.

@@ -65,8 +65,10 @@ counters! {
         request_body_bytes,
         /// Body bytes to clients, framing included.
         response_body_bytes,
-        /// Requests sent again because a pooled connection had closed.
+        /// Requests sent again because a pooled connection had closed, or because a peer did not serve them.
         retries,
+        /// Requests that the gateway of another node served.
+        sent_to_peers,
         /// Requests that waited for an endpoint to return.
         holds,
         tunnels_open,
@@ -101,6 +103,8 @@ counters! {
     WorkerCounters, WorkerTotals {
         connections_accepted,
         connections_open,
+        /// Connections of peers. No other figure includes them.
+        peer_connections_open,
         /// Refused because of `limits.connections` or `limits.connections_per_client`.
         connections_refused,
         /// `accept(2)` failed, usually for lack of file descriptors.
@@ -155,6 +159,8 @@ counters! {
         response_timeout,
         upstream_closed,
         bad_response,
+        refused,
+        refused_by_peer,
         client_gone,
     }
 }
@@ -357,5 +363,7 @@ kinds! {
     Error::ResponseTimeout => response_timeout,
     Error::UpstreamClosed => upstream_closed,
     Error::BadResponse(_) => bad_response,
+    Error::Refused(_) => refused,
+    Error::RefusedByPeer => refused_by_peer,
     Error::ClientGone => client_gone,
 }

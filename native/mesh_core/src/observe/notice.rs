@@ -28,6 +28,16 @@ pub enum Notice {
     LogFile,
     /// Records were dropped because they were not collected in time.
     RecordsLost,
+    /// A peer has answered for the first time, or again.
+    PeerUp,
+    /// A peer does not answer in time, so others get its requests.
+    PeerSuspect,
+    /// A peer has not answered for so long that its connections were closed.
+    PeerLost,
+    /// No connection to a peer can be opened. About: its name, the address and the reason.
+    PeerUnreachable,
+    /// A connection to the mesh port did not come from a peer. About: its address and the reason.
+    MeshStranger,
 }
 
 /// A notice, and how often it happened since the last delivery.

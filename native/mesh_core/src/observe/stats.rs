@@ -74,6 +74,8 @@ pub struct Stats {
     /// Over all services, including removed ones.
     pub total: ServiceTotals,
     pub services: BTreeMap<String, ServiceTotals>,
+    /// Requests from other nodes, by the service that served them. No other figure includes them.
+    pub from_peers: BTreeMap<String, ServiceTotals>,
     /// Upper bounds, in nanoseconds, of the buckets of each `latency`.
     pub latency_buckets: Vec<u64>,
 }

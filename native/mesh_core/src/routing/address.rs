@@ -6,8 +6,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::mesh::PeerRef;
 
 /// Where one upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,8 +18,8 @@ pub enum UpstreamAddr {
     /// them: IPv6 may be disabled, or its socket may not accept IPv4.
     Loopback(u16),
     Unix(PathBuf),
-    /// The gateway of another node, by the id of its peer, which serves the request there.
-    Peer(Arc<str>),
+    /// The gateway of another node, which has the endpoint.
+    Peer(PeerRef),
 }
 
 impl fmt::Display for UpstreamAddr {
@@ -27,7 +28,7 @@ impl fmt::Display for UpstreamAddr {
             UpstreamAddr::Tcp(address) => write!(f, "{address}"),
             UpstreamAddr::Loopback(port) => write!(f, "localhost:{port}"),
             UpstreamAddr::Unix(path) => write!(f, "unix:{}", path.display()),
-            UpstreamAddr::Peer(id) => write!(f, "peer:{id}"),
+            UpstreamAddr::Peer(peer) => f.write_str(&peer.0.name),
         }
     }
 }
@@ -42,6 +43,10 @@ pub struct Address {
 impl Address {
     pub fn new(id: u64, address: UpstreamAddr) -> Address {
         Address { id, address, retired: AtomicBool::new(false) }
+    }
+
+    pub fn is_peer(&self) -> bool {
+        matches!(self.address, UpstreamAddr::Peer(_))
     }
 
     pub fn retire(&self) {

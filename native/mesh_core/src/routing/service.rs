@@ -52,6 +52,8 @@ pub struct Service {
     pub name: String,
     pub upstreams: Vec<Upstream>,
     pub stats: Arc<ServiceStats>,
+    /// For the requests of peers.
+    pub stats_of_peers: Arc<ServiceStats>,
     retired: AtomicBool,
     /// The last attempt to open a connection failed.
     down: AtomicBool,
@@ -62,13 +64,14 @@ impl Service {
         id: u64,
         name: String,
         upstreams: Vec<Upstream>,
-        stats: Arc<ServiceStats>,
+        (stats, stats_of_peers): (Arc<ServiceStats>, Arc<ServiceStats>),
     ) -> Service {
         Service {
             id,
             name,
             upstreams,
             stats,
+            stats_of_peers,
             retired: AtomicBool::new(false),
             down: AtomicBool::new(false),
         }

@@ -122,7 +122,9 @@ impl Table {
             Some(same) if same.is_at(&upstreams) => Arc::clone(same),
             changed => {
                 *next_id += 1;
-                let stats = changed.map_or_else(Arc::default, |s| Arc::clone(&s.stats));
+                let stats = changed.map_or_else(Default::default, |s| {
+                    (Arc::clone(&s.stats), Arc::clone(&s.stats_of_peers))
+                });
                 Arc::new(Service::new(*next_id, name.clone(), named, stats))
             }
         };

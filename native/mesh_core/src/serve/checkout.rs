@@ -45,12 +45,12 @@ pub async fn checkout(
     worker: &Rc<Worker>,
     service: &mut Rc<LocalService>,
     reuse: Reuse,
+    hold: Option<Duration>,
 ) -> Result<Checkout, Error> {
     let failed = match try_checkout(worker, service, reuse).await {
         Ok(checkout) => return Ok(checkout),
         Err(error) => error,
     };
-    let hold = worker.shared.config.timeouts.hold;
     if hold.is_some_and(|hold| hold.is_zero()) || !failed.is_transient() {
         return Err(failed);
     }

@@ -7,8 +7,6 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::Config;
-
 /// How many connections may wait to be accepted.
 pub const BACKLOG: i32 = 4096;
 /// How often to look for a port that is free on all addresses.
@@ -58,11 +56,12 @@ impl std::error::Error for OpenError {
     }
 }
 
-pub fn bind_all(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
-    let mut tries = if config.port == 0 { PORT_TRIES } else { 1 };
+/// Binds one port on all addresses. Port 0: the system chooses it.
+pub fn bind_all(ips: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, OpenError> {
+    let mut tries = if port == 0 { PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
-        match bind_once(config) {
+        match bind_once(ips, port) {
             // Port 0: the port of the first address may be taken on the second.
             Err(error) if tries > 0 && error.source.kind() == io::ErrorKind::AddrInUse => {}
             other => return other,
@@ -70,24 +69,23 @@ pub fn bind_all(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
     }
 }
 
-fn bind_once(config: &Config) -> Result<Vec<TcpListener>, OpenError> {
-    let mut port = config.port;
-    let mut listeners = Vec::with_capacity(config.ips.len());
-    for ip in &config.ips {
+fn bind_once(ips: &[IpAddr], mut port: u16) -> Result<Vec<TcpListener>, OpenError> {
+    let mut listeners = Vec::with_capacity(ips.len());
+    for ip in ips {
         let address = SocketAddr::new(*ip, port);
         let fail = |source| OpenError { address, source };
-        let listener = bind(address, config).map_err(fail)?;
+        let listener = bind(address, ips).map_err(fail)?;
         port = listener.local_addr().map_err(fail)?.port();
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
-fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, ips: &[IpAddr]) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if let IpAddr::V6(ip) = address.ip() {
         // `::` alone covers both families. Beside 0.0.0.0 it must leave IPv4 to that.
-        let dual = ip.is_unspecified() && !config.ips.iter().any(IpAddr::is_ipv4);
+        let dual = ip.is_unspecified() && !ips.iter().any(IpAddr::is_ipv4);
         socket.set_only_v6(!dual)?;
     }
     // Allows binding while old connections are in TIME_WAIT. Does not allow two listeners.

@@ -9,6 +9,8 @@ mod exchange;
 mod h2;
 mod http1;
 mod listener;
+mod mesh_port;
+mod peers;
 mod reply;
 mod run;
 mod shared;
@@ -18,5 +20,6 @@ mod tunnels;
 mod worker;
 
 pub use listener::{OpenError, bind_all};
+pub use mesh_port::{MeshInfo, MeshPort};
 pub use run::{WorkerError, run_worker};
 pub use shared::{Phase, Shared};

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::JoinSet;
 
 use super::accept::Accepting;
 use super::drain;
+use super::peers;
 use super::shared::{Phase, Shared};
 use super::worker::Worker;
 use crate::observe::WorkerCounters;
@@ -51,7 +53,15 @@ async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
     let mut phase = worker.shared.phase.subscribe();
     let listeners = worker.shared.listeners().map_err(WorkerError::Io)?;
     let mut accepting = Accepting::start(worker, listeners).map_err(WorkerError::Io)?;
+    let mut mesh = worker.shared.mesh.subscribe();
+    // Dropped last: peers may connect as long as this gateway serves.
+    let mut peers = JoinSet::new();
     loop {
+        if peers.is_empty()
+            && let Some(port) = mesh.borrow_and_update().clone()
+        {
+            peers = peers::accept(worker, &port).map_err(WorkerError::Io)?;
+        }
         match *phase.borrow_and_update() {
             Phase::Serving => {}
             Phase::LameDuck => worker.lame_duck.raise(),
@@ -60,7 +70,9 @@ async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
         tokio::select! {
             // Never an error: the sender lives in `shared`, which lives in `worker`.
             _ = phase.changed() => {}
+            _ = mesh.changed() => {}
             () = accepting.failed() => return Err(WorkerError::Panicked),
+            Some(_) = peers.join_next() => return Err(WorkerError::Panicked),
         }
     }
     worker.lame_duck.raise();

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::client_limit::ClientLimit;
 use super::listener;
+use super::mesh_port::MeshPort;
 use crate::config::Config;
 use crate::observe::{Observer, WorkerCounters};
 use crate::routing::Table;
@@ -31,6 +32,8 @@ pub enum Phase {
 
 pub struct Shared {
     pub config: Config,
+    /// For requests of peers.
+    pub config_for_peers: Config,
     pub port: u16,
     pub table: Arc<ArcSwap<Table>>,
     pub table_changed: Notify,
@@ -43,7 +46,9 @@ pub struct Shared {
     pub buffers: Arc<Budget>,
     /// The part for the windows of HTTP/2 uploads.
     pub upload_windows: Arc<Budget>,
-    pub observer: Observer,
+    pub observer: Arc<Observer>,
+    /// The mesh, once it is open.
+    pub mesh: watch::Sender<Option<Arc<MeshPort>>>,
     /// How often a worker has yielded a connection to another.
     #[cfg(test)]
     pub yields: AtomicUsize,
@@ -64,7 +69,9 @@ impl Shared {
             phase: watch::channel(Phase::Serving).0,
             connections: AtomicUsize::new(0),
             held_requests: AtomicUsize::new(0),
-            observer: Observer::default(),
+            observer: Arc::default(),
+            mesh: watch::channel(None).0,
+            config_for_peers: config.for_peers(),
             #[cfg(test)]
             yields: AtomicUsize::new(0),
             #[cfg(test)]
@@ -78,6 +85,11 @@ impl Shared {
         }
     }
 
+    /// The configuration for the requests of peers or of clients.
+    pub fn config_for(&self, peers: bool) -> &Config {
+        if peers { &self.config_for_peers } else { &self.config }
+    }
+
     pub fn accepted(&self) -> u64 {
         self.workers.iter().map(|slot| slot.counters.connections_accepted.get()).sum()
     }
@@ -86,6 +98,12 @@ impl Shared {
     pub fn fewest_open(&self) -> u64 {
         let running = self.workers.iter().filter(|slot| slot.running.load(Ordering::Relaxed));
         running.map(|slot| slot.counters.connections_open.get()).min().unwrap_or(0)
+    }
+
+    /// Connections of peers of the running worker with the fewest.
+    pub fn fewest_peers_open(&self) -> u64 {
+        let running = self.workers.iter().filter(|slot| slot.running.load(Ordering::Relaxed));
+        running.map(|slot| slot.counters.peer_connections_open.get()).min().unwrap_or(0)
     }
 
     /// Duplicates the listening sockets for one worker's event loop.

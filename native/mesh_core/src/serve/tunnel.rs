@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::worker::{TunnelGuard, Worker};
 use crate::observe::{Counter, ServiceCounters};
 use crate::runtime::{Buf, BufferPool, Timer, deadline};
-use crate::upstream::transport::{KEEPALIVE, fill, write_all};
+use crate::transport::{KEEPALIVE, fill, write_all};
 use crate::upstream::{LocalService, OpenUpstream, Transport, UpstreamStream};
 
 pub struct Tunnel<T> {

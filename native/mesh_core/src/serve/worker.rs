@@ -187,6 +187,8 @@ pub struct Accepted {
 pub struct ConnectionGuard {
     pub worker: Rc<Worker>,
     limited: bool,
+    /// The connection of a peer, not of a client.
+    of_peer: bool,
     /// Its place among the client's connections, once the client is known.
     admitted: Option<Admitted>,
     /// Its place among the refused connections.
@@ -225,7 +227,15 @@ impl ConnectionGuard {
     ) -> ConnectionGuard {
         worker.open_connections.set(worker.open_connections.get() + 1);
         worker.counters.connections_open.add(1);
-        ConnectionGuard { worker: Rc::clone(worker), limited, admitted, refused }
+        ConnectionGuard { worker: Rc::clone(worker), limited, of_peer: false, admitted, refused }
+    }
+
+    /// Counts the connection of a peer, for which no limit of clients applies.
+    pub fn of_peer(worker: &Rc<Worker>) -> ConnectionGuard {
+        worker.open_connections.set(worker.open_connections.get() + 1);
+        worker.counters.peer_connections_open.add(1);
+        let worker = Rc::clone(worker);
+        ConnectionGuard { worker, limited: false, of_peer: true, admitted: None, refused: None }
     }
 
     /// Checks the client's limit once the client is known. If the client exceeds it, the connection only
@@ -265,7 +275,11 @@ impl Drop for ConnectionGuard {
             worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
         worker.open_connections.set(worker.open_connections.get() - 1);
-        worker.counters.connections_open.sub(1);
+        if self.of_peer {
+            worker.counters.peer_connections_open.sub(1);
+        } else {
+            worker.counters.connections_open.sub(1);
+        }
         worker.ended.notify_one();
     }
 }

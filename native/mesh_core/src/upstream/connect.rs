@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use super::local_ports::LocalPort;
+use super::peer;
 use super::pool::Pool;
 use super::stream::UpstreamStream;
 use crate::error::Error;
@@ -41,7 +42,7 @@ pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream
                 .map(UpstreamStream::Unix)
                 .map_err(|error| failure(error, &path.display(), None))
         }
-        UpstreamAddr::Peer(_) => Err(Error::NotListening),
+        UpstreamAddr::Peer(it) => peer::open(&it.0).await.map(UpstreamStream::Peer),
     }
 }
 

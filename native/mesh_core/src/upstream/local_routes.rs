@@ -25,6 +25,8 @@ struct Inner {
     /// The table after whose load retired services were removed. The cache keeps it alive.
     tidied_for: *const Table,
     services: HashMap<u64, Rc<LocalService>>,
+    /// The same for requests of peers, which only upstreams of this node serve.
+    services_for_peers: HashMap<u64, Rc<LocalService>>,
     /// By address id, because services share addresses.
     pools: HashMap<u64, Rc<Pool>>,
 }
@@ -35,6 +37,7 @@ impl LocalRoutes {
             cache: Cache::new(table),
             tidied_for: std::ptr::null(),
             services: HashMap::new(),
+            services_for_peers: HashMap::new(),
             pools: HashMap::new(),
         };
         LocalRoutes { inner: RefCell::new(inner), worker }
@@ -44,12 +47,8 @@ impl LocalRoutes {
     /// it; both come from one table, because the next may have another default.
     pub fn find(&self, host: Option<&Host<'_>>) -> Option<(Rc<LocalService>, Option<Box<str>>)> {
         let inner = &mut *self.inner.borrow_mut();
+        inner.tidy();
         let table = inner.cache.load();
-        if !std::ptr::eq(Arc::as_ptr(table), inner.tidied_for) {
-            inner.tidied_for = Arc::as_ptr(table);
-            inner.services.retain(|_, local| !local.service.is_retired());
-            inner.pools.retain(|_, pool| !pool.is_retired());
-        }
         let (service, default_host) = match host {
             Some(host) => (table.lookup(host)?, None),
             None => table.default().map(|(host, service)| (service, Some(host.into())))?,
@@ -65,10 +64,46 @@ impl LocalRoutes {
         Some(local(&mut inner.services, &mut inner.pools, service, self.worker))
     }
 
+    /// The service with this name, with those of its upstreams that are on this node. `None` if there are none.
+    pub fn of_this_node(&self, name: &str) -> Option<Rc<LocalService>> {
+        let inner = &mut *self.inner.borrow_mut();
+        let service = Arc::clone(inner.cache.load().named(name)?);
+        inner.tidy();
+        if let Some(known) = inner.services_for_peers.get(&service.id) {
+            return Some(Rc::clone(known));
+        }
+        let here = service.upstreams.iter().filter(|it| !it.address.is_peer());
+        let pools: Vec<_> = here.map(|it| pool(&mut inner.pools, &it.address)).collect();
+        if pools.is_empty() {
+            return None;
+        }
+        let counters = service.stats_of_peers.of_worker(self.worker);
+        let local = LocalService::new(Arc::clone(&service), counters, pools);
+        inner.services_for_peers.insert(service.id, Rc::clone(&local));
+        Some(local)
+    }
+
     /// Closes idle upstream connections that are too old. Returns how many are left.
     pub fn reap(&self, oldest: Option<Instant>) -> usize {
         self.inner.borrow().pools.values().map(|pool| pool.reap(oldest)).sum()
     }
+}
+
+impl Inner {
+    /// Drops what has left the table since the last call.
+    fn tidy(&mut self) {
+        let table = Arc::as_ptr(self.cache.load());
+        if !std::ptr::eq(table, self.tidied_for) {
+            self.tidied_for = table;
+            self.services.retain(|_, local| !local.service.is_retired());
+            self.services_for_peers.retain(|_, local| !local.service.is_retired());
+            self.pools.retain(|_, pool| !pool.is_retired());
+        }
+    }
+}
+
+fn pool(pools: &mut HashMap<u64, Rc<Pool>>, address: &Arc<Address>) -> Rc<Pool> {
+    Rc::clone(pools.entry(address.id).or_insert_with(|| Pool::new(Arc::clone(address))))
 }
 
 fn local(
@@ -77,12 +112,9 @@ fn local(
     service: &Arc<Service>,
     worker: usize,
 ) -> Rc<LocalService> {
-    let mut pool = |address: &Arc<Address>| {
-        Rc::clone(pools.entry(address.id).or_insert_with(|| Pool::new(Arc::clone(address))))
-    };
     let entry = services.entry(service.id);
     Rc::clone(entry.or_insert_with(|| {
-        let pools = service.upstreams.iter().map(|upstream| pool(&upstream.address)).collect();
-        LocalService::new(Arc::clone(service), worker, pools)
+        let pools = service.upstreams.iter().map(|it| pool(pools, &it.address)).collect();
+        LocalService::new(Arc::clone(service), service.stats.of_worker(worker), pools)
     }))
 }

@@ -44,13 +44,12 @@ pub enum Reuse {
 }
 
 impl LocalService {
-    pub fn new(service: Arc<Service>, worker: usize, pools: Vec<Rc<Pool>>) -> Rc<LocalService> {
-        Rc::new(LocalService {
-            counters: service.stats.of_worker(worker),
-            pools,
-            next: Cell::new(0),
-            service,
-        })
+    pub fn new(
+        service: Arc<Service>,
+        counters: Arc<ServiceCounters>,
+        pools: Vec<Rc<Pool>>,
+    ) -> Rc<LocalService> {
+        Rc::new(LocalService { counters, pools, next: Cell::new(0), service })
     }
 
     /// Checks out the most recently used idle connection, if there is one. Connections returned before

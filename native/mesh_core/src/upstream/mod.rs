@@ -8,13 +8,13 @@ mod local_ports;
 mod local_routes;
 mod local_service;
 mod open;
+mod peer;
 mod pool;
 mod stream;
-pub mod transport;
 
+pub use crate::transport::Transport;
 pub use local_ports::is_local_port;
 pub use local_routes::LocalRoutes;
 pub use local_service::{Checkout, LocalService, Reuse};
 pub use open::OpenUpstream;
 pub use stream::UpstreamStream;
-pub use transport::Transport;

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::health::Health;
 use super::open::OpenUpstream;
 use super::stream::UpstreamStream;
-use super::transport::Transport;
 use crate::routing::Address;
+use crate::transport::Transport;
 
 /// How many idle connections a worker keeps per address. It closes the rest.
 pub const MAX_IDLE: usize = 512;

@@ -1,18 +1,22 @@
 //! A connection to an upstream. A new kind of upstream is a new variant.
 
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use socket2::TcpKeepalive;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::local_ports::LocalPort;
-use super::transport::Transport;
+use super::peer::PeerStream;
+use crate::transport::Transport;
 
 pub enum UpstreamStream {
     /// The port is listed before anything is sent, and until the socket closes.
     Tcp(#[expect(dead_code, reason = "held for its drop")] LocalPort, TcpStream),
     Unix(UnixStream),
+    /// Shared with the watch of its peer, which ends it when the peer is lost.
+    Peer(Rc<PeerStream>),
 }
 
 macro_rules! delegate {
@@ -20,17 +24,21 @@ macro_rules! delegate {
         match $self {
             UpstreamStream::Tcp(_, $stream) => $call,
             UpstreamStream::Unix($stream) => $call,
+            UpstreamStream::Peer(peer) => {
+                let $stream = &peer.tls;
+                $call
+            }
         }
     };
 }
 
 impl Transport for UpstreamStream {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_read_ready(cx))
+        delegate!(self, stream => Transport::poll_read_ready(stream, cx))
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_write_ready(cx))
+        delegate!(self, stream => Transport::poll_write_ready(stream, cx))
     }
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {

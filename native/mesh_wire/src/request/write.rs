@@ -76,6 +76,14 @@ impl RequestHead<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// Writes the head as a peer sent it, without the fields between gateways.
+    pub fn write_of_peer(&self, out: &mut Vec<u8>) {
+        copy_fields(self.bytes, self.headers, Some(0), out, |i, _| {
+            self.kinds[i] != FieldKind::Mesh
+        });
+        out.extend_from_slice(b"\r\n");
+    }
+
     fn write_request_line(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.method.as_bytes());
         out.push(b' ');

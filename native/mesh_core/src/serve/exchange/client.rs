@@ -59,6 +59,11 @@ pub trait ResponseSink {
     /// Prepares a head. An error means that the response must not be passed on.
     fn head(&mut self, head: &ResponseHead<'_, '_>) -> Result<(), Error>;
 
+    /// A connection to an endpoint has been found.
+    async fn checked_out(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Sends an interim head (1xx).
     fn interim(&mut self) -> impl Future<Output = Result<(), Error>>;
 

@@ -13,7 +13,7 @@ use super::state::ExchangeState;
 use crate::config::Limits;
 use crate::error::Error;
 use crate::runtime::{Buf, BufferPool, SMALL};
-use crate::upstream::transport::{Transport, fill, poll_fill, poll_fill_long};
+use crate::transport::{Transport, fill, poll_fill, poll_fill_long};
 
 const MAX_INTERIM: usize = 32;
 

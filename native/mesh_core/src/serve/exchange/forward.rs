@@ -11,6 +11,7 @@ use super::client::{RequestBody, ResponseSink};
 use super::downlink::{Downlink, Passed};
 use super::state::ExchangeState;
 use super::uplink::Uplink;
+use crate::config::Config;
 use crate::error::Error;
 use crate::runtime::{Buf, Timer};
 use crate::serve::accounting::{RequestEnd, RequestInFlight};
@@ -20,6 +21,7 @@ use crate::upstream::{Checkout, LocalService, OpenUpstream, Reuse, Transport, Up
 
 pub struct Exchange<'a, B, S> {
     pub worker: &'a Rc<Worker>,
+    pub config: &'a Config,
     pub service: Rc<LocalService>,
     pub method: Method,
     /// The head for the endpoint.
@@ -83,9 +85,11 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
                 None => tokio::select! {
                     biased;
                     () = body.client_gone() => return Err(Error::ClientGone),
-                    checkout = checkout(worker, service, reuse) => checkout?,
+                    checkout = checkout(worker, service, reuse, self.config.timeouts.hold) => checkout?,
                 },
             };
+            self.state.checked_out.set(true);
+            self.sink.checked_out().await?;
             let mut received = Buf::new();
             match self.pass(&checkout.stream, &mut received).await {
                 // The endpoint closed an idle connection while it was checked out. No response has arrived,
@@ -133,8 +137,7 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         upstream: &impl Transport,
         received: &mut Buf,
     ) -> Result<Passed, Error> {
-        let Exchange { worker, service, method, head, body, sink, state, timer } = self;
-        let config = &worker.shared.config;
+        let Exchange { worker, config, service, method, head, body, sink, state, timer } = self;
         let mut uplink = Uplink {
             state,
             counters: &service.counters,

@@ -8,7 +8,7 @@ use super::state::ExchangeState;
 use crate::config::Limits;
 use crate::error::Error;
 use crate::runtime::{Buf, BufferPool};
-use crate::upstream::transport::{Transport, fill};
+use crate::transport::{Transport, fill};
 
 /// Reads a complete head and passes it to `take` once.
 pub async fn read_head<T>(

@@ -13,9 +13,11 @@ use crate::error::Error;
 use crate::observe::{ServiceCounters, Stopwatch};
 use crate::runtime::{MinRate, deadline};
 use crate::serve::accounting::RequestEnd;
-use crate::upstream::transport::{Transport, poll_write};
+use crate::transport::{Transport, poll_write};
 
 pub struct ExchangeState {
+    /// A connection to the endpoint has been found. Until then nothing of the request can have been executed.
+    pub checked_out: Cell<bool>,
     /// The whole request has been sent to the endpoint.
     pub request_sent: Cell<bool>,
     /// The endpoint has sent something.
@@ -42,6 +44,7 @@ impl ExchangeState {
     pub fn new(config: &Config, head_read: Instant) -> ExchangeState {
         let min_rate = || MinRate::new(config.timeouts.idle, config.limits.body_rate);
         ExchangeState {
+            checked_out: Cell::new(false),
             request_sent: Cell::new(false),
             upstream_spoke: Cell::new(false),
             response_started: Cell::new(None),

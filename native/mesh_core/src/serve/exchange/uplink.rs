@@ -9,7 +9,7 @@ use crate::config::Timeouts;
 use crate::error::Error;
 use crate::observe::ServiceCounters;
 use crate::runtime::deadline;
-use crate::upstream::transport::{Transport, write_now};
+use crate::transport::{Transport, write_now};
 
 pub struct Uplink<'a, T, B> {
     pub state: &'a ExchangeState,

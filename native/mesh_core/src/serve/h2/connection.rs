@@ -21,8 +21,8 @@ use super::socket::{Socket, linger};
 use super::stream;
 use crate::runtime::{Buf, MinRate, Share, Timer, deadline};
 use crate::serve::worker::{ConnectionGuard, FIRST_REQUEST};
+use crate::transport::KEEPALIVE;
 use crate::upstream::Transport;
-use crate::upstream::transport::KEEPALIVE;
 
 /// How long a client that was sent GOAWAY and has no streams may take to close and to read the rest.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

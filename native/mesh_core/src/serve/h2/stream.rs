@@ -100,6 +100,7 @@ async fn exchange(
     let timer = &mut Timer::default();
     let mut exchange = Exchange {
         worker,
+        config: &worker.shared.config,
         service: Rc::clone(&service),
         method,
         head,

@@ -10,7 +10,7 @@ use crate::config::Limits;
 use crate::error::Error;
 use crate::runtime::{Buf, BufferPool, SMALL};
 use crate::serve::exchange::RequestBody;
-use crate::upstream::transport::{KEEPALIVE_HALF_CLOSED, Transport, poll_fill, poll_fill_long};
+use crate::transport::{KEEPALIVE_HALF_CLOSED, Transport, poll_fill, poll_fill_long};
 
 pub struct Http1Body<'a, T> {
     client: &'a T,

@@ -1,8 +1,10 @@
 //! An HTTP/1.1 client connection, and its wait for the next request.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,11 +14,13 @@ use mesh_wire::ids::RequestId;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+use crate::config::Config;
 use crate::error::Error;
+use crate::mesh::Peer;
 use crate::observe::Draft;
 use crate::runtime::{Buf, Timer, deadline};
 use crate::serve::worker::{FIRST_REQUEST, Worker};
-use crate::upstream::transport::{Transport, poll_fill};
+use crate::transport::{Transport, poll_fill};
 
 /// How long a connection may still bring a request when draining begins. One may be on its way, and its
 /// client could not tell a closed connection from a lost request.
@@ -24,6 +28,8 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 pub struct Http1Connection<'t, T> {
     pub worker: Rc<Worker>,
+    /// The client is the gateway of another node, which speaks for its own client.
+    pub peer: Option<Arc<Peer>>,
     pub client: T,
     pub client_addr: ClientAddr,
     /// Received bytes that have not been processed.
@@ -47,7 +53,27 @@ pub enum Next {
     Linger,
 }
 
-impl<T: Transport> Http1Connection<'_, T> {
+impl<'t, T: Transport> Http1Connection<'t, T> {
+    pub fn new(worker: &Rc<Worker>, client: T, address: SocketAddr, timer: &'t mut Timer) -> Self {
+        Http1Connection {
+            client_addr: ClientAddr::new(address, &worker.shared.config.trusted_proxies),
+            peer: None,
+            client,
+            input: Buf::new(),
+            timer,
+            request_id: RequestId::None,
+            draft: None,
+            answered: None,
+            requests: 0,
+            client_asked_close: false,
+            watches_drain: false,
+            worker: Rc::clone(worker),
+        }
+    }
+
+    pub fn config(&self) -> &Config {
+        self.worker.shared.config_for(self.peer.is_some())
+    }
     /// Waits for the client's next bytes without a buffer, and reads them. Returns `false` if the
     /// connection must end.
     pub async fn wait_for_request(&mut self, mut drain: Pin<&mut Notified<'_>>) -> bool {
@@ -58,7 +84,7 @@ impl<T: Transport> Http1Connection<'_, T> {
         }
         let mut last = false;
         let since = answered.unwrap_or_else(Instant::now);
-        let idle = self.worker.shared.config.timeouts.idle;
+        let idle = self.config().timeouts.idle;
         self.timer.set_at(idle.and_then(|idle| since.checked_add(idle)));
         poll_fn(|cx| {
             while let Poll::Ready(read) =

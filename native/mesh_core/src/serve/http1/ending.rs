@@ -11,8 +11,8 @@ use crate::runtime::Timer;
 use crate::serve::exchange::Upgraded;
 use crate::serve::tunnel::Tunnel;
 use crate::serve::worker::{ConnectionGuard, TunnelGuard};
+use crate::transport::poll_fill;
 use crate::upstream::Transport;
-use crate::upstream::transport::poll_fill;
 
 /// How long to read after the last response while the client still sends. Otherwise a reset could discard
 /// the response (RFC 9112 section 9.6).

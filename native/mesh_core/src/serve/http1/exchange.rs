@@ -3,11 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use mesh_wire::mesh::Refusal;
+
 use super::body::Http1Body;
 use super::connection::{Http1Connection, Next};
 use super::refusal::Replied;
 use super::request::RoutedRequest;
 use super::sink::Http1Sink;
+use crate::error::Error;
 use crate::serve::exchange::{Exchange, ExchangeState, Finished, Outcome, Upgraded};
 use crate::upstream::Transport;
 
@@ -18,9 +21,9 @@ pub enum Served {
 
 impl<T: Transport + 'static> Http1Connection<'_, T> {
     pub async fn exchange(&mut self, routed: RoutedRequest) -> Served {
-        let RoutedRequest { info, service, head, head_read } = routed;
+        let RoutedRequest { info, service, head, head_read, asks_to_go } = routed;
         let worker = Rc::clone(&self.worker);
-        let config = &worker.shared.config;
+        let config = worker.shared.config_for(self.peer.is_some());
         let state = ExchangeState::new(config, head_read);
         let sink = Http1Sink {
             state: &state,
@@ -32,11 +35,13 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             status: 0,
             makes_chunks: false,
             keep_alive: false,
+            asks_to_go,
         };
         let pool = &worker.buffers;
         let body = Http1Body::new(&info, &config.limits, &self.client, &mut self.input, pool);
         let mut exchange = Exchange {
             worker: &worker,
+            config,
             service: Rc::clone(&service),
             method: info.method,
             head,
@@ -70,6 +75,12 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             worker.record(draft, &self.request_id, Some(&service), ended.failed(&error));
             return Served::Next(Next::Close);
         }
+        let error = if self.peer.is_some() && !state.checked_out.get() {
+            // Nothing has reached an endpoint: another node may serve it.
+            Error::Refused(Refusal::NotHere)
+        } else {
+            error
+        };
         let Replied { next, status, sent } = self.reply(&error, Some(info), request_read).await;
         service.counters.answered(status, sent);
         let ended = ended.answered(status, sent).failed(&error);

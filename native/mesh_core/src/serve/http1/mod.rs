@@ -10,4 +10,4 @@ mod serve;
 mod sink;
 
 pub use refusal::turn_away;
-pub use serve::serve;
+pub use serve::{serve, serve_peer};

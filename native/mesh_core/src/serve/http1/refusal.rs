@@ -7,6 +7,7 @@ use std::task::Poll;
 use mesh_wire::error_format::ErrorFormat;
 use mesh_wire::head::{HeadEnd, HeadScan};
 use mesh_wire::ids::RequestId;
+use mesh_wire::mesh::{self, Refusal};
 use mesh_wire::method::Method;
 use mesh_wire::proxy_protocol::begins_proxy_header;
 use mesh_wire::request::{BodyLength, RequestInfo};
@@ -18,8 +19,8 @@ use crate::error::Error;
 use crate::serve::accounting::{RecordedHead, RequestEnd};
 use crate::serve::reply::{self, Framing};
 use crate::serve::worker::Worker;
+use crate::transport::write_all;
 use crate::upstream::Transport;
-use crate::upstream::transport::write_all;
 
 /// Answers a connection for which there is no room. Best effort: does not wait for the client.
 pub fn turn_away(worker: &Worker, stream: &impl Transport, error: &Error) {
@@ -100,6 +101,9 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
         info: Option<RequestInfo>,
         whole: bool,
     ) -> Replied {
+        if let Error::Refused(refusal) = error {
+            return self.reply_to_peer(*refusal, info, whole).await;
+        }
         let Some(answer) = error.answer() else {
             return Replied { next: Next::Close, status: 0, sent: 0 };
         };
@@ -112,13 +116,13 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
                 .map_or(self.input.filled().starts_with(b"HEAD "), |i| i.method == Method::Head),
             minor: info.map_or(1, |i| i.minor),
         };
-        if self.worker.shared.config.request_id && self.request_id == RequestId::None {
+        if self.config().request_id && self.request_id == RequestId::None {
             self.request_id = RequestId::Made(self.worker.random_id());
         }
         let error_format = info.map_or(ErrorFormat::Text, |i| i.error_format);
         let mut out = self.worker.borrow_head();
         let body = reply::write(&answer, error_format, framing, &self.request_id, &mut out);
-        let idle = self.worker.shared.config.timeouts.idle;
+        let idle = self.config().timeouts.idle;
         self.timer.set(idle);
         let written = {
             let mut write = pin!(write_all(&self.client, &out));
@@ -136,5 +140,25 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             (true, false) => self.after_last_response(whole),
         };
         Replied { next, status: answer.status, sent: if written { body } else { 0 } }
+    }
+
+    async fn reply_to_peer(
+        &mut self,
+        refusal: Refusal,
+        info: Option<RequestInfo>,
+        whole: bool,
+    ) -> Replied {
+        // The rest of a body would be taken for the next request.
+        let keep_alive = whole && info.is_some();
+        let mut out = self.worker.borrow_head();
+        refusal.write(keep_alive, &mut out);
+        let written = write_all(&self.client, &out).await.is_ok();
+        self.worker.release_head(out);
+        let next = match (written, keep_alive) {
+            (false, _) => Next::Close,
+            (true, true) => Next::Request,
+            (true, false) => Next::Linger,
+        };
+        Replied { next, status: mesh::REFUSAL, sent: 0 }
     }
 }

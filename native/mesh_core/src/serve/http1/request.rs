@@ -5,14 +5,16 @@ use std::rc::Rc;
 use mesh_wire::client_addr::ClientAddr;
 use mesh_wire::head::{self, HeadEnd, HeadScan};
 use mesh_wire::ids::RequestId;
+use mesh_wire::mesh::{self, Refusal};
 use mesh_wire::proxy_protocol::ProxyHeader;
-use mesh_wire::request::{self, BodyLength, Forwarding, RequestInfo};
+use mesh_wire::request::{self, BodyLength, Forwarding, RequestHead, RequestInfo};
 use tokio::time::Instant;
 
 use super::connection::Http1Connection;
 use crate::error::Error;
 use crate::serve::accounting::RecordedHead;
 use crate::serve::h2::Preface;
+use crate::serve::worker::Worker;
 use crate::upstream::{LocalService, Transport};
 
 /// A request with its service.
@@ -22,6 +24,8 @@ pub struct RoutedRequest {
     /// The head for the endpoint.
     pub head: Vec<u8>,
     pub head_read: Instant,
+    /// A peer waits for word that an endpoint has been found.
+    pub asks_to_go: bool,
 }
 
 /// A refused request, and what is known of it.
@@ -80,8 +84,8 @@ impl<T: Transport> Http1Connection<'_, T> {
     /// Reads and accepts a complete head. Returns `None` if the client closed before it began.
     pub async fn read_head(&mut self) -> Result<Option<RoutedRequest>, RefusedRequest> {
         let worker = Rc::clone(&self.worker);
-        let limits = &worker.shared.config.limits;
-        let head_timeout = worker.shared.config.timeouts.head;
+        let config = worker.shared.config_for(self.peer.is_some());
+        let (limits, head_timeout) = (&config.limits, config.timeouts.head);
         let max = limits.head_bytes;
         let mut scan = HeadScan::default();
         let mut looked = false;
@@ -131,7 +135,7 @@ impl<T: Transport> Http1Connection<'_, T> {
 
     /// The error for a head that is too long, by the part that makes it so.
     fn too_long(&self) -> Error {
-        let max = self.worker.shared.config.limits.head_bytes;
+        let max = self.config().limits.head_bytes;
         match memchr::memchr(b'\n', self.input.filled()) {
             Some(end) if end < max => Error::HeadTooLong,
             _ => Error::TargetTooLong,
@@ -142,7 +146,8 @@ impl<T: Transport> Http1Connection<'_, T> {
     /// is incomplete.
     fn accept(&mut self) -> Result<Option<RoutedRequest>, RefusedRequest> {
         let shared = &self.worker.shared;
-        let limits = &shared.config.limits;
+        let config = shared.config_for(self.peer.is_some());
+        let limits = &config.limits;
         let mut storage = head::storage();
         let Some(request) = request::parse(self.input.filled(), &mut storage, limits.header_count)?
         else {
@@ -164,13 +169,13 @@ impl<T: Transport> Http1Connection<'_, T> {
             let limit = &self.worker.counters.limits.requests_per_connection;
             self.worker.reached(limit, "requests_per_connection");
         }
-        if shared.config.request_id {
+        if config.request_id {
             self.request_id = match request.request_id() {
                 Some(given) => RequestId::Given(given.into()),
                 None => RequestId::Made(self.worker.random_id()),
             };
         }
-        let begins_trace = shared.config.start_trace && request.trace_id().is_none();
+        let begins_trace = config.start_trace && request.trace_id().is_none();
         let traceparent = begins_trace.then(|| self.worker.traceparent());
         let head = || RecordedHead::of(&request, traceparent.as_ref());
         self.draft = self.worker.draft(&self.client_addr, head_read, head);
@@ -179,6 +184,14 @@ impl<T: Transport> Http1Connection<'_, T> {
             && length > max
         {
             return Err(refused(Error::BodyTooLong));
+        }
+        if self.peer.is_some() {
+            let routed = accept_of_peer(&self.worker, &request).map_err(refused)?;
+            let (service, head) = routed;
+            let asks_to_go = !request.first(mesh::GO).is_empty();
+            self.input.consume(size);
+            self.input.release(&self.worker.buffers);
+            return Ok(Some(RoutedRequest { info, service, head, head_read, asks_to_go }));
         }
         if request.is_https() && !self.client_addr.speaks_https() {
             return Err(refused(Error::Misdirected));
@@ -203,6 +216,21 @@ impl<T: Transport> Http1Connection<'_, T> {
         self.input.consume(size);
         // The response may take time, and waiting for it needs no buffer.
         self.input.release(&self.worker.buffers);
-        Ok(Some(RoutedRequest { info, service, head, head_read }))
+        Ok(Some(RoutedRequest { info, service, head, head_read, asks_to_go: false }))
     }
+}
+
+/// Finds the service that a peer names, and writes the head for its endpoint.
+fn accept_of_peer(
+    worker: &Worker,
+    request: &RequestHead<'_, '_>,
+) -> Result<(Rc<LocalService>, Vec<u8>), Error> {
+    if worker.lame_duck.is_raised() {
+        return Err(Error::Refused(Refusal::Draining));
+    }
+    let name = std::str::from_utf8(request.first(mesh::SERVICE)).unwrap_or("");
+    let service = worker.routes.of_this_node(name).ok_or(Error::Refused(Refusal::NotHere))?;
+    let mut head = worker.borrow_head();
+    request.write_of_peer(&mut head);
+    Ok((service, head))
 }

@@ -1,38 +1,28 @@
 //! Serves one client connection, request after request, until either side closes it.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use mesh_wire::client_addr::ClientAddr;
-use mesh_wire::ids::RequestId;
+use mesh_wire::mesh::{PING, PONG};
 use tokio::task::spawn_local;
 
 use super::connection::{Http1Connection, Next};
 use super::exchange::Served;
 use super::refusal::turn_away;
 use crate::error::Error;
-use crate::runtime::{Buf, Timer};
+use crate::mesh::Peer;
+use crate::runtime::Timer;
 use crate::serve::h2;
-use crate::serve::worker::{Accepted, Admission};
-use crate::upstream::transport::fill_early;
+use crate::serve::worker::{Accepted, Admission, ConnectionGuard};
+use crate::transport::{TlsSocket, Transport, fill_early, write_all};
 
 /// Serves a connection to its end. The timer belongs to the task.
 pub async fn serve(accepted: Box<Accepted>, timer: &mut Timer) {
     let Accepted { mut guard, client, address } = *accepted;
     let worker = Rc::clone(&guard.worker);
-    let mut connection = Http1Connection {
-        client_addr: ClientAddr::new(address, &worker.shared.config.trusted_proxies),
-        client,
-        input: Buf::new(),
-        timer,
-        request_id: RequestId::None,
-        draft: None,
-        answered: None,
-        requests: 0,
-        client_asked_close: false,
-        watches_drain: false,
-        worker: Rc::clone(&worker),
-    };
+    let mut connection = Http1Connection::new(&worker, client, address, timer);
     // The request has usually arrived with the connection, before the event loop reports it.
     fill_early(&connection.client, &mut connection.input, &worker.buffers);
     if let Err(error) = connection.read_proxy_header().await {
@@ -68,19 +58,57 @@ pub async fn serve(accepted: Box<Accepted>, timer: &mut Timer) {
                 }
             }
         }
-        let next = match connection.read_head().await {
-            Ok(None) => return,
-            Ok(Some(routed)) => match connection.exchange(routed).await {
-                Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
-                Served::Next(next) => next,
-            },
-            Err(refused) => {
-                let refused = connection.explain(refused);
-                connection.refuse(refused).await
-            }
+        let next = match connection.serve_request().await {
+            Served::Next(next) => next,
+            Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
         };
         if !matches!(next, Next::Request) {
             return connection.end(next).await;
+        }
+    }
+}
+
+/// Serves the connection of a peer to its end.
+pub async fn serve_peer(
+    guard: ConnectionGuard,
+    client: TlsSocket,
+    address: SocketAddr,
+    peer: Arc<Peer>,
+) {
+    let worker = Rc::clone(&guard.worker);
+    let mut timer = Timer::default();
+    let mut connection = Http1Connection::new(&worker, client, address, &mut timer);
+    connection.peer = Some(peer);
+    let mut drain = pin!(worker.draining.raised());
+    while connection.wait_for_request(drain.as_mut()).await {
+        if connection.input.filled() == PING {
+            connection.input.clear();
+            connection.input.release(&worker.buffers);
+            if write_all(&connection.client, PONG).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let next = match connection.serve_request().await {
+            Served::Next(next) => next,
+            Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
+        };
+        if !matches!(next, Next::Request) {
+            return connection.end(next).await;
+        }
+    }
+}
+
+impl<T: Transport + 'static> Http1Connection<'_, T> {
+    /// Reads a request, and forwards or refuses it.
+    async fn serve_request(&mut self) -> Served {
+        match self.read_head().await {
+            Ok(None) => Served::Next(Next::Close),
+            Ok(Some(routed)) => self.exchange(routed).await,
+            Err(refused) => {
+                let refused = self.explain(refused);
+                Served::Next(self.refuse(refused).await)
+            }
         }
     }
 }

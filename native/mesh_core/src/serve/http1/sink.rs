@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use mesh_wire::chunked::Output;
+use mesh_wire::mesh::GO_AHEAD_HEAD;
 use mesh_wire::request::RequestInfo;
 use mesh_wire::response::{ResponseHead, ResponseInfo, ResponseLength, ResponseOptions};
 
@@ -11,7 +12,7 @@ use crate::observe::{ServiceCounters, wall_clock};
 use crate::runtime::SMALL;
 use crate::serve::exchange::{ExchangeState, Part, ResponseSink};
 use crate::serve::worker::Worker;
-use crate::upstream::transport::{Transport, poll_write, write_now};
+use crate::transport::{Transport, poll_write, write_now};
 
 pub struct Http1Sink<'a, T> {
     pub state: &'a ExchangeState,
@@ -27,6 +28,8 @@ pub struct Http1Sink<'a, T> {
     pub makes_chunks: bool,
     /// The client may send another request on its connection.
     pub keep_alive: bool,
+    /// A peer waits for word that an endpoint has been found.
+    pub asks_to_go: bool,
 }
 
 impl<T: Transport> ResponseSink for Http1Sink<'_, T> {
@@ -43,6 +46,16 @@ impl<T: Transport> ResponseSink for Http1Sink<'_, T> {
         self.makes_chunks = to.chunked && info.body == ResponseLength::Close;
         self.head.clear();
         head.write(to, &mut self.head);
+        Ok(())
+    }
+
+    async fn checked_out(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.asks_to_go) {
+            self.head.clear();
+            self.head.extend_from_slice(GO_AHEAD_HEAD);
+            self.write(b"", b"", b"").await?;
+            self.state.response_started.set(None);
+        }
         Ok(())
     }
 

@@ -1,0 +1,133 @@
+//! Connections to the gateway of another node.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mesh_wire::mesh::{PING, PONG};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::error::Error;
+use crate::mesh::{Peer, PeerState, is_protocol};
+use crate::transport::{TlsSocket, Transport, write_all};
+
+/// For the connection, the handshake and the first answer.
+const CONNECT: Duration = Duration::from_secs(1);
+/// After this time without a connection the next address is tried as well.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// How long sent bytes may stay without an acknowledgement.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+/// An idle tunnel's keepalive. Pings find a lost peer sooner; this one also finds a lost connection.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
+/// An open connection to a peer.
+pub struct PeerStream {
+    pub tls: TlsSocket,
+    peer: Arc<Peer>,
+}
+
+impl Drop for PeerStream {
+    fn drop(&mut self) {
+        self.peer.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Opens a connection to the peer, and waits for its first answer: the peer has then accepted this gateway's
+/// key, and is not only a kernel that accepts for a process that has stopped.
+pub async fn open(peer: &Arc<Peer>) -> Result<Rc<PeerStream>, Error> {
+    let mut addresses = peer.addresses().into_iter();
+    let mut attempts = JoinSet::new();
+    let mut failed = "it has no address".to_string();
+    loop {
+        let next = addresses.next();
+        let waits = next.is_some();
+        if let Some(address) = next {
+            attempts.spawn_local(attempt(Arc::clone(peer), address));
+        }
+        let attempted = if waits && addresses.len() > 0 {
+            tokio::select! {
+                ended = attempts.join_next() => ended,
+                () = sleep(NEXT_ADDRESS) => continue,
+            }
+        } else {
+            attempts.join_next().await
+        };
+        match attempted {
+            Some(Ok(Ok((stream, address)))) => {
+                peer.answered_at(address);
+                peer.set_state(PeerState::Up, None);
+                return Ok(Rc::new(stream));
+            }
+            Some(Ok(Err(why))) => failed = why,
+            // A panic is counted where it happened.
+            Some(Err(_)) => {}
+            None if addresses.len() == 0 => break,
+            None => {}
+        }
+    }
+    if peer.state() != PeerState::Lost {
+        peer.set_state(PeerState::Unreachable, Some(failed.clone()));
+    }
+    Err(Error::Unreachable(format!("{}: {failed}", peer.name)))
+}
+
+async fn attempt(peer: Arc<Peer>, address: SocketAddr) -> Result<(PeerStream, SocketAddr), String> {
+    let opened = timeout(CONNECT, open_at(peer, address)).await;
+    let opened = opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    opened
+        .map(|stream| (stream, address))
+        .map_err(|error| format!("{address}: {}", explain(&error)))
+}
+
+async fn open_at(peer: Arc<Peer>, address: SocketAddr) -> io::Result<PeerStream> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(&tcp);
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    let side = peer.connect()?;
+    peer.connections.fetch_add(1, Ordering::Relaxed);
+    let stream = PeerStream { tls: TlsSocket::new(tcp, side), peer };
+    stream.tls.handshake().await?;
+    if !is_protocol(stream.tls.protocol().as_deref()) {
+        return Err(io::Error::other("it speaks another protocol"));
+    }
+    ping(&stream).await?;
+    Ok(stream)
+}
+
+/// Asks the peer for an answer, and waits for it.
+pub async fn ping(stream: &PeerStream) -> io::Result<()> {
+    write_all(&stream.tls, PING).await?;
+    let mut answer = [0; PONG.len()];
+    let mut read = 0;
+    while read < answer.len() {
+        std::future::poll_fn(|cx| stream.tls.poll_read_ready(cx)).await?;
+        match stream.tls.try_read(&mut answer[read..]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(n) => read += n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if answer == *PONG { Ok(()) } else { Err(io::Error::other("it answers something else")) }
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::TimedOut => "no answer within 1 second".into(),
+        ErrorKind::UnexpectedEof => "the peer closed the connection".into(),
+        ErrorKind::InvalidData => format!("the peer is another one, or TLS failed: {error}"),
+        _ => error.to_string(),
+    }
+}
