@@ -14,7 +14,7 @@ use crate::mesh::{Mesh, PeerError, PeerRef, PeerSpec, PeerStats};
 use crate::observe::{
     COARSE, ObserveConfig, ObserveError, RemovedServices, ServiceTotals, Stats, WorkerTotals,
 };
-use crate::routing::{Resolved, RouteError, ServiceSpec, Table, UpstreamAddr};
+use crate::routing::{LocalPreference, Resolved, RouteError, ServiceSpec, Table, UpstreamAddr};
 use crate::serve::{
     MeshInfo, MeshPort, OpenError, Phase, Shared, WorkerError, bind_all, run_worker,
 };
@@ -24,6 +24,7 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     /// Serialises changes of the table. Holds the last id of a service or address.
     next_id: Mutex<u64>,
+    prefer: Mutex<LocalPreference>,
     removed: Mutex<RemovedServices>,
 }
 
@@ -37,6 +38,7 @@ impl Gateway {
             shared: Arc::new(Shared::new(config, port, listeners)),
             addresses,
             next_id: Mutex::new(0),
+            prefer: Mutex::default(),
             removed: Mutex::default(),
         })
     }
@@ -68,7 +70,10 @@ impl Gateway {
                 source,
             });
             match made.and_then(|mesh| MeshPort::open(config, mesh)) {
-                Ok(open) => *port = Some(Arc::new(open)),
+                Ok(open) => {
+                    self.set_local_preference(LocalPreference(config.prefer_local));
+                    *port = Some(Arc::new(open));
+                }
                 Err(error) => opened = Err(error),
             }
             port.is_some()
@@ -94,6 +99,14 @@ impl Gateway {
         self.mesh().map_or_else(Vec::new, |port| port.mesh.stats())
     }
 
+    /// Sets how far upstreams on this node are preferred. Applies to services of later [`set_routes`] that are
+    /// new or have other upstreams than before.
+    ///
+    /// [`set_routes`]: Gateway::set_routes
+    pub fn set_local_preference(&self, prefer: LocalPreference) {
+        *self.prefer.lock() = prefer;
+    }
+
     /// Replaces the routing table. On an error the old table stays.
     pub fn set_routes(
         &self,
@@ -102,7 +115,9 @@ impl Gateway {
     ) -> Result<(), RouteError> {
         let mut next_id = self.next_id.lock();
         let old = self.shared.table.load_full();
-        let new = Arc::new(Table::build(services, default, &old, &mut next_id)?);
+        let mut new = Table::build(services, default, &old, &mut next_id)?;
+        new.prefer = *self.prefer.lock();
+        let new = Arc::new(new);
         self.shared.table.store(Arc::clone(&new));
         old.retire_missing_from(&new);
         let mut removed = self.removed.lock();

@@ -28,6 +28,8 @@ pub use error::Side;
 pub use gateway::Gateway;
 pub use mesh::{PeerError, PeerSpec, PeerState, PeerStats};
 pub use mesh_wire::proxy_protocol::ProxyProtocol;
-pub use routing::{Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr, UpstreamSpec};
+pub use routing::{
+    LocalPreference, Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr, UpstreamSpec,
+};
 pub use serve::{MeshInfo, OpenError, WorkerError};
 pub use upstream::is_local_port;

@@ -166,6 +166,16 @@ pub struct PeerStats {
 #[derive(Clone)]
 pub struct PeerRef(pub Arc<Peer>);
 
+#[cfg(test)]
+impl PeerRef {
+    pub fn for_test(id: &str) -> PeerRef {
+        let own = Identity::new(Arc::default()).expect("a key");
+        let id = id.to_string();
+        let spec = PeerSpec { name: id.clone(), id, key: Vec::new(), addresses: Vec::new() };
+        PeerRef(Peer::new(spec, &own, &Arc::default()).expect("a peer"))
+    }
+}
+
 impl PartialEq for PeerRef {
     fn eq(&self, other: &PeerRef) -> bool {
         self.0.id == other.0.id

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::time::Instant;
+
 use crate::mesh::PeerRef;
 
 /// Where one upstream listens.
@@ -37,12 +39,14 @@ pub struct Address {
     /// Unique within the gateway.
     pub id: u64,
     pub address: UpstreamAddr,
+    /// When a table first named it.
+    pub since: Instant,
     retired: AtomicBool,
 }
 
 impl Address {
     pub fn new(id: u64, address: UpstreamAddr) -> Address {
-        Address { id, address, retired: AtomicBool::new(false) }
+        Address { id, address, since: Instant::now(), retired: AtomicBool::new(false) }
     }
 
     pub fn is_peer(&self) -> bool {

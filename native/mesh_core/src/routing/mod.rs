@@ -6,4 +6,4 @@ mod table;
 
 pub use address::{Address, UpstreamAddr};
 pub use service::{Service, ServiceSpec, UpstreamSpec};
-pub use table::{Resolved, RouteError, Rule, Table};
+pub use table::{LocalPreference, Resolved, RouteError, Rule, Table};

@@ -64,6 +64,17 @@ impl fmt::Display for RouteError {
 
 impl std::error::Error for RouteError {}
 
+/// How many more requests in flight (or tunnels) an upstream on this node may have than one on another node
+/// before the other node is used. `None` treats all alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalPreference(pub Option<usize>);
+
+impl Default for LocalPreference {
+    fn default() -> LocalPreference {
+        LocalPreference(Some(2))
+    }
+}
+
 type Entry = (Box<str>, Arc<Service>);
 
 #[derive(Default)]
@@ -73,6 +84,8 @@ pub struct Table {
     services: HashMap<String, Arc<Service>>,
     addresses: HashMap<UpstreamAddr, Arc<Address>>,
     default: Option<Entry>,
+    /// Applies to services that are new in this table.
+    pub prefer: LocalPreference,
 }
 
 impl Table {
@@ -89,6 +102,7 @@ impl Table {
             services: HashMap::with_capacity(specs.len()),
             addresses: HashMap::with_capacity(specs.len()),
             default: None,
+            prefer: LocalPreference::default(),
         };
         for spec in specs {
             let service = table.service(spec.name, spec.upstreams, old, next_id);

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::worker::Worker;
 use crate::error::Error;
 use crate::observe::Notice;
-use crate::upstream::{Checkout, LocalService, Reuse};
+use crate::upstream::{Attempt, Checkout, LocalService, Reuse};
 
 /// Retry interval: an endpoint that returns at its old address changes no route.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -44,10 +44,11 @@ impl Drop for HeldRequest {
 pub async fn checkout(
     worker: &Rc<Worker>,
     service: &mut Rc<LocalService>,
+    attempt: &Attempt,
     reuse: Reuse,
     hold: Option<Duration>,
 ) -> Result<Checkout, Error> {
-    let failed = match try_checkout(worker, service, reuse).await {
+    let failed = match try_checkout(worker, service, attempt, reuse).await {
         Ok(checkout) => return Ok(checkout),
         Err(error) => error,
     };
@@ -64,7 +65,7 @@ pub async fn checkout(
         if let Some(now) = worker.routes.named(&service.service.name) {
             *service = now;
         }
-        match try_checkout(worker, service, reuse).await {
+        match try_checkout(worker, service, attempt, reuse).await {
             Ok(checkout) => return Ok(checkout),
             Err(error) if !error.is_transient() => return Err(error),
             Err(_) if hold.is_some_and(|hold| began.elapsed() >= hold) => {
@@ -79,10 +80,11 @@ pub async fn checkout(
 async fn try_checkout(
     worker: &Worker,
     service: &LocalService,
+    attempt: &Attempt,
     reuse: Reuse,
 ) -> Result<Checkout, Error> {
     let connect = worker.shared.config.timeouts.connect;
-    let checkout = service.checkout(reuse, connect, worker.oldest_idle()).await;
+    let checkout = service.checkout(attempt, reuse, connect, worker.oldest_idle()).await;
     let up = match &checkout {
         Ok(checkout) if checkout.reused => None,
         Ok(_) => Some(true),

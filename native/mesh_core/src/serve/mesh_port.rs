@@ -9,7 +9,6 @@ use crate::mesh::Mesh;
 /// The open mesh: who the peers are, and where they connect to.
 pub struct MeshPort {
     pub mesh: Mesh,
-    pub prefer_local: Option<usize>,
     listeners: Vec<TcpListener>,
     pub info: MeshInfo,
 }
@@ -27,7 +26,7 @@ impl MeshPort {
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let info = MeshInfo { key: mesh.identity.public_key.clone(), addresses };
-        Ok(MeshPort { mesh, prefer_local: config.prefer_local, listeners, info })
+        Ok(MeshPort { mesh, listeners, info })
     }
 
     /// Duplicates the listening sockets for one worker's event loop.

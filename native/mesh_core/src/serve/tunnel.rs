@@ -15,7 +15,7 @@ use super::worker::{TunnelGuard, Worker};
 use crate::observe::{Counter, ServiceCounters};
 use crate::runtime::{Buf, BufferPool, Timer, deadline};
 use crate::transport::{KEEPALIVE, fill, write_all};
-use crate::upstream::{LocalService, OpenUpstream, Transport, UpstreamStream};
+use crate::upstream::{LocalService, Transport, UpstreamStream, UpstreamTunnel};
 
 pub struct Tunnel<T> {
     pub guard: TunnelGuard,
@@ -26,8 +26,7 @@ pub struct Tunnel<T> {
     /// Bytes that the endpoint sent after the 101.
     pub from_upstream: Buf,
     pub service: Rc<LocalService>,
-    /// Counts the upstream connection as open.
-    pub _open: OpenUpstream,
+    pub _counted: UpstreamTunnel,
 }
 
 impl<T: Transport> Tunnel<T> {

@@ -36,7 +36,7 @@ impl Health {
         let state = self.0.get();
         if state.failures > 0 {
             self.0.set(HealthState {
-                backoff_until: now.checked_add(backoff(state.failures)),
+                backoff_until: now.checked_add(jittered(backoff(state.failures))),
                 ..state
             });
         }
@@ -55,7 +55,7 @@ impl Health {
         self.0.set(HealthState {
             failures,
             failed_at: Some(now),
-            backoff_until: now.checked_add(backoff(failures)),
+            backoff_until: now.checked_add(jittered(backoff(failures))),
         });
     }
 }
@@ -66,9 +66,22 @@ fn backoff(failures: u32) -> Duration {
     MIN_BACKOFF.saturating_mul(factor).min(MAX_BACKOFF)
 }
 
+/// Up to a fifth more or less, so that workers and gateways do not try again at the same time.
+fn jittered(backoff: Duration) -> Duration {
+    backoff * fastrand::u32(80..=120) / 100
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shortest(backoff: u64) -> Duration {
+        seconds(backoff) * 79 / 100
+    }
+
+    fn longest(backoff: u64) -> Duration {
+        seconds(backoff) * 120 / 100
+    }
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -82,17 +95,26 @@ mod tests {
         for backoff in [1, 2, 4, 8, 10, 10, 10] {
             health.attempt(now);
             health.failed(now, now);
-            assert!(
-                health.is_backing_off(now + seconds(backoff) - Duration::from_millis(1)),
-                "{backoff}"
-            );
-            now += seconds(backoff);
+            assert!(health.is_backing_off(now + shortest(backoff)), "{backoff}");
+            now += longest(backoff);
             assert!(!health.is_backing_off(now), "{backoff}");
         }
         for _ in 0..100 {
             health.failed(now, now);
         }
-        assert!(!health.is_backing_off(now + MAX_BACKOFF));
+        assert!(!health.is_backing_off(now + longest(10)));
+    }
+
+    #[test]
+    fn backoffs_differ() {
+        let now = Instant::now();
+        let backs_off = (0..1000).filter(|_| {
+            let health = Health::default();
+            health.failed(now, now);
+            health.is_backing_off(now + seconds(1))
+        });
+        let long = backs_off.count();
+        assert!((300..700).contains(&long), "{long} of 1000 are longer than usual");
     }
 
     #[test]
@@ -105,7 +127,7 @@ mod tests {
         health.succeeded();
         assert!(!health.is_backing_off(now));
         health.failed(now, now);
-        assert!(health.is_backing_off(now) && !health.is_backing_off(now + seconds(1)));
+        assert!(health.is_backing_off(now) && !health.is_backing_off(now + longest(1)));
     }
 
     #[test]
@@ -116,7 +138,7 @@ mod tests {
             health.failed(began, began + Duration::from_millis(2_000 + late));
         }
         let last = began + Duration::from_millis(2_049);
-        assert!(health.is_backing_off(last) && !health.is_backing_off(last + seconds(1)));
+        assert!(health.is_backing_off(last) && !health.is_backing_off(last + longest(1)));
     }
 
     #[test]
@@ -126,7 +148,7 @@ mod tests {
         health.attempt(now);
         assert!(!health.is_backing_off(now), "nothing has failed yet");
         health.failed(now, now);
-        let again = now + seconds(1);
+        let again = now + longest(1);
         assert!(!health.is_backing_off(again));
         health.attempt(again);
         assert!(health.is_backing_off(again));

@@ -11,110 +11,139 @@ use hashbrown::HashMap;
 use mesh_wire::host::Host;
 use tokio::time::Instant;
 
+use super::balance::Balancer;
 use super::local_service::LocalService;
 use super::pool::Pool;
-use crate::routing::{Address, Service, Table};
+use super::retry_budget::RetryBudget;
+use crate::routing::{Address, LocalPreference, Service, Table};
 
 pub struct LocalRoutes {
     inner: RefCell<Inner>,
-    worker: usize,
 }
 
 struct Inner {
     cache: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
     /// The table after whose load retired services were removed. The cache keeps it alive.
     tidied_for: *const Table,
+    used: Used,
+}
+
+/// What this worker has of the services that it has used.
+struct Used {
+    worker: usize,
     services: HashMap<u64, Rc<LocalService>>,
-    /// The same for requests of peers, which only upstreams of this node serve.
+    /// The same for requests of peers, which only upstreams on this node serve.
     services_for_peers: HashMap<u64, Rc<LocalService>>,
     /// By address id, because services share addresses.
     pools: HashMap<u64, Rc<Pool>>,
+    /// By service name, because a service with other upstreams is a new one.
+    retry_budgets: HashMap<String, Rc<RetryBudget>>,
 }
 
 impl LocalRoutes {
     pub fn new(table: Arc<ArcSwap<Table>>, worker: usize) -> LocalRoutes {
-        let inner = Inner {
-            cache: Cache::new(table),
-            tidied_for: std::ptr::null(),
+        let used = Used {
+            worker,
             services: HashMap::new(),
             services_for_peers: HashMap::new(),
             pools: HashMap::new(),
+            retry_budgets: HashMap::new(),
         };
-        LocalRoutes { inner: RefCell::new(inner), worker }
+        let inner = Inner { cache: Cache::new(table), tidied_for: std::ptr::null(), used };
+        LocalRoutes { inner: RefCell::new(inner) }
     }
 
     /// Finds the service for a host. Without a host, returns the default service and the host to send to
     /// it; both come from one table, because the next may have another default.
     pub fn find(&self, host: Option<&Host<'_>>) -> Option<(Rc<LocalService>, Option<Box<str>>)> {
-        let inner = &mut *self.inner.borrow_mut();
-        inner.tidy();
-        let table = inner.cache.load();
+        let mut inner = self.inner.borrow_mut();
+        let (table, used) = inner.tidied();
         let (service, default_host) = match host {
             Some(host) => (table.lookup(host)?, None),
             None => table.default().map(|(host, service)| (service, Some(host.into())))?,
         };
-        let local = local(&mut inner.services, &mut inner.pools, service, self.worker);
-        Some((local, default_host))
+        Some((used.service(service, table), default_host))
     }
 
     /// The service with this name in the current table.
     pub fn named(&self, name: &str) -> Option<Rc<LocalService>> {
-        let inner = &mut *self.inner.borrow_mut();
-        let service = inner.cache.load().named(name)?;
-        Some(local(&mut inner.services, &mut inner.pools, service, self.worker))
+        let mut inner = self.inner.borrow_mut();
+        let (table, used) = inner.tidied();
+        Some(used.service(table.named(name)?, table))
     }
 
     /// The service with this name, with those of its upstreams that are on this node. `None` if there are none.
     pub fn of_this_node(&self, name: &str) -> Option<Rc<LocalService>> {
-        let inner = &mut *self.inner.borrow_mut();
-        let service = Arc::clone(inner.cache.load().named(name)?);
-        inner.tidy();
-        if let Some(known) = inner.services_for_peers.get(&service.id) {
-            return Some(Rc::clone(known));
-        }
-        let here = service.upstreams.iter().filter(|it| !it.address.is_peer());
-        let pools: Vec<_> = here.map(|it| pool(&mut inner.pools, &it.address)).collect();
-        if pools.is_empty() {
-            return None;
-        }
-        let counters = service.stats_of_peers.of_worker(self.worker);
-        let local = LocalService::new(Arc::clone(&service), counters, pools);
-        inner.services_for_peers.insert(service.id, Rc::clone(&local));
-        Some(local)
+        let mut inner = self.inner.borrow_mut();
+        let (table, used) = inner.tidied();
+        used.of_this_node(table.named(name)?)
     }
 
     /// Closes idle upstream connections that are too old. Returns how many are left.
     pub fn reap(&self, oldest: Option<Instant>) -> usize {
-        self.inner.borrow().pools.values().map(|pool| pool.reap(oldest)).sum()
+        self.inner.borrow().used.pools.values().map(|pool| pool.reap(oldest)).sum()
     }
 }
 
 impl Inner {
-    /// Drops what has left the table since the last call.
-    fn tidy(&mut self) {
-        let table = Arc::as_ptr(self.cache.load());
-        if !std::ptr::eq(table, self.tidied_for) {
-            self.tidied_for = table;
-            self.services.retain(|_, local| !local.service.is_retired());
-            self.services_for_peers.retain(|_, local| !local.service.is_retired());
-            self.pools.retain(|_, pool| !pool.is_retired());
+    /// The current table, after what has left it has been dropped.
+    fn tidied(&mut self) -> (&Table, &mut Used) {
+        let table = self.cache.load();
+        if !std::ptr::eq(Arc::as_ptr(table), self.tidied_for) {
+            self.tidied_for = Arc::as_ptr(table);
+            self.used.tidy(table);
         }
+        (table, &mut self.used)
     }
 }
 
-fn pool(pools: &mut HashMap<u64, Rc<Pool>>, address: &Arc<Address>) -> Rc<Pool> {
-    Rc::clone(pools.entry(address.id).or_insert_with(|| Pool::new(Arc::clone(address))))
-}
+impl Used {
+    /// Drops what this table has no longer.
+    fn tidy(&mut self, table: &Table) {
+        self.services.retain(|_, local| !local.service.is_retired());
+        self.services_for_peers.retain(|_, local| !local.service.is_retired());
+        self.pools.retain(|_, pool| !pool.is_retired());
+        self.retry_budgets.retain(|name, _| table.named(name).is_some());
+    }
 
-fn local(
-    services: &mut HashMap<u64, Rc<LocalService>>,
-    pools: &mut HashMap<u64, Rc<Pool>>,
-    service: &Arc<Service>,
-    worker: usize,
-) -> Rc<LocalService> {
-    let entry = services.entry(service.id);
-    Rc::clone(entry.or_insert_with(|| {
-        let pools = service.upstreams.iter().map(|it| pool(pools, &it.address)).collect();
-        LocalService::new(Arc::clone(service), service.stats.of_worker(worker), pools)
-    }))
+    fn service(&mut self, service: &Arc<Service>, table: &Table) -> Rc<LocalService> {
+        match self.services.get(&service.id) {
+            Some(local) => Rc::clone(local),
+            None => self.add(service, table),
+        }
+    }
+
+    fn add(&mut self, service: &Arc<Service>, table: &Table) -> Rc<LocalService> {
+        let upstreams = service.upstreams.iter().map(|it| (self.pool(&it.address), it.last_resort));
+        let balancer = Balancer::new(upstreams.collect(), table.prefer);
+        let counters = service.stats.of_worker(self.worker);
+        let budget = self.retry_budgets.entry(service.name.clone());
+        let budget = budget
+            .or_insert_with(|| Rc::new(RetryBudget::new(Instant::now(), counters.requests.get())));
+        let local = LocalService::new(Arc::clone(service), counters, balancer, Rc::clone(budget));
+        self.services.insert(service.id, Rc::clone(&local));
+        local
+    }
+
+    fn of_this_node(&mut self, service: &Arc<Service>) -> Option<Rc<LocalService>> {
+        if let Some(local) = self.services_for_peers.get(&service.id) {
+            return Some(Rc::clone(local));
+        }
+        let here = service.upstreams.iter().filter(|upstream| !upstream.address.is_peer());
+        let upstreams: Vec<_> = here.map(|it| (self.pool(&it.address), it.last_resort)).collect();
+        if upstreams.is_empty() {
+            return None;
+        }
+        let balancer = Balancer::new(upstreams, LocalPreference::default());
+        let counters = service.stats_of_peers.of_worker(self.worker);
+        let budget = Rc::new(RetryBudget::new(Instant::now(), counters.requests.get()));
+        let local = LocalService::new(Arc::clone(service), counters, balancer, budget);
+        self.services_for_peers.insert(service.id, Rc::clone(&local));
+        Some(local)
+    }
+
+    fn pool(&mut self, address: &Arc<Address>) -> Rc<Pool> {
+        let pool = self.pools.entry(address.id);
+        Rc::clone(pool.or_insert_with(|| Pool::new(Arc::clone(address))))
+    }
 }

@@ -1,15 +1,16 @@
-//! A service as one worker sees it: counts, and chooses an upstream for each request.
+//! A service as one worker sees it: counters, and connections to its upstreams.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::balance::{Attempt, Balancer};
 use super::connect;
 use super::open::OpenUpstream;
-use super::pool::{Pool, UpstreamInFlight};
+use super::pool::{UpstreamLoad, UpstreamTunnel};
+use super::retry_budget::RetryBudget;
 use super::stream::UpstreamStream;
 use crate::error::{Error, Side};
 use crate::observe::ServiceCounters;
@@ -18,16 +19,15 @@ use crate::routing::Service;
 pub struct LocalService {
     pub service: Arc<Service>,
     pub counters: Arc<ServiceCounters>,
-    pools: Vec<Rc<Pool>>,
-    /// The upstream that the next request prefers.
-    next: Cell<usize>,
+    balancer: Balancer,
+    retry_budget: Rc<RetryBudget>,
 }
 
 /// A connection checked out of its pool.
 pub struct Checkout {
     pub stream: UpstreamStream,
     pub open: OpenUpstream,
-    in_flight: UpstreamInFlight,
+    load: UpstreamLoad,
     /// The connection has served a request before, so the endpoint may just have closed it.
     pub reused: bool,
 }
@@ -47,104 +47,84 @@ impl LocalService {
     pub fn new(
         service: Arc<Service>,
         counters: Arc<ServiceCounters>,
-        pools: Vec<Rc<Pool>>,
+        balancer: Balancer,
+        retry_budget: Rc<RetryBudget>,
     ) -> Rc<LocalService> {
-        Rc::new(LocalService { counters, pools, next: Cell::new(0), service })
+        Rc::new(LocalService { service, counters, balancer, retry_budget })
     }
 
-    /// Checks out the most recently used idle connection, if there is one. Connections returned before
-    /// `oldest` are too old.
-    pub fn checkout_idle(&self, reuse: Reuse, oldest: Option<Instant>) -> Option<Checkout> {
-        let upstream = self.preferred();
-        let checkout = self.checkout_idle_from(upstream, reuse, oldest)?;
-        self.advance_past(upstream);
-        Some(checkout)
+    /// Checks out the most recently used idle connection of the chosen upstream, if there is one. Connections
+    /// returned before `oldest` are too old.
+    pub fn checkout_idle(
+        &self,
+        attempt: &Attempt,
+        reuse: Reuse,
+        oldest: Option<Instant>,
+    ) -> Option<Checkout> {
+        self.checkout_idle_from(self.balancer.choose(attempt, &[])?, attempt, reuse, oldest)
     }
 
-    /// Checks out an idle connection, or opens one. Skips upstreams that cannot be reached; those that
-    /// failed recently are tried last.
+    /// Checks out an idle connection, or opens one. Skips upstreams that cannot be reached. The error is
+    /// [`Error::NotListening`] if the attempt has tried all upstreams before.
     pub async fn checkout(
         &self,
+        attempt: &Attempt,
         reuse: Reuse,
         connect: Option<Duration>,
         oldest: Option<Instant>,
     ) -> Result<Checkout, Error> {
-        let count = self.pools.len();
-        let first = self.preferred();
-        self.advance_past(first);
-        let mut failed = Error::NotListening;
-        let mut backing_off = Vec::new();
-        for upstream in (0..count).map(|i| (first + i) % count) {
-            if let Some(checkout) = self.checkout_idle_from(upstream, reuse, oldest) {
+        let mut error = Error::NotListening;
+        let mut failed = Vec::new();
+        while let Some(upstream) = self.balancer.choose(attempt, &failed) {
+            if let Some(checkout) = self.checkout_idle_from(upstream, attempt, reuse, oldest) {
                 return Ok(checkout);
             }
-            if count > 1 && self.pools[upstream].health.is_backing_off_now() {
-                backing_off.push(upstream);
-                continue;
-            }
-            match self.open(upstream, connect).await {
+            match self.open(upstream, attempt, connect).await {
                 Ok(checkout) => return Ok(checkout),
-                Err(error) => failed = error,
+                Err(why) => error = why,
             }
+            failed.push(upstream);
         }
-        for upstream in backing_off {
-            match self.open(upstream, connect).await {
-                Ok(checkout) => return Ok(checkout),
-                Err(error) => failed = error,
-            }
-        }
-        if failed.side() == Side::Upstream {
+        let is_exhausted = failed.is_empty() && !self.balancer.is_empty();
+        if error.side() == Side::Upstream && !is_exhausted {
             self.counters.connect_errors.add(1);
         }
-        Err(failed)
+        Err(error)
     }
 
-    /// The next upstream in turn, or the one after it if that has fewer requests in flight. Upstreams that
-    /// failed recently are left out: they never have requests in flight.
-    fn preferred(&self) -> usize {
-        let next = self.next.get();
-        let count = self.pools.len();
-        if count < 2 {
-            return next;
-        }
-        let load = |upstream: usize| self.pools[upstream].in_flight();
-        let order = (0..count).map(|i| (next + i) % count);
-        let mut order = order.filter(|upstream| !self.pools[*upstream].health.is_backing_off_now());
-        match (order.next(), order.next()) {
-            (Some(first), Some(second)) if load(second) < load(first) => second,
-            (first, _) => first.unwrap_or(next),
-        }
-    }
-
-    fn after(&self, upstream: usize) -> usize {
-        if upstream + 1 < self.pools.len() { upstream + 1 } else { 0 }
-    }
-
-    /// Makes the next request prefer the upstream after this one.
-    fn advance_past(&self, upstream: usize) {
-        self.next.set(self.after(upstream));
+    /// Takes a retry out of the service's budget. Returns whether there was one.
+    #[expect(dead_code, reason = "retries at another upstream are not made yet")]
+    pub fn withdraw_retry(&self, now: Instant) -> bool {
+        self.retry_budget.withdraw(now, self.counters.requests.get())
     }
 
     fn checkout_idle_from(
         &self,
         upstream: usize,
+        attempt: &Attempt,
         reuse: Reuse,
         oldest: Option<Instant>,
     ) -> Option<Checkout> {
         if reuse == Reuse::Never {
             return None;
         }
-        let pool = self.pools.get(upstream)?;
-        let (stream, open) = pool.checkout(reuse == Reuse::Probed, oldest)?;
+        let (stream, open) =
+            self.balancer.pool(upstream).checkout(reuse == Reuse::Probed, oldest)?;
         self.counters.upstream_connections_reused.add(1);
         let open = open.counted_for(&self.counters);
-        Some(Checkout { stream, open, in_flight: UpstreamInFlight::new(pool), reused: true })
+        let load = self.balancer.load(upstream, attempt);
+        Some(Checkout { stream, open, load, reused: true })
     }
 
-    async fn open(&self, upstream: usize, limit: Option<Duration>) -> Result<Checkout, Error> {
-        let pool = &self.pools[upstream];
+    async fn open(
+        &self,
+        upstream: usize,
+        attempt: &Attempt,
+        limit: Option<Duration>,
+    ) -> Result<Checkout, Error> {
+        let pool = self.balancer.pool(upstream);
         // Counts while connecting, so that other requests prefer another upstream.
-        let in_flight = UpstreamInFlight::new(pool);
+        let load = self.balancer.load(upstream, attempt);
         let began = Instant::now();
         pool.health.attempt(began);
         match connect::open(pool, limit).await {
@@ -152,7 +132,7 @@ impl LocalService {
                 pool.health.succeeded();
                 self.counters.upstream_connections_opened.add(1);
                 let open = OpenUpstream::new(&self.counters);
-                Ok(Checkout { stream, open, in_flight, reused: false })
+                Ok(Checkout { stream, open, load, reused: false })
             }
             Err(error) => {
                 if error.side() == Side::Upstream {
@@ -165,8 +145,25 @@ impl LocalService {
 }
 
 impl Checkout {
+    /// The id of the address, for [`Attempt::tried`].
+    #[expect(dead_code, reason = "as above")]
+    pub fn address_id(&self) -> u64 {
+        self.load.pool.address.id
+    }
+
+    /// The upstream is the gateway of another node.
+    #[expect(dead_code, reason = "as above")]
+    pub fn is_peer(&self) -> bool {
+        self.load.pool.is_peer
+    }
+
     /// Returns the connection to its pool. A complete response must have been read, and nothing more.
     pub fn checkin(self, now: Instant) {
-        self.in_flight.0.checkin(self.stream, self.open, now);
+        self.load.pool.checkin(self.stream, self.open, now);
+    }
+
+    /// The request has become a tunnel.
+    pub fn into_tunnel(self) -> (UpstreamStream, UpstreamTunnel) {
+        (self.stream, UpstreamTunnel { _load: self.load, _open: self.open })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Each worker has its own pools, so a checkout takes no lock.
 
+mod balance;
 mod connect;
 mod health;
 mod local_ports;
@@ -10,11 +11,13 @@ mod local_service;
 mod open;
 mod peer;
 mod pool;
+mod retry_budget;
 mod stream;
 
 pub use crate::transport::Transport;
+pub use balance::Attempt;
 pub use local_ports::is_local_port;
 pub use local_routes::LocalRoutes;
 pub use local_service::{Checkout, LocalService, Reuse};
-pub use open::OpenUpstream;
+pub use pool::UpstreamTunnel;
 pub use stream::UpstreamStream;

@@ -1,44 +1,67 @@
-//! One worker's state of one address: idle connections, requests in flight, and health. Services that name the
-//! address share it.
+//! One worker's state of one address: idle connections, requests in flight, tunnels, and health. Services that
+//! name the address share it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::health::Health;
 use super::open::OpenUpstream;
 use super::stream::UpstreamStream;
-use crate::routing::Address;
+use crate::routing::{Address, UpstreamAddr};
 use crate::transport::Transport;
 
 /// How many idle connections a worker keeps per address. It closes the rest.
 pub const MAX_IDLE: usize = 512;
 
+/// How much longer than `timeouts.upstream_idle` an unused connection to a peer is kept.
+const PEER_IDLE: Duration = Duration::from_secs(60);
+
 pub struct Pool {
     pub address: Arc<Address>,
+    /// The address is another node's gateway.
+    pub is_peer: bool,
     pub health: Health,
+    /// The address has stopped answering: others come first.
+    pub is_suspect: Cell<bool>,
     /// Of the two loopback addresses, IPv4 answered last.
     pub prefers_ipv4: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
     in_flight: Cell<usize>,
+    tunnels: Cell<usize>,
 }
 
-/// Counts a request at an address until dropped.
-pub struct UpstreamInFlight(pub Rc<Pool>);
+/// Counts a request or a tunnel at an address until dropped.
+pub struct UpstreamLoad {
+    pub pool: Rc<Pool>,
+    is_tunnel: bool,
+}
 
-impl UpstreamInFlight {
-    pub fn new(pool: &Rc<Pool>) -> UpstreamInFlight {
-        pool.in_flight.set(pool.in_flight.get() + 1);
-        UpstreamInFlight(Rc::clone(pool))
+impl UpstreamLoad {
+    pub fn new(pool: &Rc<Pool>, is_tunnel: bool) -> UpstreamLoad {
+        let load = UpstreamLoad { pool: Rc::clone(pool), is_tunnel };
+        load.count().set(load.count().get() + 1);
+        load
+    }
+
+    fn count(&self) -> &Cell<usize> {
+        if self.is_tunnel { &self.pool.tunnels } else { &self.pool.in_flight }
     }
 }
 
-impl Drop for UpstreamInFlight {
+impl Drop for UpstreamLoad {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.count().set(self.count().get() - 1);
     }
+}
+
+/// Counts a tunnel at its address, and its connection as open, until dropped.
+pub struct UpstreamTunnel {
+    pub _load: UpstreamLoad,
+    pub _open: OpenUpstream,
 }
 
 struct Idle {
@@ -50,11 +73,14 @@ struct Idle {
 impl Pool {
     pub fn new(address: Arc<Address>) -> Rc<Pool> {
         Rc::new(Pool {
+            is_peer: matches!(address.address, UpstreamAddr::Peer(_)),
             address,
             health: Health::default(),
+            is_suspect: Cell::new(false),
             prefers_ipv4: Cell::new(false),
             idle: RefCell::default(),
             in_flight: Cell::new(0),
+            tunnels: Cell::new(0),
         })
     }
 
@@ -62,8 +88,23 @@ impl Pool {
         self.in_flight.get()
     }
 
+    /// Open tunnels, and requests that ask for one: many may ask at once, before the first is open.
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.get()
+    }
+
+    /// Others come first: the address could not be connected to recently, or has stopped answering.
+    pub fn is_failing(&self) -> bool {
+        self.is_suspect.get() || self.health.is_backing_off_now()
+    }
+
     pub fn is_retired(&self) -> bool {
         self.address.is_retired()
+    }
+
+    /// Connections to a peer are kept for longer: a handshake costs more, and the peer never closes first.
+    fn oldest(&self, oldest: Option<Instant>) -> Option<Instant> {
+        if self.is_peer { oldest?.checked_sub(PEER_IDLE) } else { oldest }
     }
 
     /// Checks out the most recently used connection that is not known to be closed. `probe` asks the kernel.
@@ -73,6 +114,7 @@ impl Pool {
         probe: bool,
         oldest: Option<Instant>,
     ) -> Option<(UpstreamStream, OpenUpstream)> {
+        let oldest = self.oldest(oldest);
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop() {
             if oldest.is_some_and(|oldest| last.since < oldest) {
@@ -97,6 +139,7 @@ impl Pool {
 
     /// Closes connections that are too old. Returns how many are left.
     pub fn reap(&self, oldest: Option<Instant>) -> usize {
+        let oldest = self.oldest(oldest);
         let retired = self.is_retired();
         let mut idle = self.idle.borrow_mut();
         let fresh = |i: &Idle| oldest.is_none_or(|oldest| i.since >= oldest);
@@ -111,7 +154,6 @@ mod tests {
 
     use super::*;
     use crate::observe::ServiceCounters;
-    use crate::routing::UpstreamAddr;
 
     fn pool() -> Rc<Pool> {
         Pool::new(Arc::new(Address::new(1, UpstreamAddr::Unix("/nowhere".into()))))

@@ -55,12 +55,15 @@ fn a_silent_upstream_is_waited_for_once() {
     scene.ends_clean();
 }
 
-/// Keeps a request waiting at `scene.endpoint`, and sees the next six go to `spare`.
-fn the_busy_one_is_avoided(scene: &Scene, spare: &Endpoint) {
+/// Keeps a request waiting at `scene.endpoint`, adds these upstreams around it, and sees the next six go to
+/// `spare`.
+fn the_busy_one_is_avoided(scene: &Scene, spare: &Endpoint, upstreams: &[&Endpoint]) {
     scene.endpoint.script(vec![Do::Gate("slow"), Do::Answer]);
     let mut slow = scene.client();
     slow.send(get(""));
     scene.endpoint.wait_for_requests(1);
+    let upstreams: Vec<_> = upstreams.iter().map(|endpoint| endpoint.address.clone()).collect();
+    scene.route_to(&upstreams);
     let mut client = scene.client();
     for _ in 0..6 {
         assert_eq!(client.ask(get("")).status, 200);
@@ -75,8 +78,7 @@ fn the_busy_one_is_avoided(scene: &Scene, spare: &Endpoint) {
 fn of_two_upstreams_the_one_with_fewer_requests_in_flight_is_used() {
     let scene = Scene::new(|config| config.workers = 1);
     let spare = Endpoint::start();
-    scene.route_to(&[scene.endpoint.address.clone(), spare.address.clone()]);
-    the_busy_one_is_avoided(&scene, &spare);
+    the_busy_one_is_avoided(&scene, &spare, &[&scene.endpoint, &spare]);
     let mut client = scene.client();
     for _ in 0..6 {
         assert_eq!(client.ask(get("")).status, 200);
@@ -92,9 +94,7 @@ fn the_share_of_an_upstream_that_is_down_avoids_a_busy_one() {
     let scene = Scene::new(|config| config.workers = 1);
     let (mut down, spare) = (Endpoint::start(), Endpoint::start());
     down.die();
-    // The first one is tried, and the second one answers in its place.
-    scene.route_to(&[down.address.clone(), scene.endpoint.address.clone(), spare.address.clone()]);
-    the_busy_one_is_avoided(&scene, &spare);
+    the_busy_one_is_avoided(&scene, &spare, &[&down, &scene.endpoint, &spare]);
     drop(spare);
     scene.ends_clean();
 }

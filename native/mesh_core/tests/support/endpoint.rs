@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mesh_core::UpstreamAddr;
 
 use super::PATIENCE;
+use super::hyper_ends;
 use super::second_reading;
 use super::socket::Socket;
 use super::wire::{self, Length, Request};
@@ -30,6 +31,10 @@ pub enum Do {
     Gate(&'static str),
     /// Let the test know, by this name, that the steps before are done.
     Reach(&'static str),
+    /// Accept the WebSocket that was asked for.
+    Upgrade,
+    /// Work for this long.
+    Work(Duration),
     /// Read and record until the other side closes.
     UntilClosed,
     /// Send back what comes, until the other side closes.
@@ -70,6 +75,8 @@ pub struct State {
     pub connections: Vec<Seen>,
     pub requests: Vec<Request>,
     scripts: VecDeque<Script>,
+    /// For requests without a script of their own.
+    usual: Option<Script>,
     on_accept: VecDeque<Script>,
     gates: HashSet<&'static str>,
     reached: HashSet<&'static str>,
@@ -163,6 +170,12 @@ impl Endpoint {
     /// The next request without a script of its own is answered so.
     pub fn script(&self, script: Script) -> &Endpoint {
         self.shared.change(|state| state.scripts.push_back(script));
+        self
+    }
+
+    /// Requests without a script of their own are answered so.
+    pub fn usually(&self, script: Script) -> &Endpoint {
+        self.shared.change(|state| state.usual = Some(script));
         self
     }
 
@@ -379,10 +392,11 @@ impl Line {
         let mut state = self.shared.lock();
         let at = (state.era, state.requests.len());
         state.requests.push(request.clone());
-        let plain = vec![Do::Body, Do::Answer];
         // Not part of any case: asked to see whether all before it has gone through.
         let sentinel = request.target.starts_with("/sentinel");
-        let script = if sentinel { None } else { state.scripts.pop_front() }.unwrap_or(plain);
+        let script =
+            if sentinel { None } else { state.scripts.pop_front().or_else(|| state.usual.clone()) };
+        let script = script.unwrap_or_else(|| vec![Do::Body, Do::Answer]);
         drop(state);
         self.shared.changed.notify_all();
         let mut current = Some(Current { request, length, at, read: false });
@@ -448,6 +462,17 @@ impl Line {
                 Do::Reach(name) => self.shared.change(|state| {
                     state.reached.insert(name);
                 }),
+                Do::Upgrade => {
+                    let key = current.as_ref().map(|c| c.request.fields.one("sec-websocket-key"));
+                    let accept = key.flatten().map(|key| hyper_ends::accept(key.as_bytes()));
+                    let accept = accept.map(|a| format!("Sec-WebSocket-Accept: {a}\r\n"));
+                    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n";
+                    let rest = format!("{}Connection: Upgrade\r\n\r\n", accept.unwrap_or_default());
+                    self.socket
+                        .write_all((head.to_string() + &rest).as_bytes())
+                        .map_err(|_| Over)?;
+                }
+                Do::Work(time) => std::thread::sleep(time),
                 Do::UntilClosed => {
                     while self.fill().is_ok() {}
                     self.update(current)?;

@@ -17,13 +17,17 @@ use crate::runtime::{Buf, Timer};
 use crate::serve::accounting::{RequestEnd, RequestInFlight};
 use crate::serve::checkout::checkout;
 use crate::serve::worker::Worker;
-use crate::upstream::{Checkout, LocalService, OpenUpstream, Reuse, Transport, UpstreamStream};
+use crate::upstream::{
+    Attempt, Checkout, LocalService, Reuse, Transport, UpstreamStream, UpstreamTunnel,
+};
 
 pub struct Exchange<'a, B, S> {
     pub worker: &'a Rc<Worker>,
     pub config: &'a Config,
     pub service: Rc<LocalService>,
     pub method: Method,
+    /// The request asks for a WebSocket.
+    pub wants_tunnel: bool,
     /// The head for the endpoint.
     pub head: Vec<u8>,
     pub body: B,
@@ -42,7 +46,7 @@ pub enum Finished {
 pub struct Upgraded {
     pub upstream: UpstreamStream,
     pub first_bytes: Buf,
-    pub open: OpenUpstream,
+    pub counted: UpstreamTunnel,
     pub service: Rc<LocalService>,
 }
 
@@ -74,18 +78,19 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
     async fn forward(&mut self) -> Result<Finished, Error> {
         let repeatable = self.method.is_idempotent() && self.body.is_done();
         let mut reuse = if repeatable { Reuse::Any } else { Reuse::Probed };
+        let attempt = Attempt { tunnel: self.wants_tunnel, ..Attempt::default() };
         loop {
             let Exchange { worker, service, body, .. } = self;
             // A request that was given up at once must cost the endpoint nothing.
             if poll_fn(|cx| Poll::Ready(body.is_gone(cx))).await {
                 return Err(Error::ClientGone);
             }
-            let checkout = match service.checkout_idle(reuse, worker.oldest_idle()) {
+            let checkout = match service.checkout_idle(&attempt, reuse, worker.oldest_idle()) {
                 Some(checkout) => checkout,
                 None => tokio::select! {
                     biased;
                     () = body.client_gone() => return Err(Error::ClientGone),
-                    checkout = checkout(worker, service, reuse, self.config.timeouts.hold) => checkout?,
+                    checkout = checkout(worker, service, &attempt, reuse, self.config.timeouts.hold) => checkout?,
                 },
             };
             self.state.checked_out.set(true);
@@ -113,10 +118,11 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
 
     fn conclude(&self, passed: &Passed, checkout: Checkout, mut received: Buf) -> Finished {
         if passed.upgraded {
+            let (upstream, counted) = checkout.into_tunnel();
             return Finished::Upgraded(Box::new(Upgraded {
-                upstream: checkout.stream,
+                upstream,
                 first_bytes: received,
-                open: checkout.open,
+                counted,
                 service: Rc::clone(&self.service),
             }));
         }
@@ -137,7 +143,7 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         upstream: &impl Transport,
         received: &mut Buf,
     ) -> Result<Passed, Error> {
-        let Exchange { worker, config, service, method, head, body, sink, state, timer } = self;
+        let Exchange { worker, config, service, method, head, body, sink, state, timer, .. } = self;
         let mut uplink = Uplink {
             state,
             counters: &service.counters,

@@ -64,7 +64,7 @@ pub async fn serve(guard: StreamGuard, request: Request<RecvStream>, respond: Se
     let Some((upgraded, frames)) = exchange.await else { return };
     guard.becomes_tunnel();
     let stream = TunnelStream::new(&sender, frames);
-    let Upgraded { upstream, mut first_bytes, service, open: _open } = *upgraded;
+    let Upgraded { upstream, mut first_bytes, service, counted: _counted } = *upgraded;
     let mut nothing = Buf::new();
     let tunnel = relay(worker, &service, (&stream, &mut nothing), (&upstream, &mut first_bytes));
     let mut tunnel = pin!(tunnel);
@@ -103,6 +103,7 @@ async fn exchange(
         config: &worker.shared.config,
         service: Rc::clone(&service),
         method,
+        wants_tunnel: websocket.is_some(),
         head,
         body,
         sink: H2Sink { state, counters, sender, websocket, head: None },

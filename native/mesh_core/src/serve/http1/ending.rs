@@ -70,7 +70,7 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             from_client: self.input,
             from_upstream: upgraded.first_bytes,
             service: upgraded.service,
-            _open: upgraded.open,
+            _counted: upgraded.counted,
         };
         // A separate task, which is much smaller than a connection's.
         spawn_local(tunnel.run());

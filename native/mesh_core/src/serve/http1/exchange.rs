@@ -44,6 +44,7 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             config,
             service: Rc::clone(&service),
             method: info.method,
+            wants_tunnel: info.websocket,
             head,
             body,
             sink,
