@@ -109,9 +109,10 @@ defmodule ExServiceMeshRouter.Config do
   65,536. The gateway then refuses connections before `accept` fails.
 
   The gateway keeps idle connections to endpoints for `timeouts: [upstream_idle: ...]`; each worker
-  keeps at most 512 of them per address. A service with several upstreams uses them in turn, but
-  prefers one with fewer open requests. An upstream that cannot be connected to is tried last for 1
-  second, then for 2, and so on up to 10, until it answers.
+  keeps at most 512 of them per address. Of the upstreams of a service, a worker compares two and
+  uses the one with fewer open requests of its own; for a WebSocket, the one with fewer WebSockets. An
+  upstream that is added to others gets fewer requests for its first 10 seconds. One that cannot be
+  connected to is tried last for about 1 second, then for 2, and so on up to 10, until it answers.
 
   Beyond `connections_per_client`, the gateway refuses connections of a client with a 503. Refused
   connections do not count as `connections`; at most 128 of them stay open for a moment, so that the
