@@ -137,10 +137,6 @@ impl TlsSocket {
         let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Both);
     }
 
-    pub fn tcp(&self) -> &TcpStream {
-        &self.tcp
-    }
-
     /// Ready once the socket has accepted all encrypted bytes.
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {

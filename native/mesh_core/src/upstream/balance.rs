@@ -11,6 +11,7 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use super::pool::{Pool, UpstreamLoad};
+use super::watch::watch;
 use crate::routing::LocalPreference;
 
 /// How long a new upstream gets less than its share.
@@ -101,6 +102,14 @@ impl Balancer {
         self.choose_of_several(attempt, failed)
     }
 
+    /// Whether an upstream is left that has neither been tried nor this address, and does not fail.
+    pub fn has_another(&self, attempt: &Attempt, address: u64) -> bool {
+        self.members.iter().any(|member| {
+            let id = member.pool.address.id;
+            id != address && !attempt.tried.contains(&id) && !member.pool.is_failing()
+        })
+    }
+
     #[inline(never)]
     fn choose_of_several(&self, attempt: &Attempt, failed: &[usize]) -> Option<usize> {
         let mut rng = Rng::with_seed(self.seed.get());
@@ -134,7 +143,11 @@ impl Balancer {
     /// Counts the request at the upstream that was chosen for it. The next request chooses anew.
     pub fn load(&self, upstream: usize, attempt: &Attempt) -> UpstreamLoad {
         self.used(upstream);
-        UpstreamLoad::new(self.pool(upstream), attempt.tunnel)
+        let pool = self.pool(upstream);
+        if pool.is_peer {
+            watch(pool);
+        }
+        UpstreamLoad::new(pool, attempt.tunnel)
     }
 
     fn used(&self, upstream: usize) {

@@ -42,7 +42,9 @@ pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream
                 .map(UpstreamStream::Unix)
                 .map_err(|error| failure(error, &path.display(), None))
         }
-        UpstreamAddr::Peer(it) => peer::open(&it.0).await.map(UpstreamStream::Peer),
+        UpstreamAddr::Peer(it) => {
+            peer::open(&it.0).await.map(UpstreamStream::Peer).map_err(Error::Connect)
+        }
     }
 }
 

@@ -93,9 +93,13 @@ impl LocalService {
     }
 
     /// Takes a retry out of the service's budget. Returns whether there was one.
-    #[expect(dead_code, reason = "retries at another upstream are not made yet")]
     pub fn withdraw_retry(&self, now: Instant) -> bool {
         self.retry_budget.withdraw(now, self.counters.requests.get())
+    }
+
+    /// Whether another upstream than that of the checkout could be tried.
+    pub fn has_another(&self, attempt: &Attempt, checkout: &Checkout) -> bool {
+        self.balancer.has_another(attempt, checkout.address_id())
     }
 
     fn checkout_idle_from(
@@ -130,6 +134,9 @@ impl LocalService {
         match connect::open(pool, limit).await {
             Ok(stream) => {
                 pool.health.succeeded();
+                if pool.is_peer {
+                    pool.note(&stream);
+                }
                 self.counters.upstream_connections_opened.add(1);
                 let open = OpenUpstream::new(&self.counters);
                 Ok(Checkout { stream, open, load, reused: false })
@@ -146,15 +153,27 @@ impl LocalService {
 
 impl Checkout {
     /// The id of the address, for [`Attempt::tried`].
-    #[expect(dead_code, reason = "as above")]
     pub fn address_id(&self) -> u64 {
         self.load.pool.address.id
     }
 
     /// The upstream is the gateway of another node.
-    #[expect(dead_code, reason = "as above")]
     pub fn is_peer(&self) -> bool {
         self.load.pool.is_peer
+    }
+
+    /// Waits until the peer is suspect.
+    pub async fn suspected(&self) {
+        let pool = &self.load.pool;
+        let suspected = pool.suspected.notified();
+        if !pool.is_suspect.get() {
+            suspected.await;
+        }
+    }
+
+    /// Waits until the peer becomes suspect once more.
+    pub async fn suspected_again(&self) {
+        self.load.pool.suspected.notified().await;
     }
 
     /// Returns the connection to its pool. A complete response must have been read, and nothing more.

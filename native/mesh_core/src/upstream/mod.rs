@@ -13,6 +13,7 @@ mod peer;
 mod pool;
 mod retry_budget;
 mod stream;
+mod watch;
 
 pub use crate::transport::Transport;
 pub use balance::Attempt;

@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::error::Error;
 use crate::mesh::{Peer, PeerState, is_protocol};
 use crate::transport::{TlsSocket, Transport, write_all};
 
@@ -43,7 +42,7 @@ impl Drop for PeerStream {
 
 /// Opens a connection to the peer, and waits for its first answer: the peer has then accepted this gateway's
 /// key, and is not only a kernel that accepts for a process that has stopped.
-pub async fn open(peer: &Arc<Peer>) -> Result<Rc<PeerStream>, Error> {
+pub async fn open(peer: &Arc<Peer>) -> io::Result<Rc<PeerStream>> {
     let mut addresses = peer.addresses().into_iter();
     let mut attempts = JoinSet::new();
     let mut failed = "it has no address".to_string();
@@ -77,7 +76,7 @@ pub async fn open(peer: &Arc<Peer>) -> Result<Rc<PeerStream>, Error> {
     if peer.state() != PeerState::Lost {
         peer.set_state(PeerState::Unreachable, Some(failed.clone()));
     }
-    Err(Error::Unreachable(format!("{}: {failed}", peer.name)))
+    Err(io::Error::other(failed))
 }
 
 async fn attempt(peer: Arc<Peer>, address: SocketAddr) -> Result<(PeerStream, SocketAddr), String> {

@@ -2,14 +2,16 @@
 //! name the address share it.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::health::Health;
 use super::open::OpenUpstream;
+use super::peer::PeerStream;
 use super::stream::UpstreamStream;
 use crate::routing::{Address, UpstreamAddr};
 use crate::transport::Transport;
@@ -32,6 +34,13 @@ pub struct Pool {
     idle: RefCell<Vec<Idle>>,
     in_flight: Cell<usize>,
     tunnels: Cell<usize>,
+    /// A task asks the peer for answers.
+    pub is_watched: Cell<bool>,
+    was_used: Cell<bool>,
+    /// Notifies when the peer becomes suspect.
+    pub suspected: Notify,
+    /// Open connections to the peer.
+    links: RefCell<Vec<Weak<PeerStream>>>,
 }
 
 /// Counts a request or a tunnel at an address until dropped.
@@ -81,6 +90,10 @@ impl Pool {
             idle: RefCell::default(),
             in_flight: Cell::new(0),
             tunnels: Cell::new(0),
+            is_watched: Cell::new(false),
+            was_used: Cell::new(false),
+            suspected: Notify::new(),
+            links: RefCell::default(),
         })
     }
 
@@ -91,6 +104,38 @@ impl Pool {
     /// Open tunnels, and requests that ask for one: many may ask at once, before the first is open.
     pub fn tunnels(&self) -> usize {
         self.tunnels.get()
+    }
+
+    pub fn set_suspect(&self, suspect: bool) {
+        if !self.is_suspect.replace(suspect) && suspect {
+            self.suspected.notify_waiters();
+        }
+    }
+
+    pub fn mark_used(&self) {
+        self.was_used.set(true);
+    }
+
+    /// Remembers a connection to the peer.
+    pub fn note(&self, stream: &UpstreamStream) {
+        if let UpstreamStream::Peer(link) = stream {
+            let mut links = self.links.borrow_mut();
+            if links.len() == links.capacity() {
+                links.retain(|link| link.strong_count() > 0);
+            }
+            links.push(Rc::downgrade(link));
+        }
+    }
+
+    /// Whether the address has had a request since the last call, or has one.
+    pub fn take_used(&self) -> bool {
+        self.was_used.replace(false) || self.in_flight() > 0 || self.tunnels() > 0
+    }
+
+    /// Ends all connections to a peer that is lost, and with them what waits for it.
+    pub fn lose_connections(&self) {
+        let links = self.links.take();
+        links.iter().filter_map(Weak::upgrade).for_each(|link| link.tls.abort());
     }
 
     /// Others come first: the address could not be connected to recently, or has stopped answering.

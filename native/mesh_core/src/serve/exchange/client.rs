@@ -11,6 +11,9 @@ use crate::error::Error;
 pub trait RequestBody {
     fn is_done(&self) -> bool;
 
+    /// Whether more than `most` bytes may come, framing not included.
+    fn may_exceed(&self, most: u64) -> bool;
+
     /// Appends the bytes that have arrived to `out`, which contains the request head. Returns how many
     /// bytes of the client's body these are, including framing.
     fn take_ready(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<usize, Error>;

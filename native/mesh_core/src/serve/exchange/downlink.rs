@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::ready;
 
 use mesh_wire::chunked::Decoder;
+use mesh_wire::mesh::GO_AHEAD;
 use mesh_wire::method::Method;
 use mesh_wire::response::{ResponseInfo, ResponseLength};
 
@@ -44,6 +45,7 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
                     self.sink.part(b"", Part::More).await?;
                     return Ok(Passed { upgraded: true, upstream_keep_alive: false });
                 }
+                GO_AHEAD if self.state.to_peer.get() => self.state.goes_ahead.set(true),
                 100..=199 => {
                     interim += 1;
                     if interim > MAX_INTERIM {

@@ -5,10 +5,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use mesh_wire::mesh;
 use mesh_wire::method::Method;
+use tokio::time::Instant;
 
 use super::client::{RequestBody, ResponseSink};
 use super::downlink::{Downlink, Passed};
+use super::kept::KeptBody;
 use super::state::ExchangeState;
 use super::uplink::Uplink;
 use crate::config::Config;
@@ -50,6 +53,14 @@ pub struct Upgraded {
     pub service: Rc<LocalService>,
 }
 
+/// What a request needs to go to another upstream than the one that was tried.
+#[derive(Default)]
+struct Elsewhere {
+    kept: KeptBody,
+    /// Why the last upstream did not serve it.
+    failed: Option<Error>,
+}
+
 pub struct Outcome {
     pub result: Result<Finished, Error>,
     pub ended: RequestEnd,
@@ -78,7 +89,8 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
     async fn forward(&mut self) -> Result<Finished, Error> {
         let repeatable = self.method.is_idempotent() && self.body.is_done();
         let mut reuse = if repeatable { Reuse::Any } else { Reuse::Probed };
-        let attempt = Attempt { tunnel: self.wants_tunnel, ..Attempt::default() };
+        let mut attempt = Attempt { tunnel: self.wants_tunnel, ..Attempt::default() };
+        let mut elsewhere: Option<Box<Elsewhere>> = None;
         loop {
             let Exchange { worker, service, body, .. } = self;
             // A request that was given up at once must cost the endpoint nothing.
@@ -86,34 +98,128 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
                 return Err(Error::ClientGone);
             }
             let checkout = match service.checkout_idle(&attempt, reuse, worker.oldest_idle()) {
-                Some(checkout) => checkout,
+                Some(checkout) => Ok(checkout),
                 None => tokio::select! {
                     biased;
                     () = body.client_gone() => return Err(Error::ClientGone),
-                    checkout = checkout(worker, service, &attempt, reuse, self.config.timeouts.hold) => checkout?,
+                    checkout = checkout(worker, service, &attempt, reuse, self.config.timeouts.hold) => checkout,
                 },
+            };
+            let checkout = match (checkout, &mut elsewhere) {
+                (Ok(checkout), _) => checkout,
+                // No upstream is left: what went wrong first says more.
+                (Err(Error::NotListening), Some(before)) => {
+                    return Err(before.failed.take().unwrap_or(Error::NotListening));
+                }
+                (Err(error), _) => return Err(error),
             };
             self.state.checked_out.set(true);
             self.sink.checked_out().await?;
             let mut received = Buf::new();
-            match self.pass(&checkout.stream, &mut received).await {
+            let passed = if checkout.is_peer() || elsewhere.is_some() {
+                let before = elsewhere.get_or_insert_default();
+                // Boxed, because few requests go to peers and every connection has room for this.
+                Box::pin(self.pass_keeping(&checkout, &mut received, before, &attempt)).await
+            } else {
+                self.pass(&checkout.stream, &mut received, None).await
+            };
+            let error = match passed {
+                Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
+                Err(error) => error,
+            };
+            received.clear();
+            received.release(&self.worker.buffers);
+            if let Some(before) = &mut elsewhere
+                && checkout.is_peer()
+                && self.may_go_elsewhere(&error, &before.kept)
+            {
+                self.drop_taken(&before.kept);
+                attempt.tried.push(checkout.address_id());
+                before.failed = Some(error);
+            } else if matches!(error, Error::UpstreamClosed)
+                && checkout.reused
+                && repeatable
+                && !self.state.upstream_spoke.get()
+            {
                 // The endpoint closed an idle connection while it was checked out. No response has arrived,
                 // so the request may be sent again (RFC 9110 section 9.2.2).
-                Err(Error::UpstreamClosed)
-                    if checkout.reused && repeatable && !self.state.upstream_spoke.get() =>
-                {
-                    self.service.counters.retries.add(1);
-                    self.state.request_sent.set(false);
-                    reuse = Reuse::Never;
-                }
-                Err(error) => {
-                    received.clear();
-                    received.release(&self.worker.buffers);
-                    return Err(error);
-                }
-                Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
+                reuse = Reuse::Never;
+            } else {
+                return Err(error);
             }
+            self.service.counters.retries.add(1);
+            self.state.restart();
         }
+    }
+
+    /// Whether a request that a peer has not served may go to another upstream.
+    fn may_go_elsewhere(&self, error: &Error, kept: &KeptBody) -> bool {
+        if !kept.is_whole() {
+            return false;
+        }
+        match error {
+            // Nothing of it has reached an endpoint.
+            Error::RefusedByPeer => true,
+            Error::UpstreamClosed => {
+                self.method.is_idempotent()
+                    && !self.state.upstream_spoke.get()
+                    && self.service.withdraw_retry(Instant::now())
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts the part that was being sent: it is kept.
+    fn drop_taken(&mut self, kept: &KeptBody) {
+        let taken = kept.taken.take();
+        self.state.received(&self.service.counters, taken);
+        self.body.part_sent(taken);
+    }
+
+    /// Passes a request that may have to go elsewhere, or that comes from there.
+    async fn pass_keeping(
+        &mut self,
+        checkout: &Checkout,
+        received: &mut Buf,
+        elsewhere: &Elsewhere,
+        attempt: &Attempt,
+    ) -> Result<Passed, Error> {
+        let kept = &elsewhere.kept;
+        let mut head = self.worker.borrow_head();
+        head.extend_from_slice(&self.head);
+        if checkout.is_peer() {
+            self.state.to_peer.set(true);
+            let asks_to_go = self.body.may_exceed(kept.room());
+            kept.asked.set(asks_to_go);
+            mesh::address(&mut head, &self.service.service.name, asks_to_go);
+        }
+        kept.append_to(&mut head);
+        if !checkout.is_peer() {
+            kept.go_ahead();
+        }
+        let (service, state) = (Rc::clone(&self.service), self.state);
+        let may_leave = self.method.is_idempotent() && checkout.is_peer();
+        let suspected = async {
+            checkout.suspected().await;
+            // Otherwise the peer may still answer.
+            while !may_leave
+                || state.upstream_spoke.get()
+                || !kept.is_whole()
+                || !service.has_another(attempt, checkout)
+            {
+                checkout.suspected_again().await;
+            }
+        };
+        let passed = tokio::select! {
+            biased;
+            passed = self.pass(&checkout.stream, received, Some((&mut head, kept))) => passed,
+            () = suspected => Err(Error::UpstreamClosed),
+        };
+        self.worker.release_head(head);
+        if passed.is_ok() && checkout.is_peer() {
+            self.service.counters.sent_to_peers.add(1);
+        }
+        passed
     }
 
     fn conclude(&self, passed: &Passed, checkout: Checkout, mut received: Buf) -> Finished {
@@ -142,14 +248,20 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         &mut self,
         upstream: &impl Transport,
         received: &mut Buf,
+        keeping: Option<(&mut Vec<u8>, &KeptBody)>,
     ) -> Result<Passed, Error> {
         let Exchange { worker, config, service, method, head, body, sink, state, timer, .. } = self;
+        let (head, kept) = match keeping {
+            Some((head, kept)) => (head, Some(kept)),
+            None => (head, None),
+        };
         let mut uplink = Uplink {
             state,
             counters: &service.counters,
             timeouts: &config.timeouts,
             upstream,
             body,
+            kept,
         };
         let mut downlink = Downlink {
             state,
@@ -172,8 +284,15 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
             if let Poll::Ready(error) = uplink.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
+            let waits = !state.goes_ahead.get();
             if !response_first && let Poll::Ready(result) = downlink.as_mut().poll(cx) {
                 return Poll::Ready(result);
+            }
+            if waits
+                && state.goes_ahead.get()
+                && let Poll::Ready(error) = uplink.as_mut().poll(cx)
+            {
+                return Poll::Ready(Err(error));
             }
             let Some((at, error)) = state.next_deadline() else { return Poll::Pending };
             timer.set_at(Some(at));

@@ -8,6 +8,7 @@
 mod client;
 mod downlink;
 mod forward;
+mod kept;
 mod read_head;
 mod state;
 mod uplink;

@@ -26,6 +26,9 @@ pub async fn read_head<T>(
         let mut storage = head::storage();
         let parsed = response::parse(received.filled(), &mut storage, max_fields, method)?;
         let Some(head) = parsed else { return Ok(None) };
+        if state.to_peer.get() && head.is_refusal_of_peer() {
+            return Err(Error::RefusedByPeer);
+        }
         if head.info.status >= 200 || head.info.status == 101 {
             state.stopwatch.response_head_read();
         }

@@ -18,6 +18,10 @@ use crate::transport::{Transport, poll_write};
 pub struct ExchangeState {
     /// A connection to the endpoint has been found. Until then nothing of the request can have been executed.
     pub checked_out: Cell<bool>,
+    /// The request goes to a peer, which may refuse it.
+    pub to_peer: Cell<bool>,
+    /// The peer has said that an endpoint has been found.
+    pub goes_ahead: Cell<bool>,
     /// The whole request has been sent to the endpoint.
     pub request_sent: Cell<bool>,
     /// The endpoint has sent something.
@@ -45,6 +49,8 @@ impl ExchangeState {
         let min_rate = || MinRate::new(config.timeouts.idle, config.limits.body_rate);
         ExchangeState {
             checked_out: Cell::new(false),
+            to_peer: Cell::new(false),
+            goes_ahead: Cell::new(false),
             request_sent: Cell::new(false),
             upstream_spoke: Cell::new(false),
             response_started: Cell::new(None),
@@ -56,6 +62,15 @@ impl ExchangeState {
             sent: Cell::new(0),
             wants_server_timing: config.server_timing,
         }
+    }
+
+    /// Begins again: the request is sent once more.
+    pub fn restart(&self) {
+        self.request_sent.set(false);
+        self.upstream_spoke.set(false);
+        self.response_deadline.set(None);
+        self.to_peer.set(false);
+        self.goes_ahead.set(false);
     }
 
     pub fn received(&self, counters: &ServiceCounters, bytes: usize) {

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::client::RequestBody;
+use super::kept::KeptBody;
 use super::state::ExchangeState;
 use crate::config::Timeouts;
 use crate::error::Error;
@@ -17,6 +18,8 @@ pub struct Uplink<'a, T, B> {
     pub timeouts: &'a Timeouts,
     pub upstream: &'a T,
     pub body: &'a mut B,
+    /// Keeps what is sent to a peer.
+    pub kept: Option<&'a KeptBody>,
 }
 
 enum Stop {
@@ -45,7 +48,11 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
         // so the head stays unchanged for them.
         let mut part = 0;
         if !self.body.is_done() {
+            let start = head.len();
             part = poll_fn(|cx| Poll::Ready(self.body.take_ready(cx, head))).await?;
+            if let Some(kept) = self.kept {
+                kept.add(part, [&head[start..], b""]);
+            }
         }
         let whole = self.body.is_done();
         self.write(head).await?;
@@ -54,6 +61,14 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
             self.passed(part);
         }
         while !self.body.is_done() {
+            if let Some(kept) = self.kept {
+                if kept.is_full() {
+                    self.wait_to_go_ahead().await?;
+                }
+                if self.state.goes_ahead.get() {
+                    kept.go_ahead();
+                }
+            }
             head.clear();
             let part = poll_fn(|cx| {
                 let part = self.body.poll_part(cx, head);
@@ -65,6 +80,9 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
             .await?;
             // From here on the endpoint's time does not count against the client.
             self.state.up.moved(part);
+            if let Some(kept) = self.kept {
+                kept.add(part, [self.body.in_place(), head]);
+            }
             self.write(self.body.in_place()).await?;
             self.write(head).await?;
             self.passed(part);
@@ -81,6 +99,25 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
     fn passed(&mut self, part: usize) {
         self.state.received(self.counters, part);
         self.body.part_sent(part);
+        if let Some(kept) = self.kept {
+            kept.taken.set(0);
+        }
+    }
+
+    /// Waits until the peer has found an endpoint.
+    async fn wait_to_go_ahead(&self) -> Result<(), Stop> {
+        self.state.expect_response(deadline(self.timeouts.response));
+        let go = poll_fn(|_| {
+            // Whoever reads the response wakes this task.
+            if self.state.goes_ahead.get() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::select! {
+            biased;
+            () = go => {}
+            () = self.body.client_gone() => return Err(Stop::Failed(Error::ClientGone)),
+        }
+        self.state.response_deadline.set(None);
+        Ok(())
     }
 
     /// Writes to the endpoint while the client is connected.

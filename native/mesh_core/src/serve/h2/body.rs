@@ -32,6 +32,15 @@ impl RequestBody for H2Body<'_> {
         self.is_done
     }
 
+    fn may_exceed(&self, most: u64) -> bool {
+        match self.length {
+            _ if self.is_done => false,
+            BodyLength::None => false,
+            BodyLength::Length(length) => length.saturating_sub(self.read) > most,
+            BodyLength::Chunked => true,
+        }
+    }
+
     fn take_ready(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<usize, Error> {
         match self.poll_part(cx, out) {
             Poll::Ready(part) => part,

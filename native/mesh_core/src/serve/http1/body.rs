@@ -99,6 +99,14 @@ impl<T: Transport> RequestBody for Http1Body<'_, T> {
         matches!(self.left, Left::Nothing)
     }
 
+    fn may_exceed(&self, most: u64) -> bool {
+        match self.left {
+            Left::Nothing => false,
+            Left::Length(left) => left > most,
+            Left::Chunked(_) => true,
+        }
+    }
+
     fn take_ready(&mut self, _: &mut Context<'_>, out: &mut Vec<u8>) -> Result<usize, Error> {
         if self.input.is_empty() {
             return Ok(0);
