@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mesh_core::Side;
 use mesh_core::observe::{
-    AccessLog, CountedNotice, Failure, Format, Notice, ObserveConfig, Record, RecordField, Sink,
+    AccessLog, CountedNotice, Failure, Format, Hop, Notice, ObserveConfig, Record, RecordField,
+    Sink,
 };
 use rustler::{
     Atom, Encoder, Env, LocalPid, NewBinary, NifResult, OwnedEnv, Term, types::map::map_new,
@@ -131,6 +132,11 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
         }
     };
     let status = if record.status == 0 { nil() } else { record.status.encode(env) };
+    let hop = match record.hop {
+        None => nil(),
+        Some(Hop::In) => atoms::in_().encode(env),
+        Some(Hop::Out) => atoms::out().encode(env),
+    };
     let version = match record.minor {
         0 => "1.0",
         1 => "1.1",
@@ -152,6 +158,7 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
             atoms::error().encode(env),
             atoms::side().encode(env),
             atoms::reason().encode(env),
+            atoms::hop().encode(env),
         ],
         &[
             text(RecordField::Service),
@@ -167,6 +174,7 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
             error,
             side,
             reason,
+            hop,
         ],
     )?;
     Ok((measurements, metadata).encode(env))

@@ -23,7 +23,7 @@ pub use counters::{LatencyTotals, ServiceCounters, ServiceTotals, WorkerCounters
 pub use format::{Format, side_name};
 pub use histogram::{COARSE, RELATIVE_ERROR, Summary};
 pub use notice::{CountedNotice, Notice};
-pub use record::{Failure, Record, RecordField, RecordFields, RecordFlags};
+pub use record::{Failure, Hop, Record, RecordField, RecordFields, RecordFlags};
 pub use sink::{AccessLog, ObserveConfig, ObserveError, Sink};
 pub use stats::{RemovedServices, ServiceStats, Stats};
 pub use timings::Timings;

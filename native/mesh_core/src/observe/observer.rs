@@ -128,6 +128,7 @@ mod tests {
             received: 0,
             sent: 5,
             error: None,
+            hop: None,
         }
     }
 

@@ -22,6 +22,12 @@ impl RecordFlags {
         self.0 & bit != 0
     }
 
+    /// Without the access log, which has the requests of this node's clients only.
+    pub fn of_peer(self) -> Option<RecordFlags> {
+        let flags = RecordFlags(self.0 & !LOG);
+        flags.has(SAMPLED).then_some(flags)
+    }
+
     pub fn query(self) -> bool {
         self.has(QUERY)
     }
@@ -132,6 +138,16 @@ pub struct Record {
     pub received: u64,
     pub sent: u64,
     pub error: Option<Failure>,
+    pub hop: Option<Hop>,
+}
+
+/// On which side of a hop between two gateways a request was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// It came from the gateway of another node, which has a record of it, too.
+    In,
+    /// The gateway of another node served it.
+    Out,
 }
 
 impl Record {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use mesh_wire::client_addr::ClientAddr;
+use mesh_wire::fields;
 use mesh_wire::ids::{self, RequestId};
 use mesh_wire::method::Method;
 use mesh_wire::request::RequestHead;
@@ -10,7 +11,9 @@ use tokio::time::Instant;
 
 use super::worker::Worker;
 use crate::error::Error;
-use crate::observe::{Counter, Draft, Failure, Notice, Record, RecordFields, RecordFlags, Timings};
+use crate::observe::{
+    Counter, Draft, Failure, Hop, Notice, Record, RecordFields, RecordFlags, Timings,
+};
 use crate::upstream::LocalService;
 
 #[derive(Default)]
@@ -23,6 +26,7 @@ pub struct RequestEnd {
     pub received: u64,
     pub sent: u64,
     pub error: Option<Failure>,
+    pub hop: Option<Hop>,
 }
 
 impl RequestEnd {
@@ -73,20 +77,20 @@ impl Worker {
         began: Instant,
         head: impl FnOnce() -> RecordedHead<'a>,
     ) -> Option<Draft> {
-        let wanted: RecordFlags = self.shared.observer.record_flags(|| self.random())?;
-        let head = head();
-        let path =
-            if wanted.query() { head.path } else { head.path.split('?').next().unwrap_or("") };
-        let fields = RecordFields::capture([
-            head.method,
-            head.host,
-            path.as_bytes(),
-            head.user_agent,
-            head.referer,
-            head.trace_id,
-            client.text(),
-        ]);
-        Some(Draft { fields, wanted, began: began.into_std() })
+        let wanted = self.shared.observer.record_flags(|| self.random())?;
+        Some(capture(wanted, client.text(), began, &head()))
+    }
+
+    /// The same for a request of a peer, which has told the client's address.
+    pub fn draft_of_peer<'a>(
+        &self,
+        request: &RequestHead<'_, '_>,
+        began: Instant,
+        head: impl FnOnce() -> RecordedHead<'a>,
+    ) -> Option<Draft> {
+        let wanted = self.shared.observer.record_flags(|| self.random())?.of_peer()?;
+        let client = fields::members(request.first("x-forwarded-for")).last();
+        Some(capture(wanted, client.unwrap_or(b""), began, &head()))
     }
 
     /// Records a finished request, if there is a draft.
@@ -100,9 +104,9 @@ impl Worker {
         let Some(Draft { mut fields, wanted, began }) = draft else { return };
         let service = service.map_or("", |service| &service.service.name);
         fields.complete(service.as_bytes(), |out| request_id.write(out));
-        let RequestEnd { timings, status, minor, received, sent, error } = ended;
+        let RequestEnd { timings, status, minor, received, sent, error, hop } = ended;
         let record =
-            Record { fields, wanted, began, timings, status, minor, received, sent, error };
+            Record { fields, wanted, began, timings, status, minor, received, sent, error, hop };
         self.shared.observer.record(record);
     }
 
@@ -165,6 +169,20 @@ impl Worker {
         limit.add(1);
         self.shared.observer.limit(name);
     }
+}
+
+fn capture(wanted: RecordFlags, client: &[u8], began: Instant, head: &RecordedHead<'_>) -> Draft {
+    let path = if wanted.query() { head.path } else { head.path.split('?').next().unwrap_or("") };
+    let fields = RecordFields::capture([
+        head.method,
+        head.host,
+        path.as_bytes(),
+        head.user_agent,
+        head.referer,
+        head.trace_id,
+        client,
+    ]);
+    Draft { fields, wanted, began: began.into_std() }
 }
 
 /// Counts a request as in flight until dropped.

@@ -135,6 +135,8 @@ impl Balancer {
         let local = local.less_loaded(self.last.get(), &mut rng, load);
         let remote = remote.less_loaded(self.last.get(), &mut rng, load);
         let (Some(near), Some(far)) = (local, remote) else { return local.or(remote) };
+        // Without slow starts: an endpoint of this node that starts again must not lose its place.
+        let load = |upstream: usize| self.members[upstream].load(attempt.tunnel, None);
         let allowed = self.prefer.0.unwrap_or(0).saturating_mul(UNIT);
         let spills = load(near) > load(far).saturating_add(allowed);
         Some(if spills { far } else { near })

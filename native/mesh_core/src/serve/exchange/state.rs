@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::observe::{ServiceCounters, Stopwatch};
+use crate::observe::{Hop, ServiceCounters, Stopwatch};
 use crate::runtime::{MinRate, deadline};
 use crate::serve::accounting::RequestEnd;
 use crate::transport::{Transport, poll_write};
@@ -137,6 +137,7 @@ impl ExchangeState {
             received: self.received.get(),
             sent: self.sent.get(),
             error: None,
+            hop: self.to_peer.get().then_some(Hop::Out),
         }
     }
 }

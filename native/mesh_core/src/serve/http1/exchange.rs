@@ -11,6 +11,7 @@ use super::refusal::Replied;
 use super::request::RoutedRequest;
 use super::sink::Http1Sink;
 use crate::error::Error;
+use crate::observe::Hop;
 use crate::serve::exchange::{Exchange, ExchangeState, Finished, Outcome, Upgraded};
 use crate::upstream::Transport;
 
@@ -51,7 +52,10 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             state: &state,
             timer: self.timer,
         };
-        let Outcome { result, ended } = exchange.run(info.minor).await;
+        let Outcome { result, mut ended } = exchange.run(info.minor).await;
+        if self.peer.is_some() {
+            ended.hop = Some(Hop::In);
+        }
         let (request_read, keep_alive) = (exchange.body.is_read(), exchange.sink.keep_alive);
         worker.release_head(exchange.sink.head);
         self.answered = head_read.checked_add(Duration::from_nanos(ended.timings.total));

@@ -54,7 +54,10 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
     }
 
     pub async fn refuse(&mut self, refused: RefusedRequest) -> Next {
-        if refused.info.is_none() {
+        if self.peer.is_some() {
+            // The peer has a record of it.
+            self.draft = None;
+        } else if refused.info.is_none() {
             self.draft =
                 self.worker.draft(&self.client_addr, Instant::now(), RecordedHead::default);
         }

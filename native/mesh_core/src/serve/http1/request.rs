@@ -178,7 +178,10 @@ impl<T: Transport> Http1Connection<'_, T> {
         let begins_trace = config.start_trace && request.trace_id().is_none();
         let traceparent = begins_trace.then(|| self.worker.traceparent());
         let head = || RecordedHead::of(&request, traceparent.as_ref());
-        self.draft = self.worker.draft(&self.client_addr, head_read, head);
+        self.draft = match &self.peer {
+            None => self.worker.draft(&self.client_addr, head_read, head),
+            Some(_) => self.worker.draft_of_peer(&request, head_read, head),
+        };
         let refused = |error| RefusedRequest { error, info: Some(info) };
         if let (BodyLength::Length(length), Some(max)) = (info.body, limits.body_bytes)
             && length > max
