@@ -20,10 +20,15 @@ defmodule ExServiceMeshRouter do
     * `:name` - the endpoint's module; the host if the service is not an endpoint
     * `:hosts` - the hosts that it answers for, without the tenants below them
     * `:upstreams` - where it listens, as `"http://127.0.0.1:4001"` or `"unix:/run/app.sock"`; an
-      endpoint that is bound to `::` has `"http://localhost:4001"`, which means 127.0.0.1 or ::1
+      endpoint that is bound to `::` has `"http://localhost:4001"`, which means 127.0.0.1 or ::1. With
+      `mesh`, `"b@host"` is the gateway of another node
     * `:state` - `:listening` or `:not_listening`; requests for the latter get a 503
     * `:since` - when the state last changed
-    * `:source` - `:endpoint` (discovered), `:config` (`services`) or `:runtime` (`put_service/2`)
+    * `:source` - `:endpoint` (discovered), `:config` (`services`), `:runtime` (`put_service/2`) or
+      `:peer` (an endpoint that only other nodes have, with `mesh`)
+    * `:peers` - those of the upstreams that are other nodes, as `%{node: "b@host", state: state}`. The
+      state is `:serving`, `:draining` (gets no requests), `:suspect` (does not answer at the moment) or
+      `:last_resort` (not connected by Erlang distribution)
     * `:application`, `:endpoint` - those of an endpoint, otherwise `nil`
   """
   @type service :: %{
@@ -32,7 +37,8 @@ defmodule ExServiceMeshRouter do
           upstreams: [String.t()],
           state: :listening | :not_listening,
           since: DateTime.t(),
-          source: :endpoint | :config | :runtime,
+          source: :endpoint | :config | :runtime | :peer,
+          peers: [%{node: String.t(), state: :serving | :draining | :suspect | :last_resort}],
           application: atom() | nil,
           endpoint: module() | nil
         }
@@ -97,9 +103,9 @@ defmodule ExServiceMeshRouter do
   @spec resolve(module(), String.t()) :: service() | nil
   def resolve(name \\ __MODULE__, host) when is_binary(host) do
     running(name, nil, fn ->
-      with {_rule, _matched, service} <-
+      with {_rule, matched, _name} <-
              name |> Gateway.ref() |> Native.resolve(host) |> IndexRow.hide(),
-           %Service{} = service <- Registry.find(name, service) do
+           %Service{} = service <- Registry.find(name, matched) do
         Service.public(service)
       end
     end)

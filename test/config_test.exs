@@ -256,4 +256,74 @@ defmodule ExServiceMeshRouter.ConfigTest do
       end
     end
   end
+
+  describe "mesh" do
+    defp mesh(value) do
+      {:ok, config} = Config.new(mesh: value)
+      config.mesh
+    end
+
+    test "is off by default, and true means the defaults" do
+      assert mesh(false) == nil
+      assert {:ok, %{mesh: nil}} = Config.new([])
+
+      assert mesh(true) == %{
+               port: 0,
+               ip: nil,
+               advertise: nil,
+               services: :all,
+               prefer: 2,
+               lame_duck: 0
+             }
+    end
+
+    test "advertise is an address or a name, with or without a port" do
+      for {given, read} <- [
+            {"10.0.0.5", {"10.0.0.5", nil}},
+            {"10.0.0.5:4600", {"10.0.0.5", 4600}},
+            {"fdaa::3", {"fdaa::3", nil}},
+            {"[fdaa::3]:4600", {"fdaa::3", 4600}},
+            {"node1.example.com:4600", {"node1.example.com", 4600}},
+            {{10, 0, 0, 5}, {"10.0.0.5", nil}},
+            {{{10, 0, 0, 5}, 4600}, {"10.0.0.5", 4600}},
+            {{"node1", 4600}, {"node1", 4600}}
+          ] do
+        assert {given, mesh(advertise: given).advertise} == {given, read}
+      end
+    end
+
+    test "every mistake says what would be right" do
+      message =
+        mistakes(
+          mesh: [
+            port: 70_000,
+            ip: "::",
+            advertise: "10.0.0.5:0",
+            services: [BillingWeb.Endpoint],
+            prefer: :local,
+            lame_duck: -1,
+            cookie: "x"
+          ]
+        )
+
+      for line <- [
+            ~s|mesh.port: got 70000, expected an integer from 0 to 65535|,
+            ~s|mesh.ip: got "::", expected :loopback, :any, an address tuple|,
+            ~s|mesh.advertise: got "10.0.0.5:0", expected an address such as "10.0.0.5" or|,
+            ~s|mesh.services: got [BillingWeb.Endpoint], expected [only: [...]] or [except: [...]]|,
+            ~s|mesh.prefer: got :local, expected {:local, 2} or :none|,
+            ~s|mesh.lame_duck: got -1, expected milliseconds (0 or more)|,
+            ~s|mesh.cookie|
+          ] do
+        assert message =~ line
+      end
+
+      assert mistakes(mesh: "yes") =~
+               ~s|mesh: got "yes", expected true, false, or a keyword list such as [port: 4600]|
+
+      for value <- [{"10.0.0.5:1", 2}, "", "a b", {"h", 0}] do
+        assert mistakes(mesh: [advertise: value]) =~ "mesh.advertise"
+      end
+    end
+  end
 end

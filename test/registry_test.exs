@@ -108,7 +108,8 @@ defmodule ExServiceMeshRouter.RegistryTest do
         state: :listening,
         source: :config,
         application: nil,
-        endpoint: nil
+        endpoint: nil,
+        peers: []
       }
 
       assert [%{since: %DateTime{} = since}] = ExServiceMeshRouter.services(gateway)

@@ -128,6 +128,32 @@ defmodule ExServiceMeshRouter.Config do
   clients do not read take about 45 MiB. The kernel's socket buffers are not included
   (`net.ipv4.tcp_wmem` and `tcp_rmem` on Linux).
 
+  ## Several nodes
+
+  With `mesh: true` the gateways of all nodes of an Erlang cluster route to the endpoints of all of
+  them. It needs distribution (`--name`, or `RELEASE_DISTRIBUTION=name` in a release) and whatever
+  connects the nodes, such as libcluster or dns_cluster. On a node that is not distributed the log
+  says so, and the gateway serves its own endpoints until the node becomes distributed.
+
+      config :ex_service_mesh_router, mesh: [port: 4600]
+
+  Each gateway announces the endpoints that it has found and that listen, with their configured hosts.
+  It does not announce `services`, hosts below `dev_domain` or `localhost`, and endpoints that
+  `services: [only: [...]]` or `[except: [...]]` leaves out. Endpoints with the same module and host
+  are replicas of one service. If different endpoints have a host, the local one gets it, else the one
+  on the node with the smallest name, and the log names both.
+
+  Requests go from gateway to gateway over TLS, on `port`, with keys that each gateway makes at its
+  start and that the nodes exchange over Erlang distribution. A firewall between the nodes must allow
+  that port; set it, because the default is a free one. A node finds the address of another by their
+  distribution connection; `advertise` is for nodes that this does not lead to, such as containers with
+  mapped ports.
+
+  A node that is stopped announces it first, and the other nodes send nothing new to it. Then it serves
+  its own clients for the longer of `mesh: [lame_duck: ...]` and `timeouts: [lame_duck: ...]` before it
+  drains. If only the distribution connection to a node is lost, its endpoints stay as a last resort
+  for a minute.
+
   ## Stopping
 
   On SIGTERM and `System.stop/0` the gateway serves for `timeouts: [lame_duck: ...]` as before, with
@@ -143,7 +169,7 @@ defmodule ExServiceMeshRouter.Config do
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
-  @enforce_keys @enforce_keys ++ [:timeouts, :native, :observe, :metrics]
+  @enforce_keys @enforce_keys ++ [:timeouts, :native, :observe, :metrics, :mesh]
   defstruct @enforce_keys
 
   @typedoc "A validated configuration. Its fields are an implementation detail."

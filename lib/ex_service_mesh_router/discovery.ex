@@ -113,9 +113,7 @@ defmodule ExServiceMeshRouter.Discovery do
   def terminate(_reason, state), do: PhoenixEvents.unsubscribe(state.name)
 
   defp restore(state) do
-    {services, _table, _default} = Registry.claims(state.name)
-
-    for %{source: :endpoint} = service <- services, reduce: state do
+    for %{source: :endpoint} = service <- Registry.own(state.name), reduce: state do
       state ->
         state = know(state, service.endpoint, service.application)
         put_in(state.endpoints[service.endpoint].service, service)

@@ -3,6 +3,9 @@ defmodule ExServiceMeshRouter.Registry do
   # Keeps all services and builds the routing table of the data plane from them. Changes that arrive
   # together become one table, and a call returns when the data plane routes by it.
   #
+  # The endpoints of other nodes come from the mesh as peers and are merged with the own services, see
+  # Replicas. The registry tells the mesh which own endpoints it may announce.
+  #
   # The gateway's Store also has the services: a restarted registry starts with the services that the
   # data plane serves, including those that were put at run time.
 
@@ -14,7 +17,7 @@ defmodule ExServiceMeshRouter.Registry do
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Endpoint.DevNames
   alias ExServiceMeshRouter.Gateway.{Reporter, Store}
-  alias ExServiceMeshRouter.Registry.{Changes, IndexRow, Service, Table}
+  alias ExServiceMeshRouter.Registry.{Changes, IndexRow, Replicas, Service, Table}
 
   # The number of changes that the index shows.
   @history 50
@@ -42,12 +45,23 @@ defmodule ExServiceMeshRouter.Registry do
   @doc "Sets the addresses of named upstreams, as `%{name => [ip]}`."
   def put_addresses(name, addresses), do: call(name, {:addresses, addresses})
 
+  @doc "Sets the peers, see Replicas."
+  def put_peers(name, peers), do: call(name, {:put_peers, peers})
+
+  @doc "Returns the peers of the last put_peers/2."
+  def peers(name), do: Store.get(name, :peers, [])
+
+  @doc "Returns the endpoints of this node that listen, with the configured hosts that lead to them."
+  def announced(name), do: Store.get(name, :announced, [])
+
   @doc "Returns all services, sorted by name, with the hosts that are routed to them."
   def all(name) do
     {services, table, _default} = claims(name)
-    hosts = Map.new(table.rows, &{&1.name, &1.hosts})
-    for service <- services, do: %{service | hosts: Map.get(hosts, service.name, []), derived: []}
+    for service <- services, do: Table.with_hosts(table, service)
   end
+
+  @doc "Returns the services of this node, without upstreams on other nodes."
+  def own(name), do: call(name, :own)
 
   @doc "Returns all services with the hosts that they claim, the table, and the configured default."
   def claims(name), do: call(name, :claims)
@@ -55,8 +69,13 @@ defmodule ExServiceMeshRouter.Registry do
   @doc "Returns the latest changes as `{time, line}`, the last one first."
   def history(name), do: call(name, :history)
 
-  @doc "Returns the service of that name, or `nil`."
-  def find(name, service_name), do: name |> all() |> Enum.find(&(&1.name == service_name))
+  @doc "Returns the service that the table has for this host, or `nil`."
+  def find(name, host) do
+    {services, table, _default} = claims(name)
+    key = Table.key(table, host)
+    service = Enum.find(services, &(&1.key == key))
+    service && Table.with_hosts(table, service)
+  end
 
   # Waits for a restarting registry. All requests are idempotent.
   defp call(name, request, retries \\ @retries) do
@@ -80,13 +99,17 @@ defmodule ExServiceMeshRouter.Registry do
       gateway: Gateway.ref(config.name),
       default: config.default,
       shared: DevNames.shared(config.dev_domain),
+      # the services of this node, and what other nodes have
       services: %{},
+      peers: Store.get(config.name, :peers, []),
+      # both, as in the table
+      merged: %{},
       addresses: Store.get(config.name, :addresses, %{}),
       index: Store.get(config.name, :index),
       history: Store.get(config.name, :history, []),
       table: Table.empty(),
-      # The services and addresses of the last table that the data plane accepted.
-      served: {%{}, %{}},
+      # The services, peers and addresses of the last table that the data plane accepted.
+      served: {%{}, [], %{}},
       waiting: [],
       flushing: true
     }
@@ -111,15 +134,23 @@ defmodule ExServiceMeshRouter.Registry do
   # Pushes, because the previous process may have crashed between the Store and the push.
   defp restored(state) do
     services = Store.all(state.name, :service)
-    table = Table.build(services, state.addresses, state.shared)
+    state = merge(%{state | services: services, flushing: false})
+    table = Table.build(state.merged, state.addresses, state.shared)
     push(table, state)
-    served = {services, state.addresses}
-    %{state | services: services, served: served, table: table, flushing: false}
+    %{state | served: served(state), table: table}
   end
 
   @impl true
   def handle_call({:put, services}, from, state) do
     {:noreply, later(%{state | services: Enum.reduce(services, state.services, &add/2)}, from)}
+  end
+
+  def handle_call({:put_peers, peers}, from, state),
+    do: {:noreply, later(%{state | peers: peers}, from)}
+
+  def handle_call(:own, _from, state) do
+    state = flush(state)
+    {:reply, Map.values(state.services), state}
   end
 
   def handle_call(:history, _from, state) do
@@ -146,7 +177,7 @@ defmodule ExServiceMeshRouter.Registry do
   # Flushes first: a service must be routed before callers see it.
   def handle_call(:claims, _from, state) do
     state = flush(state)
-    services = state.services |> Map.values() |> Enum.sort_by(& &1.name)
+    services = state.merged |> Map.values() |> Enum.sort_by(& &1.name)
     {:reply, {services, state.table, state.default}, state}
   end
 
@@ -173,8 +204,10 @@ defmodule ExServiceMeshRouter.Registry do
 
   # Stores before it pushes: the data plane must not serve services that a restarted registry lacks.
   defp flush(state) do
-    table = Table.build(state.services, state.addresses, state.shared)
+    state = merge(state)
+    table = Table.build(state.merged, state.addresses, state.shared)
     keep(state.services, state)
+    Store.put(state.name, :peers, state.peers)
     result = if table.rows == state.table.rows, do: :ok, else: push(table, state)
     state = pushed(result, table, state)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
@@ -185,17 +218,40 @@ defmodule ExServiceMeshRouter.Registry do
     history = state |> publish(table) |> remember(state.history)
     if history != state.history, do: Store.put(state.name, :history, history)
     Store.put(state.name, :addresses, state.addresses)
-    %{state | table: table, history: history, served: {state.services, state.addresses}}
+    announce(table, state)
+    %{state | table: table, history: history, served: served(state)}
   end
 
   # Returns to the last accepted table: a rejected change must not block later ones.
-  defp pushed({:error, _}, _table, %{served: {services, addresses}} = state) do
-    keep(services, %{state | served: {state.services, state.addresses}})
-    %{state | services: services, addresses: addresses}
+  defp pushed({:error, _}, _table, %{served: {services, peers, addresses}} = state) do
+    keep(services, %{state | served: served(state)})
+    Store.put(state.name, :peers, peers)
+    merge(%{state | services: services, peers: peers, addresses: addresses})
   end
 
+  defp merge(state), do: %{state | merged: Replicas.merge(state.services, state.peers)}
+  defp served(state), do: {state.services, state.peers, state.addresses}
+
+  # The mesh reads the Store again when it is told, and every few seconds.
+  defp announce(table, state) do
+    announced =
+      for %{source: :endpoint, upstreams: [_ | _]} = service <- Map.values(state.services),
+          hosts = Enum.filter(service.hosts, &(&1 in Map.get(table.routed, service.key, []))),
+          hosts != [],
+          do: %{service | hosts: hosts, derived: []}
+
+    if announced != announced(state.name) do
+      Store.put(state.name, :announced, announced)
+      announcer = Process.whereis(announcer(state.name))
+      if announcer, do: send(announcer, :announced)
+    end
+  end
+
+  @doc "Returns the name of the process that is told of changes of announced/1."
+  def announcer(name), do: Module.concat(name, Member)
+
   # Writes only changed services.
-  defp keep(services, %{served: {before, _addresses}, name: name}) do
+  defp keep(services, %{served: {before, _peers, _addresses}, name: name}) do
     for {key, service} <- services,
         before[key] != service,
         do: Store.put(name, {:service, key}, service)

@@ -94,6 +94,22 @@ defmodule ExServiceMeshRouter.Config.Options do
     ]
   end
 
+  defp mesh do
+    [
+      {:port, {"an integer", 0..65_535}, 0,
+       "port for the other nodes' gateways; 0 picks a free one, set one for a firewall"},
+      {:ip, {:or, nil, :addresses}, nil, "addresses to listen on for other nodes",
+       shown: "those of Erlang distribution: kernel's `inet_dist_use_interface`, else all"},
+      {:advertise, {:or, nil, :advertise}, nil,
+       "where other nodes reach this one if they cannot find it out (port mapping, several networks)"},
+      {:services, {:or, :all, :mesh_services}, :all, "which endpoints other nodes may use"},
+      {:prefer, :prefer, {:local, 2},
+       "`{:local, n}` sends a request to another node only if this one has more than `n` requests more in flight; `:none` treats all nodes alike"},
+      {:lame_duck, {"milliseconds", 0}, 0,
+       "how long a stopping gateway still serves its clients after the other nodes have stopped sending to it"}
+    ]
+  end
+
   @doc "Returns all options as maps: `:key`, `:type`, `:default`, `:doc`, `:native?`, `:values`, `:shown`."
   def all do
     options(false, [
@@ -127,6 +143,9 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:proxy_protocol, {:in, [:v1, :v2, :any, nil]}, nil,
        "version of the PROXY protocol header with which trusted peers must begin a connection",
        native: true},
+      {:mesh,
+       {:switch, keys(false, mesh()), "true, false, or a keyword list such as [port: 4600]"},
+       false, "serve the endpoints of all nodes of the Erlang cluster, see Several nodes below"},
       {:timeouts, keys(true, timeouts()), [], "see the following keys", native: true},
       {:limits, keys(true, limits()), [], "see the following keys", native: true},
       {:request_id, @flag, true,

@@ -131,6 +131,46 @@ defmodule ExServiceMeshRouter.Config.Type do
     with {:ok, _values} <- read({:keys, options, nil}, value), do: {:ok, value}
   end
 
+  defp read(:mesh_services, value) do
+    with true <- Keyword.keyword?(value),
+         [{key, _endpoints}] when key in [:only, :except] <- value do
+      read(:discover, value)
+    else
+      _ -> :error
+    end
+  end
+
+  # `{host, port}`; a port of `nil` is the mesh port. The host is an address or a name as text.
+  defp read(:advertise, {ip, port}) when port in 1..65_535 do
+    case read(:advertise, ip) do
+      {:ok, {host, nil}} -> {:ok, {host, port}}
+      _ -> :error
+    end
+  end
+
+  defp read(:advertise, ip) when is_tuple(ip) do
+    with {:ok, ip} <- read(:address, ip), do: {:ok, {ip |> :inet.ntoa() |> List.to_string(), nil}}
+  end
+
+  defp read(:advertise, text) when is_binary(text) do
+    # An IPv6 address without brackets looks like a host with a port.
+    text =
+      if match?({:ok, {_, _, _, _, _, _, _, _}}, Network.parse_address(text)),
+        do: "[#{text}]",
+        else: text
+
+    case Host.parse(text) do
+      {:ok, host, port} when host != "" and port != 0 ->
+        {:ok, {String.trim(String.trim(host, "["), "]"), port}}
+
+      _ ->
+        :error
+    end
+  end
+
+  defp read(:prefer, :none), do: {:ok, nil}
+  defp read(:prefer, {:local, more}) when more in 0..1_000_000, do: {:ok, more}
+
   defp read(:applications, value), do: ok_if(atoms?(value), value)
 
   defp read(:private_listeners, value),
@@ -206,6 +246,12 @@ defmodule ExServiceMeshRouter.Config.Type do
   def expected(:addresses), do: ":loopback, :any, #{@address}, or a list of tuples"
   def expected(:services), do: ~s|a map such as %{"legacy.local" => "http://127.0.0.1:9001"}|
   def expected(:discover), do: "true, false, or [only: [...], except: [...]]"
+  def expected(:mesh_services), do: "[only: [...]] or [except: [...]] with endpoint modules,"
+
+  def expected(:advertise),
+    do: ~s|an address such as "10.0.0.5" or "10.0.0.5:4600", or {{10, 0, 0, 5}, 4600}|
+
+  def expected(:prefer), do: "{:local, 2} or :none"
   def expected(:applications), do: "a list of applications or endpoint modules"
   def expected(:private_listeners), do: ":auto, :never, :all, or a list of endpoint modules"
   def expected(:host), do: "a host name without a port"
@@ -251,6 +297,18 @@ defmodule ExServiceMeshRouter.Config.Type do
   end
 
   def spec(:discover), do: quote(do: boolean() | [only: [atom()], except: [atom()]])
+  def spec(:mesh_services), do: quote(do: [only: [module()], except: [module()]])
+
+  def spec(:advertise) do
+    quote(
+      do:
+        String.t()
+        | :inet.ip_address()
+        | {String.t() | :inet.ip_address(), :inet.port_number()}
+    )
+  end
+
+  def spec(:prefer), do: quote(do: {:local, non_neg_integer()} | :none)
   def spec(:private_listeners), do: quote(do: :auto | :never | :all | [module()])
   def spec(:domain), do: quote(do: String.t() | false | nil)
   def spec(:index), do: quote(do: :auto | boolean() | [allow: [String.t()]])

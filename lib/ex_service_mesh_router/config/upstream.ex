@@ -8,10 +8,12 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   #     %{kind: :name, host: "somehost", port: port}
   #     %{kind: :unix, path: path}
   #     %{kind: :loopback, port: port}
+  #     %{kind: :peer, id: id, node: "b@host", state: state}
   #
   # Other modules match only the keys that they need, so that an upstream may have more (a weight, a node).
   # `:loopback` is an endpoint that is bound to `::`. It is reachable at 127.0.0.1 and ::1, or at only
-  # one of them if IPv6 is off (containers) or its socket does not accept IPv4.
+  # one of them if IPv6 is off (containers) or its socket does not accept IPv4. `:peer` is the gateway of
+  # another node, see Registry.Replicas; the data plane knows its address by the id.
 
   alias ExServiceMeshRouter.Config.Host
 
@@ -107,15 +109,28 @@ defmodule ExServiceMeshRouter.Config.Upstream do
     for ip <- Map.get(addresses, host, []), do: Map.merge(upstream, %{kind: :tcp, ip: ip})
   end
 
+  # The data plane itself sees which peers are suspect. A draining peer gets no requests.
+  def resolve(%{kind: :peer, state: :draining}, _addresses), do: []
+
+  def resolve(%{kind: :peer} = peer, _addresses) do
+    last_resort = peer.state == :last_resort
+    [%{kind: :peer, id: peer.id, node: peer.node, last_resort: last_resort}]
+  end
+
   def resolve(upstream, _addresses), do: [upstream]
 
   @doc "Returns the term for the data plane. Names must be resolved before."
   def to_native(%{ip: ip} = upstream),
     do: %{upstream | ip: ip |> :inet.ntoa() |> List.to_string()}
 
+  def to_native(%{kind: :peer} = upstream), do: Map.delete(upstream, :node)
   def to_native(upstream), do: upstream
 
-  @doc "Formats an upstream as users write it."
+  @doc "Returns whether an upstream is the gateway of another node."
+  def peer?(upstream), do: upstream.kind == :peer
+
+  @doc "Formats an upstream as users write it, and a peer as the name of its node."
+  def to_string(%{kind: :peer, node: node}), do: node
   def to_string(%{kind: :unix, path: path}), do: "unix:" <> path
   def to_string(%{port: port} = upstream), do: "http://#{host(upstream)}:#{port}"
 

@@ -55,6 +55,12 @@ defmodule ExServiceMeshRouter.Native do
   @doc false
   def put_routes(_gateway, _services, _default), do: not_loaded()
   @doc false
+  def open_mesh(_gateway, _config), do: not_loaded()
+  @doc false
+  def put_peers(_gateway, _peers), do: not_loaded()
+  @doc false
+  def peers(_gateway), do: not_loaded()
+  @doc false
   def resolve(_gateway, _host), do: not_loaded()
   @doc false
   def addrs(_gateway), do: not_loaded()

@@ -28,10 +28,18 @@ defmodule ExServiceMeshRouter.Registry.Changes do
   defp hosts(%{hosts: same}, %{hosts: same}), do: []
   defp hosts(old, new), do: old.hosts |> Map.merge(new.hosts) |> Map.keys() |> Enum.sort()
 
+  # A node that restarts or becomes a last resort is a change of the peer, not of its routes.
+  defp route(table, host) do
+    with {name, upstreams} <- table.hosts[host] do
+      {name,
+       Enum.map(upstreams, &if(Upstream.peer?(&1), do: Map.take(&1, [:kind, :node]), else: &1))}
+    end
+  end
+
   defp lines(old, new) do
     changes =
       for host <- hosts(old, new),
-          what = change(old.hosts[host], new.hosts[host]),
+          what = change(route(old, host), route(new, host)),
           do: {what, host}
 
     changes
@@ -82,7 +90,7 @@ defmodule ExServiceMeshRouter.Registry.Changes do
   def events(old, new) do
     routes =
       for host <- hosts(old, new),
-          event = event(host, old.hosts[host], new.hosts[host]),
+          event = event(host, route(old, host), route(new, host)),
           do: event
 
     conflicts =

@@ -16,7 +16,7 @@ defmodule ExServiceMeshRouter.Explanation do
   """
 
   alias ExServiceMeshRouter.Config.Host
-  alias ExServiceMeshRouter.Registry.Service
+  alias ExServiceMeshRouter.Registry.{Service, Table}
 
   @enforce_keys [:asked, :host, :rule]
   defstruct [:asked, :host, :rule, :matched, :service, :status, :nearest, others: []]
@@ -44,29 +44,24 @@ defmodule ExServiceMeshRouter.Explanation do
   end
 
   defp explain(asked, host, resolved, services, table, default) do
-    {rule, matched, name} = resolved || {:none, nil, nil}
-    service = Enum.find(services, &(&1.name == name))
+    {rule, matched, _name} = resolved || {:none, nil, nil}
+    key = Table.key(table, matched)
+    service = Enum.find(services, &(&1.key == key))
 
     %__MODULE__{
       asked: asked,
       host: host,
       rule: rule,
       matched: matched,
-      service: service && public(service, table),
+      service: service && table |> Table.with_hosts(service) |> Service.public(),
       status: status(service),
       others: others(services, service, host, matched, table, default),
       nearest: unless(service, do: nearest(host, table))
     }
   end
 
-  defp public(service, table) do
-    row = Enum.find(table.rows, %{hosts: []}, &(&1.name == service.name))
-    Service.public(%{service | hosts: row.hosts})
-  end
-
   defp status(nil), do: 404
-  defp status(%{upstreams: []}), do: 503
-  defp status(_service), do: nil
+  defp status(service), do: if(Service.state(service) == :not_listening, do: 503)
 
   defp others(services, chosen, host, matched, table, default) do
     suffixes = Host.suffixes(host)
@@ -76,7 +71,7 @@ defmodule ExServiceMeshRouter.Explanation do
     |> Enum.map(&{&1, why_not(&1, host, suffixes, matched, table)})
     |> Enum.sort_by(fn {service, {rank, _why}} -> {rank, service.name} end)
     |> Enum.take(@most_others)
-    |> Enum.map(fn {service, {_rank, why}} -> {service.name, why} end)
+    |> Enum.map(fn {service, {_rank, why}} -> {Service.label(service), why} end)
     |> Kernel.++(default(default, matched, table))
   end
 
@@ -109,7 +104,7 @@ defmodule ExServiceMeshRouter.Explanation do
     do: "#{host} is the host of #{Enum.join(names, " and ")}, so it goes to none of them"
 
   defp lost?(table, host, service),
-    do: match?(%{^host => {name, _}} when name != service.name, table.hosts)
+    do: is_map_key(table.hosts, host) and host not in Map.get(table.routed, service.key, [])
 
   defp lost(host, {winner, _upstreams}), do: "#{winner} takes precedence for #{host}"
 

@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.Registry.Service do
   @moduledoc false
   # A service of the registry: the hosts that it claims, and where it listens. `derived` hosts come
   # from the name of the application, see DevNames. The registry sets `since`, the time of the last
-  # change of the state.
+  # change of the state. The source `:peer` is an endpoint that only other nodes have, see Replicas.
 
   alias ExServiceMeshRouter.Config.Upstream
 
@@ -34,14 +34,39 @@ defmodule ExServiceMeshRouter.Registry.Service do
     }
   end
 
+  @doc "Makes a service of an endpoint that only other nodes have."
+  def peer(name, hosts, upstreams, since) do
+    %__MODULE__{
+      key: {:peer, name, hosts},
+      name: name,
+      hosts: hosts,
+      upstreams: upstreams,
+      source: :peer,
+      since: since
+    }
+  end
+
   @doc """
   Returns the sort key of a service for a host that several claim: configured services come before
-  endpoints, listening endpoints before others, and the name decides, so that every start has the same
-  result.
+  endpoints, local listening endpoints before those of other nodes, and endpoints that do not listen
+  last. The node and the name decide otherwise, so that all starts and all nodes have the same result.
   """
-  def precedence(%{source: :endpoint, upstreams: []} = service), do: {2, service.name}
-  def precedence(%{source: :endpoint} = service), do: {1, service.name}
-  def precedence(service), do: {0, service.name}
+  def precedence(%{source: source} = service) when source in [:config, :runtime],
+    do: {0, "", service.name}
+
+  def precedence(service) do
+    case Enum.split_with(service.upstreams, &Upstream.peer?/1) do
+      {_peers, [_ | _]} -> {1, "", service.name}
+      {[], []} -> {3, "", service.name}
+      {peers, []} -> {2, peers |> Enum.map(& &1.node) |> Enum.min(), service.name}
+    end
+  end
+
+  @doc "Returns the name, with the node of an endpoint that only other nodes have."
+  def label(%{source: :peer, upstreams: upstreams} = service),
+    do: "#{service.name} on #{Enum.map_join(upstreams, ", ", & &1.node)}"
+
+  def label(service), do: service.name
 
   @doc "Returns the map of `ExServiceMeshRouter.services/0`."
   def public(service) do
@@ -49,9 +74,20 @@ defmodule ExServiceMeshRouter.Registry.Service do
     |> Map.take([:name, :hosts, :source, :application, :endpoint, :since])
     |> Map.put(:upstreams, Enum.map(service.upstreams, &Upstream.to_string/1))
     |> Map.put(:state, state(service))
+    |> Map.put(:peers, peers(service))
   end
 
+  defp peers(service),
+    do:
+      for(
+        %{kind: :peer, node: node, state: state} <- service.upstreams,
+        do: %{node: node, state: state}
+      )
+
   @doc "Returns the state. Requests for a service that does not listen get a 503."
-  def state(%{upstreams: []}), do: :not_listening
-  def state(_service), do: :listening
+  def state(service) do
+    if Enum.all?(service.upstreams, &match?(%{kind: :peer, state: :draining}, &1)),
+      do: :not_listening,
+      else: :listening
+  end
 end

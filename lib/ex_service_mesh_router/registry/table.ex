@@ -9,9 +9,12 @@ defmodule ExServiceMeshRouter.Registry.Table do
   alias ExServiceMeshRouter.Registry.Service
 
   # rows: each service with its hosts and resolved upstreams. hosts: `%{host => {service name,
-  # upstreams}}`. conflicts: `{host, winner, loser}`. shared: `%{host => [name]}` of the endpoints
-  # that have it.
-  defstruct rows: [], hosts: %{}, conflicts: MapSet.new(), shared: %{}
+  # upstreams}}`. routed: `%{key of a service => its hosts}`. conflicts: `{host, winner, loser}`. shared:
+  # `%{host => [name]}` of the endpoints that have it.
+  #
+  # Two rows have the same name if another node has the endpoint with another host. The row of this
+  # node's endpoint comes last, because the data plane finds a service by the last row with its name.
+  defstruct rows: [], hosts: %{}, routed: %{}, conflicts: MapSet.new(), shared: %{}
 
   def empty, do: %__MODULE__{}
 
@@ -32,17 +35,27 @@ defmodule ExServiceMeshRouter.Registry.Table do
 
     {owners, conflicts} = Enum.reduce(own ++ derived, {%{}, MapSet.new()}, &claim/2)
 
-    rows =
-      for service <- sorted,
+    routed =
+      for service <- Enum.reverse(sorted),
           hosts = Enum.filter(service.hosts ++ service.derived, &owner?(owners, &1, service)),
           hosts != [],
+          do: {service, hosts}
+
+    rows =
+      for {service, hosts} <- routed,
           do: %{
             name: service.name,
             hosts: hosts,
             upstreams: Enum.flat_map(service.upstreams, &Upstream.resolve(&1, addresses))
           }
 
-    %__MODULE__{rows: rows, hosts: hosts(rows), conflicts: conflicts, shared: shared}
+    %__MODULE__{
+      rows: rows,
+      hosts: hosts(rows),
+      routed: Map.new(routed, fn {service, hosts} -> {service.key, hosts} end),
+      conflicts: conflicts,
+      shared: shared
+    }
   end
 
   # Also counts endpoints that do not listen: the result must not change while a system starts.
@@ -72,10 +85,24 @@ defmodule ExServiceMeshRouter.Registry.Table do
   defp add_conflict(conflicts, _host, _owner, %{upstreams: []}), do: conflicts
 
   defp add_conflict(conflicts, host, owner, service),
-    do: MapSet.put(conflicts, {host, owner.name, service.name})
+    do: MapSet.put(conflicts, {host, Service.label(owner), Service.label(service)})
 
   defp hosts(rows) do
     for row <- rows, host <- row.hosts, into: %{}, do: {host, {row.name, row.upstreams}}
+  end
+
+  @doc "Returns a service with the hosts that are routed to it."
+  def with_hosts(table, service),
+    do: %{service | hosts: Map.get(table.routed, service.key, []), derived: []}
+
+  @doc "Returns the key of the service that gets the requests for this host, or `nil`."
+  def key(_table, nil), do: nil
+
+  def key(table, host) do
+    with suffix when suffix != nil <-
+           Enum.find(Host.suffixes(host), &is_map_key(table.hosts, &1)),
+         {key, _hosts} <- Enum.find(table.routed, fn {_key, hosts} -> suffix in hosts end),
+         do: key
   end
 
   @doc "Returns whether the table routes this host, so that it can be the default."

@@ -56,6 +56,7 @@ defmodule ExServiceMeshRouter.Console.Index.Words do
   def source(%{source: :endpoint, application: application}), do: "endpoint of #{application}"
   def source(%{source: :config}), do: "configured"
   def source(%{source: :runtime}), do: "put at run time"
+  def source(%{source: :peer}), do: "endpoint of other nodes"
 
   @doc "Formats a count: `1 service`, `2 services`."
   def count(1, one), do: "1 #{one}"
