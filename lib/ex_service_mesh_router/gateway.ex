@@ -16,15 +16,16 @@ defmodule ExServiceMeshRouter.Gateway do
   @retry_after 10
 
   # This process exits when the data plane is lost, which ends the supervisor.
-  def child_spec({config, free}) do
-    start = {__MODULE__, :start_link, [config, free]}
+  def child_spec({config, calls}) do
+    start = {__MODULE__, :start_link, [config, calls]}
     %{id: __MODULE__, start: start, restart: :transient, significant: true}
   end
 
-  # Called by the supervisor, which becomes the owner of the data plane. `free` takes the gateway's
-  # port from endpoints of this system, see Listeners.Contention.free/1.
-  def start_link(config, free) do
-    GenServer.start_link(__MODULE__, {config, free, self()}, name: process_name(config.name))
+  # Called by the supervisor, which becomes the owner of the data plane. `calls` are functions of later
+  # parts: `free` takes the gateway's port from endpoints of this system, see Listeners.Contention.free/1,
+  # and `leave` tells other nodes that this one stops, see Mesh.leave/1.
+  def start_link(config, calls) do
+    GenServer.start_link(__MODULE__, {config, calls, self()}, name: process_name(config.name))
   end
 
   @doc "Returns the reference of the data plane, for the functions of Native."
@@ -67,10 +68,16 @@ defmodule ExServiceMeshRouter.Gateway do
   invalid because its module was purged, see Worker; the data plane then ends with the supervisor.
   """
   def stop(name, gateway, drain) do
+    unless draining?(name), do: leave(name)
     Store.put(name, :draining, true)
     Native.stop(gateway, if(drain == :infinity, do: nil, else: drain))
   rescue
     ArgumentError -> :lost
+  end
+
+  # Before this node refuses requests of other nodes.
+  defp leave(name) do
+    with leave when leave != nil <- Store.get(name, :leave), do: leave.(name)
   end
 
   @doc "Called by a worker that stopped for another reason than an exit of its supervisor."
@@ -82,12 +89,12 @@ defmodule ExServiceMeshRouter.Gateway do
   defp process_name(name), do: Module.concat(name, Gateway)
 
   @impl true
-  def init({config, free, owner}) do
+  def init({config, calls, owner}) do
     Process.flag(:trap_exit, true)
 
     if Store.get(config.name, :gateway),
       do: {:ok, restored(config)},
-      else: first_init(config, free, owner)
+      else: first_init(config, calls, owner)
   end
 
   # A crash of this process must not prolong `timeouts.lame_duck`.
@@ -98,14 +105,15 @@ defmodule ExServiceMeshRouter.Gateway do
     %{config: config, waiting: []}
   end
 
-  defp first_init(config, free, owner) do
+  defp first_init(config, calls, owner) do
     with :ok <- load(),
-         {:ok, gateway} <- open(config, free, owner) do
+         {:ok, gateway} <- open(config, calls.free, owner) do
       TrustedProxies.add(config.native.trusted_proxies)
       bound = Native.addrs(gateway)
       log_listening(bound, config)
       Store.put(config.name, :config, config)
       Store.put(config.name, :bound, bound)
+      if config.mesh, do: Store.put(config.name, :leave, calls.leave)
       Store.put(config.name, :gateway, gateway)
       emit_started(bound, config)
       {:ok, %{config: config, waiting: []}}
@@ -116,7 +124,7 @@ defmodule ExServiceMeshRouter.Gateway do
 
   @impl true
   def handle_call(:drain, from, %{config: config} = state) do
-    unless draining?(config.name), do: begin_drain(config, config.timeouts.lame_duck)
+    unless draining?(config.name), do: begin_drain(config, lame_duck(config))
     {:noreply, reply_if_drained(%{state | waiting: [from | state.waiting]})}
   end
 
@@ -153,6 +161,9 @@ defmodule ExServiceMeshRouter.Gateway do
     })
   end
 
+  defp lame_duck(%{mesh: nil, timeouts: timeouts}), do: timeouts.lame_duck
+  defp lame_duck(%{mesh: mesh, timeouts: timeouts}), do: max(mesh.lame_duck, timeouts.lame_duck)
+
   defp begin_drain(config, 0) do
     Logger.info("ExServiceMeshRouter stops listening and drains")
     Store.delete(config.name, :stop_listening_at)
@@ -165,6 +176,7 @@ defmodule ExServiceMeshRouter.Gateway do
       "ExServiceMeshRouter drains in #{lame_duck} ms and asks its clients to disconnect"
     )
 
+    leave(config.name)
     Native.lame_duck(ref(config.name))
     time = System.monotonic_time(:millisecond) + lame_duck
     Store.put(config.name, :draining, true)

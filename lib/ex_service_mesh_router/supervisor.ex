@@ -18,7 +18,17 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   use Supervisor
 
-  alias ExServiceMeshRouter.{Config, Discovery, Doctor, Gateway, Listeners, Metrics, Registry}
+  alias ExServiceMeshRouter.{
+    Config,
+    Discovery,
+    Doctor,
+    Gateway,
+    Listeners,
+    Mesh,
+    Metrics,
+    Registry
+  }
+
   alias ExServiceMeshRouter.Console.Index
   alias ExServiceMeshRouter.Gateway.{Guard, Reporter, Shutdown, Store, Worker}
   alias ExServiceMeshRouter.Listeners.Contention
@@ -59,16 +69,19 @@ defmodule ExServiceMeshRouter.Supervisor do
   # This process owns the data plane and the Store. Parts of the control plane run below a Guard each,
   # so that their failures do not count here.
   #
-  # The children stop in reverse order: discovery and the index before the workers drain; the registry,
-  # the private listeners and the reporter after that.
+  # The children stop in reverse order: discovery and the index before the workers drain; the mesh, which
+  # the last requests may need, the registry, the private listeners and the reporter after that.
   @impl true
   def init(config) do
     await_orphans(config.name)
     Store.new(config.name)
 
+    calls = %{free: &Contention.free/1, leave: &Mesh.leave/1}
+
     children =
-      [{Gateway, {config, &Contention.free/1}}, guard(config, Reporter), {Listeners, config}] ++
+      [{Gateway, {config, calls}}, guard(config, Reporter), {Listeners, config}] ++
         [guard(config, Registry), guard(config, Resolver)] ++
+        Enum.map(Mesh.parts(config), &guard(config, &1)) ++
         workers(config) ++
         if(config.discover == false, do: [], else: [guard(config, Discovery)]) ++
         if(config.index, do: [guard(config, Index)], else: []) ++
@@ -90,7 +103,9 @@ defmodule ExServiceMeshRouter.Supervisor do
   @orphan 5_000
 
   defp await_orphans(name) do
-    for part <- [Gateway, Reporter, Listeners, Registry, Discovery, Index, Metrics],
+    for part <-
+          [Gateway, Reporter, Listeners, Registry, Discovery, Index, Metrics] ++
+            [Mesh.Scope, Mesh.Member, Mesh.Peers],
         pid = Process.whereis(Module.concat(name, List.last(Module.split(part)))),
         do: Guard.await_end(pid, @orphan)
   end

@@ -25,6 +25,9 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     :ok
   end
 
+  @doc "Returns the name of the process that is told of notices about peers."
+  def peers(name), do: Module.concat(name, Peers)
+
   defp process_name(name), do: Module.concat(name, Reporter)
 
   @impl true
@@ -65,6 +68,8 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
   defp error({_other, why}, _log),
     do: %RuntimeError{message: "the gateway cannot start its logs and telemetry: #{why}"}
 
+  @about_peers [:peer_suspect, :peer_lost, :peer_up, :peer_unreachable]
+
   @impl true
   def handle_info({:mesh, :records, records}, state) do
     if Event.started?(), do: Enum.each(records, &request(&1, state))
@@ -78,6 +83,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
 
   def handle_info({:mesh, :notices, notices}, state) do
     Enum.each(notices, &notice(&1, state))
+    if Enum.any?(notices, &(elem(&1, 0) in @about_peers)), do: tell_peers(state.name)
     {:noreply, state}
   end
 
@@ -117,6 +123,11 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     after
       0 -> :ok
     end
+  end
+
+  defp tell_peers(name) do
+    peers = name |> peers() |> Process.whereis()
+    if peers, do: send(peers, :peer_notice)
   end
 
   defp taken(state, count) do
@@ -167,6 +178,56 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     Event.execute([:upstream, :up], %{count: count}, %{gateway: state.name, service: service})
   end
 
+  defp notice({:peer_suspect, node, count}, state) do
+    Logger.warning(
+      "gateway: the gateway of #{node} does not answer; new requests go to others that have its endpoints"
+    )
+
+    peer_event(:suspect, count, state, %{node: node})
+  end
+
+  defp notice({:peer_lost, node, count}, state) do
+    Logger.warning(
+      "gateway: the gateway of #{node} has not answered for seconds; requests to it have failed"
+    )
+
+    peer_event(:down, count, state, %{node: node})
+  end
+
+  defp notice({:peer_up, node, count}, state) do
+    Logger.info("gateway: the gateway of #{node} answers again")
+    peer_event(:up, count, state, %{node: node})
+  end
+
+  defp notice({:peer_unreachable, text, count}, state) do
+    # "node: address: reason"; an IPv6 address is in brackets.
+    {node, address, reason} =
+      case String.split(text, ": ", parts: 3) do
+        [node, address, reason] -> {node, address, reason}
+        [node | rest] -> {node, "its addresses", Enum.join(rest, ": ")}
+      end
+
+    Logger.warning(
+      "gateway: cannot reach the gateway of #{node} at #{address}: #{reason}. Requests go to others " <>
+        "that have its endpoints, or get a 502. Check that a firewall allows the port; on #{node}, " <>
+        "`mesh: [port: 4600]` sets it and `mesh: [advertise: \"HOST:PORT\"]` says where it is reached"
+    )
+
+    peer_event(:unreachable, count, state, %{node: node, address: address, reason: reason})
+  end
+
+  defp notice({:mesh_stranger, text, count}, state) do
+    [client | reason] = String.split(text, ": ", parts: 2)
+    reason = Enum.join(reason)
+
+    Logger.warning(
+      "gateway: refused connections to the mesh port #{times(count)}, from #{client}: #{reason}. " <>
+        "Only the other nodes of the cluster may connect to it; a firewall should keep others away"
+    )
+
+    peer_event(:refused, count, state, %{client: client, reason: reason})
+  end
+
   defp notice({:bad_response, service_and_reason, count}, _state) do
     Logger.warning(
       "gateway: a response was not valid HTTP, #{times(count)}: #{service_and_reason}"
@@ -189,6 +250,11 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     Logger.warning(
       "gateway: #{count} requests are missing from the access log or telemetry, whose consumer is too slow"
     )
+  end
+
+  defp peer_event(event, count, state, metadata) do
+    metadata = Map.put(metadata, :gateway, state.name)
+    Event.execute([:peer, event], %{count: count}, metadata)
   end
 
   defp times(1), do: "once"

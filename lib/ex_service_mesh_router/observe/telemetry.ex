@@ -43,6 +43,48 @@ defmodule ExServiceMeshRouter.Telemetry do
       metadata: [:gateway, :service]
     },
     %{
+      event: [:ex_service_mesh_router, :peer, :join],
+      when: "Requests can go to the gateway of another node (`mesh`).",
+      measurements: [:system_time],
+      metadata: [:gateway, :node]
+    },
+    %{
+      event: [:ex_service_mesh_router, :peer, :leave],
+      when: "That gateway has stopped, or was not connected for a minute.",
+      measurements: [:system_time],
+      metadata: [:gateway, :node]
+    },
+    %{
+      event: [:ex_service_mesh_router, :peer, :suspect],
+      when: "That gateway does not answer; requests avoid it.",
+      measurements: [:count],
+      metadata: [:gateway, :node]
+    },
+    %{
+      event: [:ex_service_mesh_router, :peer, :down],
+      when: "That gateway has not answered for seconds; requests to it have failed.",
+      measurements: [:count],
+      metadata: [:gateway, :node]
+    },
+    %{
+      event: [:ex_service_mesh_router, :peer, :up],
+      when: "That gateway answers again.",
+      measurements: [:count],
+      metadata: [:gateway, :node]
+    },
+    %{
+      event: [:ex_service_mesh_router, :peer, :unreachable],
+      when: "A connection to that gateway fails.",
+      measurements: [:count],
+      metadata: [:gateway, :node, :address, :reason]
+    },
+    %{
+      event: [:ex_service_mesh_router, :peer, :refused],
+      when: "The mesh port has refused a client that is not a gateway of the cluster.",
+      measurements: [:count],
+      metadata: [:gateway, :client, :reason]
+    },
+    %{
       event: [:ex_service_mesh_router, :limit, :reached],
       when:
         "A limit was reached, `count` times within a second. `limit` is a key of `limits`, `timeouts.head` or `timeouts.idle`.",
