@@ -50,6 +50,12 @@ defmodule ExServiceMeshRouter.Mesh.MembershipTest do
     end
   end
 
+  # What a client of the node's gateway gets.
+  defp get_at(peer, gateway, host) do
+    port = Cluster.call(peer, ExServiceMeshRouter, :port, [gateway])
+    "http://127.0.0.1:#{port}" |> RawClient.exchange(request(host)) |> answer()
+  end
+
   defp start_gateways(context, peers, options \\ []) do
     options = Keyword.merge([discover: [only: [context.web.application]]], options)
     for peer <- peers, do: Cluster.start_gateway(peer, context.gateway, options)
@@ -146,6 +152,54 @@ defmodule ExServiceMeshRouter.Mesh.MembershipTest do
     log = Enum.filter(Cluster.log(a), &(&1 =~ "mesh:"))
     assert Enum.any?(log, &(&1 =~ "is stopping; it gets no more requests"))
     Cluster.stop_endpoint(b, web)
+  end
+
+  test "a draining gateway serves its clients while the other nodes have left it",
+       %{peers: [a, b, _c], gateway: gateway, web: web} = context do
+    start_gateways(context, [a, b], mesh: [ip: {127, 0, 0, 1}, lame_duck: 1_000])
+    start_endpoint(b, web)
+    eventually(["b"], fn -> replicas(a, gateway, web.host) end)
+    eventually(["here"], fn -> replicas(b, gateway, web.host) end)
+    drain = Task.async(fn -> Cluster.call(b, ExServiceMeshRouter.Gateway, :drain, [gateway]) end)
+    eventually([{"b", :draining}], fn -> replicas(a, gateway, web.host) end)
+    assert {503, _} = get_at(a, gateway, web.host)
+    assert get_at(b, gateway, web.host) == {200, inspect(web.endpoint)}
+    assert Task.yield(drain, 0) == nil
+    assert Task.await(drain, 10_000) == :ok
+    assert Enum.any?(Cluster.log(b), &(&1 =~ "drains in 1000 ms"))
+    Cluster.stop_endpoint(b, web)
+  end
+
+  test "a node that does not acknowledge delays a stop by half a second",
+       %{peers: [a, b, _c], gateway: gateway} = context do
+    start_gateways(context, [a, b])
+    eventually(1, fn -> length(Cluster.call(b, Registry, :peers, [gateway])) end)
+    :ok = Cluster.call(a, :sys, :suspend, [part(a, gateway, "Member")])
+    started = System.monotonic_time(:millisecond)
+    Cluster.stop_gateway(b, gateway)
+    assert System.monotonic_time(:millisecond) - started >= 500
+    :ok = Cluster.call(a, :sys, :resume, [part(a, gateway, "Member")])
+  end
+
+  test "a mesh port in use costs a line, and is opened when it is free",
+       %{peers: [a, b, _c], gateway: gateway, web: web} = context do
+    {:ok, taken} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(taken)
+    start_gateways(context, [a], mesh: [ip: {127, 0, 0, 1}, port: port])
+    start_gateways(context, [b])
+    start_endpoint(a, web)
+    eventually(["here"], fn -> replicas(a, gateway, web.host) end)
+    member = part(a, gateway, "Member")
+    for _ <- 1..2, do: Cluster.call(a, :erlang, :send, [member, :repair])
+    Cluster.call(a, :sys, :get_state, [member])
+    lines = Enum.filter(Cluster.log(a), &(&1 =~ "cannot listen on 127.0.0.1:#{port}"))
+    assert [line] = lines
+    assert line =~ "the port is in use"
+    assert replicas(b, gateway, web.host) == nil
+    :gen_tcp.close(taken)
+    Cluster.call(a, :erlang, :send, [member, :repair])
+    eventually(["a"], fn -> replicas(b, gateway, web.host) end)
+    Cluster.stop_endpoint(a, web)
   end
 
   test "a lost connection leaves a last resort, and the same gateway comes back",

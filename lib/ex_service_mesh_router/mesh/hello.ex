@@ -172,8 +172,11 @@ defmodule ExServiceMeshRouter.Mesh.Hello do
       Enum.all?(checks, fn {key, value} -> text?(key) and text?(value) end)
   end
 
-  defp text?(text),
-    do: is_binary(text) and byte_size(text) in 1..@longest_text and String.printable?(text)
+  # Texts get into the log.
+  defp text?(text) do
+    is_binary(text) and byte_size(text) in 1..@longest_text and String.printable?(text) and
+      not (text =~ ~r/[[:cntrl:]]/)
+  end
 
   # Not length/1: the list may be long or improper.
   defp list?([], _most, _valid?), do: true

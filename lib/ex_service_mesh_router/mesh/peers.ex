@@ -38,7 +38,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   end
 
   @doc "Returns the incarnations whose keys are pinned."
-  def pinned(name), do: Store.get(name, :mesh_pinned, [])
+  def pinned(name), do: name |> Store.get(:mesh_pins, %{}) |> Map.keys()
 
   @doc "Returns the last hello of each known peer, for people and the doctor."
   def hellos(name), do: for({_id, peer} <- Store.all(name, :mesh_peer), do: peer.hello)
@@ -71,7 +71,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   def handle_continue(:begin, state) do
     peers = Store.all(state.name, :mesh_peer)
     state = Enum.reduce(peers, state, fn {_id, peer}, state -> put(state, restored(peer)) end)
-    state = state |> watch_group() |> look_at_data_plane() |> flush_later()
+    state = state |> watch_group() |> flush_later()
     # What was said meanwhile is lost.
     Member.ask(state.name)
     {:noreply, state}
@@ -116,7 +116,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   end
 
   # From the Reporter: the data plane has noticed something about a peer.
-  def handle_info(:peer_notice, state), do: {:noreply, look_at_data_plane(state)}
+  def handle_info(:peer_notice, state), do: {:noreply, flush_later(state)}
   def handle_info(:flush, state), do: {:noreply, flush(state)}
   def handle_info(_other, state), do: {:noreply, state}
 
@@ -209,7 +209,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
       pid: hello.member,
       monitor: monitor(known, hello.member),
       lost_at: nil,
-      link: if(known, do: known.link, else: :unknown),
+      link: nil,
       addresses: Addresses.candidates(hello),
       known: if(known, do: known.known, else: %{}),
       looking_up?: known != nil and known.looking_up?
@@ -291,17 +291,6 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
     flush_later(%{state | peers: peers})
   end
 
-  # The data plane
-
-  defp look_at_data_plane(state) do
-    links = Map.new(Native.peers(state.gateway), &{&1.id, &1.state})
-
-    changed =
-      for {id, peer} <- state.peers, link = links[id], link != peer.link, do: %{peer | link: link}
-
-    Enum.reduce(changed, state, &put(&2, &1))
-  end
-
   # Behind the messages that wait, so that many changes become one table.
   defp flush_later(%{flushing?: true} = state), do: state
 
@@ -310,20 +299,35 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
     %{state | flushing?: true}
   end
 
-  # A key is pinned before a route needs it, and longer than any route does.
+  # A key is pinned before a route needs it, and for longer.
   defp flush(state) do
+    state = look_at_data_plane(%{state | flushing?: false})
     pins = Map.new(state.peers, fn {id, peer} -> {id, pin(peer)} end)
+    both = Map.merge(state.pins, pins)
     used = for {id, peer} <- state.peers, used?(state, peer), into: %{}, do: {id, offer(peer)}
 
-    pin(state, Map.merge(state.pins, pins), state.pins)
-    if used != state.used, do: route(state, used)
-    pin(state, pins, Map.merge(state.pins, pins))
+    with :ok <- put_pins(state, state.pins, both),
+         :ok <- route(state, used),
+         :ok <- put_pins(state, both, pins) do
+      flushed(%{state | pins: pins, used: used})
+    else
+      # The next hello of any peer comes here again.
+      {:error, text} -> warn(state, text, "the data plane refuses a change of the nodes: #{text}")
+    end
+  end
 
-    Store.put(state.name, :mesh_pins, pins)
-    Store.put(state.name, :mesh_pinned, Map.keys(pins))
+  defp flushed(state) do
+    Store.put(state.name, :mesh_pins, state.pins)
     if state.greet != [], do: Member.greet(state.name, Enum.uniq(state.greet))
     if state.acknowledge != [], do: Member.acknowledge(state.name, Enum.uniq(state.acknowledge))
-    %{state | pins: pins, used: used, greet: [], acknowledge: [], flushing?: false}
+    %{state | greet: [], acknowledge: []}
+  end
+
+  # What it thinks of a peer is shown to people; it routes by that itself.
+  defp look_at_data_plane(state) do
+    links = Map.new(Native.peers(state.gateway), &{&1.id, &1.state})
+    peers = Map.new(state.peers, fn {id, peer} -> {id, %{peer | link: links[id]}} end)
+    %{state | peers: peers}
   end
 
   defp pin(peer) do
@@ -331,15 +335,8 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
     %{id: peer.id, name: peer.node, key: peer.hello.key, addresses: addresses}
   end
 
-  defp pin(_state, same, same), do: :ok
-
-  defp pin(state, pins, _before) do
-    with {:error, text} <- Native.put_peers(state.gateway, Map.values(pins)) do
-      Logger.error("mesh: the data plane rejects the nodes #{nodes(pins)}: #{text}")
-    end
-  end
-
-  defp nodes(pins), do: Enum.map_join(pins, ", ", fn {_id, pin} -> pin.name end)
+  defp put_pins(_state, same, same), do: :ok
+  defp put_pins(state, _before, pins), do: Native.put_peers(state.gateway, Map.values(pins))
 
   # A peer uses us on the same condition.
   defp used?(state, peer), do: Member.incarnation(state.name) in peer.hello.seen
@@ -359,12 +356,13 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   defp shown(%{link: link}) when link in [:suspect, :lost, :unreachable], do: :suspect
   defp shown(_peer), do: :serving
 
-  defp route(state, used) do
-    log(state.used, used)
-    Reporter.routes(state.name, events(state.used, used))
+  defp route(%{used: used}, used), do: :ok
 
-    with {:error, text} <- Registry.put_peers(state.name, Map.values(used)),
-         do: Logger.error("mesh: the routes to #{nodes(state.pins)} cannot be changed: #{text}")
+  defp route(state, used) do
+    with :ok <- Registry.put_peers(state.name, Map.values(used)) do
+      log(state.used, used)
+      Reporter.routes(state.name, events(state.used, used))
+    end
   end
 
   defp log(before, now) do
