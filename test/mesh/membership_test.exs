@@ -117,6 +117,25 @@ defmodule ExServiceMeshRouter.Mesh.MembershipTest do
     Cluster.stop_endpoint(a, web)
   end
 
+  test "a request at any node reaches the endpoint, also after the connection of the nodes is lost",
+       %{peers: [a, b, _c], gateway: gateway, web: web} = context do
+    start_gateways(context, [a, b])
+    start_endpoint(b, web)
+    eventually(["b"], fn -> replicas(a, gateway, web.host) end)
+    assert get_at(a, gateway, web.host) == {200, inspect(web.endpoint)}
+    assert get_at(a, gateway, "tenant." <> web.host) == {200, inspect(web.endpoint)}
+    Cluster.disconnect(a, b)
+    eventually([{"b", :last_resort}], fn -> replicas(a, gateway, web.host) end)
+    assert get_at(a, gateway, web.host) == {200, inspect(web.endpoint)}
+    Cluster.connect([a, b])
+    Cluster.stop_endpoint(b, web)
+
+    eventually({404, true}, fn ->
+      {status, body} = get_at(a, gateway, web.host)
+      {status, body =~ "unknown service"}
+    end)
+  end
+
   test "services:, static services and names below localhost are not announced",
        %{peers: [a, b, _c], gateway: gateway, web: web} = context do
     other = Map.put(unique("mesh"), :host, "other.example")
@@ -150,7 +169,15 @@ defmodule ExServiceMeshRouter.Mesh.MembershipTest do
     assert replicas(a, gateway, web.host) in [nil, [{"b", :draining}]]
     eventually(nil, fn -> replicas(a, gateway, web.host) end)
     log = Enum.filter(Cluster.log(a), &(&1 =~ "mesh:"))
+    assert Enum.any?(log, &(&1 =~ "has joined with "))
     assert Enum.any?(log, &(&1 =~ "is stopping; it gets no more requests"))
+
+    for event <- [:join, :leave] do
+      metadata = inspect(%{gateway: gateway, node: "#{Cluster.name(b)}"})
+      line = "event [:peer, #{inspect(event)}] #{metadata}"
+      eventually(true, fn -> line in Cluster.log(a) end)
+    end
+
     Cluster.stop_endpoint(b, web)
   end
 

@@ -116,7 +116,7 @@ defmodule ExServiceMeshRouter.Cluster do
 
   def stop_endpoint(peer, %{endpoint: endpoint}), do: call(peer, Supervisor, :stop, [endpoint])
 
-  @doc "The lines that the gateways of the node have logged."
+  @doc "The lines that the gateways of the node have logged, and their events of peers."
   def log(peer), do: for({_, line} <- call(peer, :ets, :tab2list, [__MODULE__]), do: line)
 
   # On the node
@@ -135,19 +135,24 @@ defmodule ExServiceMeshRouter.Cluster do
 
     receive do: (:prepared -> :ok)
     :ok = :logger.add_handler(__MODULE__, __MODULE__, %{level: :info})
+
+    for event <- [:join, :leave] do
+      name = [:ex_service_mesh_router, :peer, event]
+      :ok = apply(:telemetry, :attach, [{__MODULE__, event}, name, &__MODULE__.event/4, nil])
+    end
+
+    :ok
   end
 
   @doc false
-  def log(%{msg: message}, _config) do
-    line =
-      case message do
-        {:string, text} -> IO.chardata_to_string(text)
-        {:report, report} -> inspect(report)
-        {format, arguments} -> format |> :io_lib.format(arguments) |> IO.chardata_to_string()
-      end
+  def event([_library | event], _measurements, metadata, nil),
+    do: keep("event #{inspect(event)} #{inspect(metadata)}")
 
-    :ets.insert(__MODULE__, {:erlang.unique_integer([:monotonic]), line})
-  end
+  @doc false
+  def log(%{msg: {:string, text}}, _config), do: keep(IO.chardata_to_string(text))
+  def log(_report, _config), do: :ok
+
+  defp keep(line), do: :ets.insert(__MODULE__, {:erlang.unique_integer([:monotonic]), line})
 
   @doc false
   def remote(options) do

@@ -15,8 +15,8 @@ defmodule ExServiceMeshRouter.Mesh.Member do
 
   alias ExServiceMeshRouter.{Gateway, Native, Registry}
   alias ExServiceMeshRouter.Endpoint.Candidates
-  alias ExServiceMeshRouter.Gateway.Store
-  alias ExServiceMeshRouter.Mesh.{Addresses, Hello, Peers, Scope, Warnings}
+  alias ExServiceMeshRouter.Gateway.Reporter
+  alias ExServiceMeshRouter.Mesh.{Addresses, Hello, Memory, Scope, Warnings}
 
   @repair 10_000
   @join_again 10
@@ -48,9 +48,6 @@ defmodule ExServiceMeshRouter.Mesh.Member do
   catch
     :exit, _reason -> :ok
   end
-
-  @doc "Returns the incarnation of this node's data plane, or `nil` if the mesh port is not open."
-  def incarnation(name), do: Store.get(name, :mesh_incarnation)
 
   defp tell(name, message) do
     member = Process.whereis(Registry.announcer(name))
@@ -211,8 +208,8 @@ defmodule ExServiceMeshRouter.Mesh.Member do
   defp opened(state, %{key: key, addresses: [%{port: port} | _] = addresses}) do
     incarnation = Hello.incarnation(key)
 
-    if incarnation(state.name) != incarnation do
-      Store.put(state.name, :mesh_incarnation, incarnation)
+    if Memory.incarnation(state.name) != incarnation do
+      Memory.put_incarnation(state.name, incarnation)
       at = Enum.map_join(addresses, " and ", &Gateway.text({&1.ip, &1.port}))
       Logger.info("mesh: #{node()} listens for the gateways of other nodes on #{at}")
     end
@@ -284,7 +281,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
         advertise: advertise(state.mesh.advertise, open.port),
         state: state.phase,
         services: services(state),
-        seen: Peers.pinned(state.name),
+        seen: state.name |> Memory.pins() |> Map.keys(),
         answer: answer?
       })
 
@@ -315,7 +312,8 @@ defmodule ExServiceMeshRouter.Mesh.Member do
       {:ok, state} ->
         case Hello.parse(hello, inspect(state.name)) do
           {:ok, hello} ->
-            Peers.hello(state.name, hello)
+            peers = state.name |> Reporter.peers() |> Process.whereis()
+            if peers, do: send(peers, {:hello, hello})
             state
 
           {:error, kind, text} ->

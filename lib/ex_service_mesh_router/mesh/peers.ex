@@ -18,8 +18,8 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   require Logger
 
   alias ExServiceMeshRouter.{Gateway, Native, Registry}
-  alias ExServiceMeshRouter.Gateway.{Reporter, Store}
-  alias ExServiceMeshRouter.Mesh.{Addresses, Member, Scope, Warnings}
+  alias ExServiceMeshRouter.Gateway.Reporter
+  alias ExServiceMeshRouter.Mesh.{Addresses, Member, Memory, Scope, Warnings}
 
   @last_resort 60_000
   @monitor_again 10
@@ -30,18 +30,8 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   def start_link(config),
     do: GenServer.start_link(__MODULE__, config, name: Reporter.peers(config.name))
 
-  @doc "Takes a hello that was checked."
-  def hello(name, hello) do
-    peers = Process.whereis(Reporter.peers(name))
-    if peers, do: send(peers, {:hello, hello})
-    :ok
-  end
-
-  @doc "Returns the incarnations whose keys are pinned."
-  def pinned(name), do: name |> Store.get(:mesh_pins, %{}) |> Map.keys()
-
   @doc "Returns the last hello of each known peer, for people and the doctor."
-  def hellos(name), do: for({_id, peer} <- Store.all(name, :mesh_peer), do: peer.hello)
+  def hellos(name), do: for({_id, peer} <- Memory.peers(name), do: peer.hello)
 
   @impl true
   def init(config) do
@@ -54,7 +44,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
       peers: %{},
       replaced: [],
       # `%{incarnation => term}` of Native.put_peers/2
-      pins: Store.get(config.name, :mesh_pins, %{}),
+      pins: Memory.pins(config.name),
       # what the registry has, as `%{incarnation => peer}`
       used: Map.new(Registry.peers(config.name), &{&1.id, &1}),
       flushing?: false,
@@ -69,7 +59,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
 
   @impl true
   def handle_continue(:begin, state) do
-    peers = Store.all(state.name, :mesh_peer)
+    peers = Memory.peers(state.name)
     state = Enum.reduce(peers, state, fn {_id, peer}, state -> put(state, restored(peer)) end)
     state = state |> watch_group() |> flush_later()
     # What was said meanwhile is lost.
@@ -110,7 +100,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
 
   def handle_info({:looked_up, id, addresses}, state) do
     case state.peers do
-      %{^id => peer} -> {:noreply, put(state, %{peer | known: addresses, looking_up?: false})}
+      %{^id => peer} -> {:noreply, put(state, looked_up(peer, addresses))}
       _ -> {:noreply, state}
     end
   end
@@ -170,7 +160,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
     known = state.peers[id]
 
     cond do
-      id == Member.incarnation(state.name) or id in state.replaced ->
+      id == Memory.incarnation(state.name) or id in state.replaced ->
         state
 
       known && known.node != hello.node ->
@@ -249,6 +239,9 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
     end
   end
 
+  defp looked_up(peer, addresses),
+    do: %{peer | known: Map.merge(peer.known, addresses), looking_up?: false}
+
   defp lost(state, peer, reason) do
     if peer.hello.state == :draining and reason != :noconnection do
       remove(state, peer.id)
@@ -280,14 +273,14 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   end
 
   defp put(state, peer) do
-    Store.put(state.name, {:mesh_peer, peer.id}, %{peer | monitor: nil, looking_up?: false})
+    Memory.put_peer(state.name, %{peer | monitor: nil, looking_up?: false})
     flush_later(%{state | peers: Map.put(state.peers, peer.id, peer)})
   end
 
   defp remove(state, id) do
     {peer, peers} = Map.pop(state.peers, id)
     if peer.monitor, do: Process.demonitor(peer.monitor, [:flush])
-    Store.delete(state.name, {:mesh_peer, id})
+    Memory.delete_peer(state.name, id)
     flush_later(%{state | peers: peers})
   end
 
@@ -317,7 +310,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   end
 
   defp flushed(state) do
-    Store.put(state.name, :mesh_pins, state.pins)
+    Memory.put_pins(state.name, state.pins)
     if state.greet != [], do: Member.greet(state.name, Enum.uniq(state.greet))
     if state.acknowledge != [], do: Member.acknowledge(state.name, Enum.uniq(state.acknowledge))
     %{state | greet: [], acknowledge: []}
@@ -339,7 +332,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   defp put_pins(state, _before, pins), do: Native.put_peers(state.gateway, Map.values(pins))
 
   # A peer uses us on the same condition.
-  defp used?(state, peer), do: Member.incarnation(state.name) in peer.hello.seen
+  defp used?(state, peer), do: Memory.incarnation(state.name) in peer.hello.seen
 
   defp offer(peer) do
     services =
