@@ -46,6 +46,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
       workers: 2,
       index: true,
       metrics: [port: 0],
+      mesh: true,
       doctor: [except: [:port_taken]],
       telemetry: [sample: 1.0],
       access_log: [to: :logger],
