@@ -28,7 +28,7 @@ defmodule ExServiceMeshRouter.Mesh.AddressesTest do
              %{ip: "10.0.0.2", port: 4600}
            ]
 
-    assert %{"localhost" => [{127, 0, 0, 1}]} = Addresses.look_up(["localhost", "no.invalid"])
+    assert %{"localhost" => [{127, 0, 0, 1} | _]} = Addresses.look_up(["localhost", "no.invalid"])
   end
 
   test "it listens on all addresses unless something else is said" do

@@ -268,6 +268,40 @@ defmodule ExServiceMeshRouter.Mesh.MembershipTest do
     Cluster.kill(z)
   end
 
+  test "a last resort and its key are forgotten after its time",
+       %{peers: [a | _], gateway: gateway, web: web} = context do
+    z = Cluster.start_node("z")
+    Cluster.connect([a, z])
+    start_gateways(context, [a, z])
+    start_endpoint(z, web)
+    eventually(["z"], fn -> replicas(a, gateway, web.host) end)
+    Cluster.kill(z)
+    eventually([{"z", :last_resort}], fn -> replicas(a, gateway, web.host) end)
+
+    # What its timer sends after a minute; an older timer, of an earlier loss, changes nothing.
+    pid = part(a, gateway, "Peers")
+    [{id, %{lost_at: lost_at}}] = Map.to_list(Cluster.call(a, :sys, :get_state, [pid]).peers)
+    Cluster.call(a, :erlang, :send, [pid, {:expire, id, lost_at - 1}])
+    Cluster.call(a, :sys, :get_state, [pid])
+    assert replicas(a, gateway, web.host) == [{"z", :last_resort}]
+    Cluster.call(a, :erlang, :send, [pid, {:expire, id, lost_at}])
+    eventually(nil, fn -> replicas(a, gateway, web.host) end)
+    gateway_ref = Cluster.call(a, ExServiceMeshRouter.Gateway, :ref, [gateway])
+    eventually([], fn -> Cluster.call(a, ExServiceMeshRouter.Native, :peers, [gateway_ref]) end)
+  end
+
+  test "a node whose library has another version of the mesh is ignored, and named",
+       %{peers: [a, b, c], gateway: gateway} = context do
+    start_gateways(context, [a, b])
+    Cluster.call(c, Cluster, :join, [Module.concat(gateway, Scope), {:mesh, 2}])
+
+    for peer <- [a, b] do
+      line = "#{Cluster.name(c)} speaks version 2 of the mesh and this node version 1"
+      eventually(true, fn -> Enum.any?(Cluster.log(peer), &(&1 =~ line)) end)
+      eventually(1, fn -> length(Cluster.call(peer, Registry, :peers, [gateway])) end)
+    end
+  end
+
   for part <- ["Scope", "Member", "Peers", "Registry"] do
     test "after a crash of #{part} everything is as before and goes on",
          %{peers: [a, b, _c], gateway: gateway, web: web} = context do

@@ -169,6 +169,20 @@ defmodule ExServiceMeshRouter.Cluster do
   end
 
   @doc false
+  def join(scope, group) do
+    caller = self()
+
+    spawn(fn ->
+      {:ok, _} = :pg.start_link(scope)
+      :ok = :pg.join(scope, group, self())
+      send(caller, :joined)
+      Process.sleep(:infinity)
+    end)
+
+    receive do: (:joined -> :ok)
+  end
+
+  @doc false
   def forget_log, do: :ets.delete_all_objects(__MODULE__)
 
   @doc false

@@ -178,24 +178,26 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     Event.execute([:upstream, :up], %{count: count}, %{gateway: state.name, service: service})
   end
 
-  defp notice({:peer_suspect, node, count}, state) do
+  defp notice({:peer_suspect, about, count}, state) do
+    {node, why} = peer(about)
+
     Logger.warning(
-      "gateway: the gateway of #{node} does not answer; new requests go to others that have its endpoints"
+      "gateway: the gateway of #{node} does not answer#{why}; new requests go to other nodes that have " <>
+        "its endpoints"
     )
 
     peer_event(:suspect, count, state, %{node: node})
   end
 
-  defp notice({:peer_lost, node, count}, state) do
-    Logger.warning(
-      "gateway: the gateway of #{node} has not answered for seconds; requests to it have failed"
-    )
-
+  defp notice({:peer_lost, about, count}, state) do
+    {node, why} = peer(about)
+    Logger.warning("gateway: the gateway of #{node} is lost#{why}; requests to it have failed")
     peer_event(:down, count, state, %{node: node})
   end
 
-  defp notice({:peer_up, node, count}, state) do
-    Logger.info("gateway: the gateway of #{node} answers again")
+  defp notice({:peer_up, about, count}, state) do
+    {node, _why} = peer(about)
+    Logger.info("gateway: the gateway of #{node} answers")
     peer_event(:up, count, state, %{node: node})
   end
 
@@ -250,6 +252,14 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     Logger.warning(
       "gateway: #{count} requests are missing from the access log or telemetry, whose consumer is too slow"
     )
+  end
+
+  # "b@host" or "b@host: why".
+  defp peer(about) do
+    case String.split(about, ": ", parts: 2) do
+      [node] -> {node, ""}
+      [node, why] -> {node, " (#{why})"}
+    end
   end
 
   defp peer_event(event, count, state, metadata) do

@@ -20,7 +20,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
 
   @repair 10_000
   @join_again 10
-  # Changes within this time become one hello.
+  # The time between two hellos to all about changes: many endpoints start together.
   @pause 20
   # How long the other nodes may take to acknowledge the last hello.
   @acknowledge 500
@@ -68,6 +68,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
       phase: if(Gateway.draining?(config.name), do: :draining, else: :serving),
       scope: nil,
       announcing?: false,
+      announced_at: now() - @pause,
       repair: nil,
       received: {0, %{}},
       # `{callers, members that have not acknowledged}` of leave/1
@@ -139,7 +140,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
 
   def handle_info(:announce, state) do
     say_hello(state, Scope.others(state.name))
-    {:noreply, %{state | announcing?: false}}
+    {:noreply, %{state | announcing?: false, announced_at: now()}}
   end
 
   def handle_info(:repair, %{open: nil} = state), do: {:noreply, open(%{state | repair: nil})}
@@ -263,9 +264,11 @@ defmodule ExServiceMeshRouter.Mesh.Member do
   defp announce_soon(%{announcing?: true} = state), do: state
 
   defp announce_soon(state) do
-    Process.send_after(self(), :announce, @pause)
+    Process.send_after(self(), :announce, max(state.announced_at + @pause, now()), abs: true)
     %{state | announcing?: true}
   end
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   defp say_hello(state, members, answer? \\ false)
   defp say_hello(%{open: nil}, _members, _answer?), do: :ok

@@ -68,7 +68,7 @@ defmodule ExServiceMeshRouter.Telemetry do
     },
     %{
       event: [:ex_service_mesh_router, :peer, :up],
-      when: "That gateway answers again.",
+      when: "That gateway answers, for the first time or again.",
       measurements: [:count],
       metadata: [:gateway, :node]
     },
