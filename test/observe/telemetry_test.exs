@@ -101,7 +101,8 @@ defmodule ExServiceMeshRouter.TelemetryTest do
              trace_id: ^trace,
              error: nil,
              side: nil,
-             reason: nil
+             reason: nil,
+             hop: nil
            } = metadata
 
     assert %{request_bytes: 3, response_bytes: 5} = measurements

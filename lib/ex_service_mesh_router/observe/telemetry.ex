@@ -133,7 +133,8 @@ defmodule ExServiceMeshRouter.Telemetry do
         :trace_id,
         :error,
         :side,
-        :reason
+        :reason,
+        :hop
       ]
     }
   ]
@@ -177,6 +178,9 @@ defmodule ExServiceMeshRouter.Telemetry do
       `:upstream` (the endpoint) or `:gateway`; both are `nil` for a successful request.
     * `reason` describes a `bad_request` or a `bad_response`, and is otherwise `nil`. Clients get the
       reason of a `bad_request`, never that of a `bad_response`.
+    * `hop` is `nil`, `:out` if another node served the request (`mesh`), and `:in` for a request that
+      another node's gateway received. Without those with `:in`, each request of a cluster is counted
+      once.
     * `path` has no query.
     * The event of a WebSocket is that of its handshake.
 

@@ -28,6 +28,8 @@ defmodule ExServiceMeshRouter.Console.Index.Words do
     response_timeout: "it did not answer in time",
     upstream_closed: "it closed the connection before the end of its response",
     bad_response: "its response was not valid HTTP",
+    refused: "it could not take a request that another node sent here",
+    refused_by_peer: "the nodes that have it did not take the request",
     client_gone: "the client disconnected"
   }
 
