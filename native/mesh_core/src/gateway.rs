@@ -120,11 +120,10 @@ impl Gateway {
         let new = Arc::new(new);
         self.shared.table.store(Arc::clone(&new));
         old.retire_missing_from(&new);
-        let mut removed = self.removed.lock();
-        old.services().filter(|s| new.named(&s.name).is_none()).for_each(|s| {
-            removed.add(Arc::clone(&s.stats));
-        });
-        drop(removed);
+        // Services with one name share their counters.
+        let gone = old.services().filter(|service| new.named(&service.name).is_none());
+        let gone: BTreeMap<_, _> = gone.map(|service| (&service.name, &service.stats)).collect();
+        gone.into_values().for_each(|stats| self.removed.lock().add(Arc::clone(stats)));
         self.shared.table_changed.notify_waiters();
         Ok(())
     }

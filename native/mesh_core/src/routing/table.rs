@@ -81,7 +81,8 @@ type Entry = (Box<str>, Arc<Service>);
 pub struct Table {
     /// Keyed by bytes, so a lookup does not validate UTF-8.
     hosts: HashMap<Box<[u8]>, Arc<Service>>,
-    services: HashMap<String, Arc<Service>>,
+    /// By name. Services with one name have other upstreams: replicas of an endpoint may serve other hosts.
+    services: HashMap<String, Vec<Arc<Service>>>,
     addresses: HashMap<UpstreamAddr, Arc<Address>>,
     default: Option<Entry>,
     /// Applies to services that are new in this table.
@@ -131,18 +132,19 @@ impl Table {
             last_resort: spec.last_resort,
         });
         let named: Vec<_> = named.collect();
-        let before = self.services.get(&name).or_else(|| old.services.get(&name));
-        let service = match before {
-            Some(same) if same.is_at(&upstreams) => Arc::clone(same),
-            changed => {
+        let known = || [&*self, old].into_iter().flat_map(|table| table.all_named(&name));
+        let service = match known().find(|service| service.is_at(&upstreams)) {
+            Some(same) => Arc::clone(same),
+            None => {
                 *next_id += 1;
+                let changed = known().next();
                 let stats = changed.map_or_else(Default::default, |s| {
                     (Arc::clone(&s.stats), Arc::clone(&s.stats_of_peers))
                 });
                 Arc::new(Service::new(*next_id, name.clone(), named, stats))
             }
         };
-        self.services.insert(name, Arc::clone(&service));
+        self.services.entry(name).or_default().push(Arc::clone(&service));
         service
     }
 
@@ -178,8 +180,8 @@ impl Table {
 
     /// Retires the services and addresses that are missing in `new`.
     pub fn retire_missing_from(&self, new: &Table) {
-        for (name, service) in &self.services {
-            let lives = new.services.get(name).is_some_and(|s| s.id == service.id);
+        for service in self.services() {
+            let lives = new.all_named(&service.name).iter().any(|s| s.id == service.id);
             if !lives {
                 service.retire();
             }
@@ -189,12 +191,17 @@ impl Table {
         addresses.for_each(|(_, address)| address.retire());
     }
 
+    /// The service with this name, or the last of several.
     pub fn named(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.get(name)
+        self.all_named(name).last()
+    }
+
+    fn all_named(&self, name: &str) -> &[Arc<Service>] {
+        self.services.get(name).map_or(&[], Vec::as_slice)
     }
 
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.values()
+        self.services.values().flatten()
     }
 
     /// Exact match first, then the longest suffix, then the default.
@@ -254,6 +261,35 @@ mod tests {
 
     fn ids(table: &Table, name: &str) -> Vec<u64> {
         table.named(name).unwrap().upstreams.iter().map(|upstream| upstream.address.id).collect()
+    }
+
+    #[test]
+    fn services_with_one_name_are_kept_and_retired_each() {
+        let mut id = 0;
+        let rows = [("a.one", &[1][..]), ("a.two", &[2])];
+        let build = |rows: &[(&str, &[u16])], old: &Table, id: &mut u64| {
+            let specs = rows.iter().map(|(host, ports)| ServiceSpec {
+                name: "A".into(),
+                hosts: vec![(*host).into()],
+                ..spec("", ports)
+            });
+            let table = Table::build(specs.collect(), None, old, id).unwrap();
+            old.retire_missing_from(&table);
+            table
+        };
+        let at = |table: &Table, host: &str| {
+            Arc::clone(table.lookup(&Host::parse(host.as_bytes()).unwrap()).unwrap())
+        };
+        let first = build(&rows, &<Table as Default>::default(), &mut id);
+        let second = build(&rows, &first, &mut id);
+        let services = [at(&first, "a.one"), at(&first, "a.two")];
+        for (host, service) in ["a.one", "a.two"].iter().zip(&services) {
+            assert_eq!(at(&second, host).id, service.id);
+            assert!(!service.is_retired());
+        }
+        assert_eq!(second.named("A").unwrap().id, services[1].id);
+        let _third = build(&rows[..1], &second, &mut id);
+        assert!(!services[0].is_retired() && services[1].is_retired());
     }
 
     #[test]
