@@ -189,6 +189,8 @@ pub struct ConnectionGuard {
     limited: bool,
     /// The connection of a peer, not of a client.
     of_peer: bool,
+    /// It counts as open. That of a peer does so only while it has a request.
+    counts: bool,
     /// Its place among the client's connections, once the client is known.
     admitted: Option<Admitted>,
     /// Its place among the refused connections.
@@ -225,17 +227,44 @@ impl ConnectionGuard {
         admitted: Option<Admitted>,
         refused: Option<RefusedConnection>,
     ) -> ConnectionGuard {
-        worker.open_connections.set(worker.open_connections.get() + 1);
         worker.counters.connections_open.add(1);
-        ConnectionGuard { worker: Rc::clone(worker), limited, of_peer: false, admitted, refused }
+        let mut guard = ConnectionGuard {
+            worker: Rc::clone(worker),
+            limited,
+            of_peer: false,
+            counts: false,
+            admitted,
+            refused,
+        };
+        guard.set_counts(true);
+        guard
     }
 
-    /// Counts the connection of a peer, for which no limit of clients applies.
+    /// Counts the connection of a peer, for which no limit of clients applies. A stopping gateway does not wait
+    /// for it while it is idle: only the peer closes it.
     pub fn of_peer(worker: &Rc<Worker>) -> ConnectionGuard {
-        worker.open_connections.set(worker.open_connections.get() + 1);
         worker.counters.peer_connections_open.add(1);
-        let worker = Rc::clone(worker);
-        ConnectionGuard { worker, limited: false, of_peer: true, admitted: None, refused: None }
+        ConnectionGuard {
+            worker: Rc::clone(worker),
+            limited: false,
+            of_peer: true,
+            counts: false,
+            admitted: None,
+            refused: None,
+        }
+    }
+
+    /// Whether a stopping gateway waits for the connection.
+    pub fn set_counts(&mut self, counts: bool) {
+        let open = &self.worker.open_connections;
+        match (std::mem::replace(&mut self.counts, counts), counts) {
+            (false, true) => open.set(open.get() + 1),
+            (true, false) => {
+                open.set(open.get() - 1);
+                self.worker.ended.notify_one();
+            }
+            _ => {}
+        }
     }
 
     /// Checks the client's limit once the client is known. If the client exceeds it, the connection only
@@ -274,13 +303,12 @@ impl Drop for ConnectionGuard {
         if self.limited {
             worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
-        worker.open_connections.set(worker.open_connections.get() - 1);
         if self.of_peer {
             worker.counters.peer_connections_open.sub(1);
         } else {
             worker.counters.connections_open.sub(1);
         }
-        worker.ended.notify_one();
+        self.set_counts(false);
     }
 }
 

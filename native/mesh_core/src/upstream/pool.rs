@@ -129,7 +129,12 @@ impl Pool {
 
     /// Whether the address has had a request since the last call, or has one.
     pub fn take_used(&self) -> bool {
-        self.was_used.replace(false) || self.in_flight() > 0 || self.tunnels() > 0
+        self.was_used.replace(false) || !self.is_unused()
+    }
+
+    /// Whether the address has neither a request nor a tunnel.
+    pub fn is_unused(&self) -> bool {
+        self.in_flight() == 0 && self.tunnels() == 0
     }
 
     /// Ends all connections to a peer that is lost, and with them what waits for it.

@@ -43,6 +43,9 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
         sleep(INTERVAL).await;
         let Some(pool) = weak.upgrade() else { return };
         let now = Instant::now();
+        if pool.is_retired() && pool.is_unused() {
+            return;
+        }
         if pool.take_used() {
             used = now;
         } else if now - used >= UNUSED {

@@ -101,6 +101,8 @@ impl<'t, T: Transport> Http1Connection<'t, T> {
             let asked = std::mem::replace(&mut self.watches_drain, true);
             let draining =
                 self.worker.draining.is_raised() || (!asked && drain.as_mut().poll(cx).is_ready());
+            // Only the peer closes its connection: a request may be on its way.
+            let draining = draining && self.peer.is_none();
             if draining && !std::mem::replace(&mut last, true) {
                 let first = since.checked_add(FIRST_REQUEST).filter(|_| self.requests == 0);
                 self.timer.set_at(deadline(Some(DRAIN_GRACE)).max(first));

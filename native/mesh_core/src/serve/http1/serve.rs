@@ -70,7 +70,7 @@ pub async fn serve(accepted: Box<Accepted>, timer: &mut Timer) {
 
 /// Serves the connection of a peer to its end.
 pub async fn serve_peer(
-    guard: ConnectionGuard,
+    mut guard: ConnectionGuard,
     client: TlsSocket,
     address: SocketAddr,
     peer: Arc<Peer>,
@@ -89,10 +89,12 @@ pub async fn serve_peer(
             }
             continue;
         }
+        guard.set_counts(true);
         let next = match connection.serve_request().await {
             Served::Next(next) => next,
             Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
         };
+        guard.set_counts(false);
         if !matches!(next, Next::Request) {
             return connection.end(next).await;
         }
