@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::worker::{TunnelGuard, Worker};
 use crate::observe::{Counter, ServiceCounters};
 use crate::runtime::{Buf, BufferPool, Timer, deadline};
-use crate::transport::{KEEPALIVE, fill, write_all};
+use crate::transport::{KEEPALIVE, fill, finish, write_all};
 use crate::upstream::{LocalService, Transport, UpstreamStream, UpstreamTunnel};
 
 pub struct Tunnel<T> {
@@ -73,7 +73,7 @@ pub async fn relay(
     let mut down = pin!(async {
         match down.run(upstream, client, from_upstream).await {
             // A reset by the endpoint also ends its stream: everything before it has been read.
-            Err(PumpError::Reader) => client.shut_down_writing().map_err(|_| PumpError::Writer),
+            Err(PumpError::Reader) => finish(client).await.map_err(|_| PumpError::Writer),
             ended => ended,
         }
     });
@@ -169,7 +169,7 @@ impl Pump<'_> {
                 self.idle_deadline.moved();
             }
             if fill(reader, buf, self.pool).await.map_err(|_| PumpError::Reader)? == 0 {
-                return writer.shut_down_writing().map_err(|_| PumpError::Writer);
+                return finish(writer).await.map_err(|_| PumpError::Writer);
             }
         }
     }

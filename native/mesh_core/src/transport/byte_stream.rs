@@ -45,6 +45,11 @@ pub trait Transport {
         self.try_write(parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
     }
 
+    /// Ready once the system has accepted all that was written: a stream may buffer what it encrypts.
+    fn poll_flush(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
     /// Tells the peer that nothing more will be sent.
     fn shut_down_writing(&self) -> io::Result<()>;
 
@@ -237,7 +242,13 @@ pub async fn write_all(to: &impl Transport, mut bytes: &[u8]) -> io::Result<()> 
         let n = poll_fn(|cx| poll_write(cx, to, [bytes])).await?;
         bytes = &bytes[n..];
     }
-    Ok(())
+    poll_fn(|cx| to.poll_flush(cx)).await
+}
+
+/// Tells the peer that nothing more will be sent. The stream may be dropped afterwards.
+pub async fn finish(to: &impl Transport) -> io::Result<()> {
+    to.shut_down_writing()?;
+    poll_fn(|cx| to.poll_flush(cx)).await
 }
 
 fn is_transient(error: &io::Error) -> bool {

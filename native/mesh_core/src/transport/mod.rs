@@ -4,7 +4,7 @@ mod byte_stream;
 mod tls;
 
 pub use byte_stream::{
-    KEEPALIVE, KEEPALIVE_HALF_CLOSED, Transport, fill, fill_early, poll_fill, poll_fill_long,
-    poll_write, write_all, write_now,
+    KEEPALIVE, KEEPALIVE_HALF_CLOSED, Transport, fill, fill_early, finish, poll_fill,
+    poll_fill_long, poll_write, write_all, write_now,
 };
 pub use tls::{Side as TlsSide, TlsSocket};

@@ -136,16 +136,6 @@ impl TlsSocket {
         // Fails only if the connection has ended already.
         let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Both);
     }
-
-    /// Ready once the socket has accepted all encrypted bytes.
-    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if self.tls.borrow_mut().flush(&self.tcp)? {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.tcp.poll_write_ready(cx))?;
-        }
-    }
 }
 
 impl Transport for TlsSocket {
@@ -190,6 +180,16 @@ impl Transport for TlsSocket {
             return Err(ErrorKind::WouldBlock.into());
         }
         tls.write(bytes, &self.tcp)
+    }
+
+    /// Ready once the socket has accepted all encrypted bytes.
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.tls.borrow_mut().flush(&self.tcp)? {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.tcp.poll_write_ready(cx))?;
+        }
     }
 
     fn shut_down_writing(&self) -> io::Result<()> {

@@ -53,6 +53,10 @@ impl Transport for UpstreamStream {
         delegate!(self, stream => Transport::try_write_vectored(stream, parts))
     }
 
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => Transport::poll_flush(stream, cx))
+    }
+
     fn shut_down_writing(&self) -> io::Result<()> {
         delegate!(self, stream => stream.shut_down_writing())
     }

@@ -3,5 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bodies;
+mod dial;
 mod forwarding;
+mod last_part;
 mod nodes;
+mod relay;
+mod same;
+mod strangers;
+mod tunnels;

@@ -1,8 +1,15 @@
 //! Gateways that know each other, as on several nodes.
 
-use mesh_core::config::MeshConfig;
-use mesh_core::{Config, MeshInfo, PeerSpec, ServiceSpec, UpstreamAddr, UpstreamSpec};
+use std::sync::{Arc, Mutex};
 
+use mesh_core::config::MeshConfig;
+use mesh_core::observe::{CountedNotice, Notice, ObserveConfig, Record, ServiceTotals, Sink};
+use mesh_core::{
+    Config, MeshInfo, PeerSpec, PeerState, PeerStats, ServiceSpec, UpstreamAddr, UpstreamSpec,
+};
+
+use crate::support::client::Client;
+use crate::support::eventually;
 use crate::support::mesh::Mesh;
 
 /// A gateway in a mesh, with its worker threads.
@@ -10,6 +17,24 @@ pub struct Node {
     pub mesh: Mesh,
     pub info: MeshInfo,
     name: String,
+    notices: Notices,
+}
+
+#[derive(Clone, Default)]
+struct Notices(Arc<Mutex<Vec<CountedNotice>>>);
+
+impl Sink for Notices {
+    fn records(&mut self, _: &[&Record]) -> bool {
+        true
+    }
+
+    fn lines(&mut self, _: &[Vec<u8>]) -> bool {
+        true
+    }
+
+    fn notices(&mut self, notices: Vec<CountedNotice>) {
+        self.0.lock().expect("a lock").extend(notices);
+    }
 }
 
 impl Node {
@@ -18,7 +43,12 @@ impl Node {
         let config =
             MeshConfig { ips: vec![[127, 0, 0, 1].into()], port: 0, prefer_local: Some(2) };
         let info = mesh.gateway.open_mesh(&config).expect("a mesh port");
-        Node { mesh, info, name: name.to_string() }
+        let notices = Notices::default();
+        let sink: Option<Box<dyn Sink>> = Some(Box::new(notices.clone()));
+        mesh.gateway
+            .observe(ObserveConfig { access_log: None, sample: 0.0, sink })
+            .expect("a sink");
+        Node { mesh, info, name: name.to_string(), notices }
     }
 
     /// What other nodes are told about this one.
@@ -42,16 +72,68 @@ impl Node {
 
     /// Routes `a.test`, the service `A`, to these upstreams.
     pub fn routes(&self, upstreams: &[UpstreamAddr]) {
-        let upstreams = upstreams.iter().cloned().map(UpstreamSpec::from).collect();
-        let spec = ServiceSpec { name: "A".into(), hosts: vec!["a.test".into()], upstreams };
-        self.mesh.gateway.set_routes(vec![spec], None).expect("routes");
+        self.route_with_last_resort(upstreams, &[]);
+    }
+
+    /// The same with upstreams that are used only if none of the first can be.
+    pub fn route_with_last_resort(&self, first: &[UpstreamAddr], last: &[UpstreamAddr]) {
+        let first = first.iter().cloned().map(UpstreamSpec::from);
+        let last = last.iter().cloned().map(UpstreamSpec::from);
+        let last = last.map(|it| UpstreamSpec { last_resort: true, ..it });
+        let hosts = vec!["a.test".into()];
+        let spec = ServiceSpec { name: "A".into(), hosts, upstreams: first.chain(last).collect() };
+        self.mesh.gateway.set_routes(vec![spec], Some("a.test")).expect("routes");
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.mesh.address())
+    }
+
+    /// What this node has sent, received from its clients.
+    pub fn stats(&self) -> ServiceTotals {
+        self.mesh.stats().services.get("A").cloned().unwrap_or_default()
+    }
+
+    /// What this node has served for others.
+    pub fn from_peers(&self) -> ServiceTotals {
+        self.mesh.stats().from_peers.get("A").cloned().unwrap_or_default()
+    }
+
+    pub fn peer_stats(&self, other: &Node) -> PeerStats {
+        let stats = self.mesh.gateway.peer_stats();
+        stats.into_iter().find(|peer| peer.name == other.name).expect("a known peer")
+    }
+
+    pub fn wait_for_state(&self, other: &Node, state: PeerState) {
+        let what = format!("{} is {state:?}", other.name);
+        eventually(&what, || self.peer_stats(other).state == state);
+    }
+
+    /// Notices about a subject that contains this text.
+    pub fn count_notices(&self, notice: Notice, about: &str) -> u64 {
+        let all = self.notices.0.lock().expect("a lock");
+        let of_it = all.iter().filter(|it| it.notice == notice && it.about.contains(about));
+        of_it.map(|it| it.count).sum()
+    }
+
+    pub fn wait_for_notice(&self, notice: Notice, about: &str) {
+        let what = format!("a notice {notice:?} about {about}");
+        eventually(&what, || self.count_notices(notice, about) > 0);
+    }
+
+    pub fn is_well(&self) {
+        assert_eq!(self.mesh.stats().gateway.panics, 0);
     }
 }
 
 /// Nodes that know each other.
 pub fn nodes<const N: usize>() -> [Node; N] {
+    nodes_with(&Config::default())
+}
+
+pub fn nodes_with<const N: usize>(config: &Config) -> [Node; N] {
     let names: [&str; N] = std::array::from_fn(|i| ["a", "b", "c"][i]);
-    let nodes = names.map(|name| Node::start(name, Config::default()));
+    let nodes = names.map(|name| Node::start(name, config.clone()));
     let specs: Vec<_> = nodes.iter().map(Node::spec).collect();
     for (own, node) in nodes.iter().enumerate() {
         let others = specs.iter().enumerate().filter(|(i, _)| *i != own);

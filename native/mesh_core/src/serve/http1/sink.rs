@@ -119,6 +119,7 @@ impl<T: Transport> Http1Sink<'_, T> {
         if !is_empty(rest) {
             self.write_all(rest).await?;
         }
+        self.flush().await?;
         self.state.stopwatch.wrote();
         self.head.clear();
         Ok(())
@@ -137,6 +138,11 @@ impl<T: Transport> Http1Sink<'_, T> {
             parts = self.wrote(parts, n.await.map_err(|_| Error::ClientGone)?);
         }
         Ok(())
+    }
+
+    /// Waits for a client that encrypts to send what it has accepted.
+    async fn flush(&self) -> Result<(), Error> {
+        poll_fn(|cx| self.client.poll_flush(cx)).await.map_err(|_| Error::ClientGone)
     }
 
     /// Writes what the client accepts at once. Returns the rest.
