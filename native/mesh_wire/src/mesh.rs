@@ -13,11 +13,11 @@ pub const REFUSED: &str = "exmesh-refused";
 
 /// The status of a refusal (RFC 9110 section 15.5.20).
 pub const REFUSAL: u16 = 421;
-/// The status of the interim response that an endpoint has been found. It is not registered, and passed on to
-/// nobody.
+/// The status of the interim response that an endpoint has been found. It is not registered. An endpoint's own
+/// 199 lacks the field [`GO`] and is passed on.
 pub const GO_AHEAD: u16 = 199;
 
-pub const GO_AHEAD_HEAD: &[u8] = b"HTTP/1.1 199 Go\r\n\r\n";
+pub const GO_AHEAD_HEAD: &[u8] = b"HTTP/1.1 199 Go\r\nExmesh-Go: 1\r\n\r\n";
 
 /// Asks a gateway whether it is there.
 pub const PING: &[u8] = b"OPTIONS * HTTP/1.1\r\nHost: exmesh\r\n\r\n";

@@ -228,6 +228,11 @@ impl ResponseHead<'_, '_> {
         self.info.status == mesh::REFUSAL && self.kinds.contains(&FieldKind::Mesh)
     }
 
+    /// Whether a peer has found an endpoint for the request. Only a peer may say so.
+    pub fn is_go_ahead_of_peer(&self) -> bool {
+        self.info.status == mesh::GO_AHEAD && self.kinds.contains(&FieldKind::Mesh)
+    }
+
     /// The fields to pass on, for a client that does not get HTTP/1.1 lines.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let kept = self.headers.iter().zip(self.kinds).filter(|(h, k)| self.keeps(**k, h.name));

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::task::ready;
 
 use mesh_wire::chunked::Decoder;
-use mesh_wire::mesh::GO_AHEAD;
 use mesh_wire::method::Method;
 use mesh_wire::response::{ResponseInfo, ResponseLength};
 
@@ -39,13 +38,15 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
     pub async fn run(&mut self) -> Result<Passed, Error> {
         let mut interim = 0;
         loop {
-            let info = self.read_head().await?;
+            let Some(info) = self.read_head().await? else {
+                self.state.goes_ahead.set(true);
+                continue;
+            };
             match info.status {
                 101 => {
                     self.sink.part(b"", Part::More).await?;
                     return Ok(Passed { upgraded: true, upstream_keep_alive: false });
                 }
-                GO_AHEAD if self.state.to_peer.get() => self.state.goes_ahead.set(true),
                 100..=199 => {
                     interim += 1;
                     if interim > MAX_INTERIM {
@@ -62,11 +63,15 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
         }
     }
 
-    async fn read_head(&mut self) -> Result<ResponseInfo, Error> {
+    /// `None` is the word of a peer that the request goes ahead.
+    async fn read_head(&mut self) -> Result<Option<ResponseInfo>, Error> {
         let Downlink { state, limits, pool, method, upstream, received, sink } = self;
         read_head(*upstream, received, (limits, pool), state, *method, |head| {
+            if state.to_peer.get() && head.is_go_ahead_of_peer() {
+                return Ok(None);
+            }
             sink.head(head)?;
-            Ok(head.info)
+            Ok(Some(head.info))
         })
         .await
     }
