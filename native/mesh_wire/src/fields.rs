@@ -154,7 +154,7 @@ fn is_alias(name: &[u8], known: &[u8]) -> bool {
 /// Whether the field must not be in a trailer section (RFC 9110 section 6.5.1): framing, routing, request
 /// modifiers, authentication, content format.
 pub fn forbidden_in_trailer(name: &str) -> bool {
-    const FORBIDDEN: [&str; 30] = [
+    const FORBIDDEN: [&str; 33] = [
         "age",
         "authorization",
         "cache-control",
@@ -165,6 +165,9 @@ pub fn forbidden_in_trailer(name: &str) -> bool {
         "content-range",
         "content-type",
         "cookie",
+        mesh::GO,
+        mesh::REFUSED,
+        mesh::SERVICE,
         "expect",
         "forwarded",
         "host",

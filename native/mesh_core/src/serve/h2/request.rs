@@ -236,6 +236,8 @@ fn read_fields(parts: &Parts, trusted: bool) -> Result<RequestFields<'_>, Error>
                 }
             }
             FieldKind::Te if bytes.eq_ignore_ascii_case(b"trailers") => fields.trailers = true,
+            // Only other gateways' words count, and they come over the mesh port.
+            FieldKind::Mesh => {}
             // RFC 9113 section 8.2.2.
             _ if kind.is_hop_by_hop() && kind != FieldKind::Close => {
                 return Err(Error::BadRequest("a field is about an HTTP/1.1 connection"));
