@@ -125,7 +125,6 @@ impl Config {
     /// more fields than the client's had.
     pub fn for_peers(&self) -> Config {
         Config {
-            request_id: false,
             start_trace: false,
             server_timing: false,
             timeouts: Timeouts {

@@ -172,6 +172,8 @@ impl<T: Transport> Http1Connection<'_, T> {
         if config.request_id {
             self.request_id = match request.request_id() {
                 Some(given) => RequestId::Given(given.into()),
+                // The endpoint gets what the peer has written.
+                None if self.peer.is_some() => RequestId::None,
                 None => RequestId::Made(self.worker.random_id()),
             };
         }
