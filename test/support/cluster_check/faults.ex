@@ -145,7 +145,13 @@ defmodule ExServiceMeshRouter.ClusterCheck.Faults do
   end
 
   @doc "Ends all nodes."
-  def stop(cluster), do: for({_number, node} <- cluster.nodes, do: Cluster.kill(node.peer))
+  def stop(cluster) do
+    for {_number, node} <- cluster.nodes do
+      monitor = Process.monitor(node.peer)
+      System.cmd("kill", ["-KILL", node.pid], stderr_to_stdout: true)
+      receive do: ({:DOWN, ^monitor, :process, _, _} -> :ok)
+    end
+  end
 
   defp pause(time) do
     receive do
