@@ -39,7 +39,7 @@ pub enum PeerState {
     Suspect,
     /// It has not answered for so long that its connections were closed.
     Lost,
-    /// No connection could be opened.
+    /// No connection could ever be opened.
     Unreachable,
 }
 

@@ -73,7 +73,8 @@ pub async fn open(peer: &Arc<Peer>) -> io::Result<Rc<PeerStream>> {
             None => {}
         }
     }
-    if peer.state() != PeerState::Lost {
+    // The watch says what has become of a peer that has answered before.
+    if matches!(peer.state(), PeerState::Unknown | PeerState::Unreachable) {
         peer.set_state(PeerState::Unreachable, Some(failed.clone()));
     }
     Err(io::Error::other(failed))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::peer::{self, PeerStream};
 use super::pool::Pool;
@@ -21,7 +21,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_secs(1);
 /// Without an answer for this time the peer is lost: its connections are closed.
 const LOST: Duration = Duration::from_secs(5);
-/// A peer without requests is watched for this long.
+/// A peer without requests is watched for this long, and longer while it does not answer: it gets no requests
+/// then.
 const UNUSED: Duration = Duration::from_secs(10);
 
 /// Watches the peer of a pool while it is in use.
@@ -39,6 +40,7 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
     let mut link = None;
     let mut answered = Instant::now();
     let mut used = answered;
+    let mut is_lost = false;
     loop {
         sleep(INTERVAL).await;
         let Some(pool) = weak.upgrade() else { return };
@@ -48,17 +50,20 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
         }
         if pool.take_used() {
             used = now;
-        } else if now - used >= UNUSED {
+        } else if pool.is_retired() || (now - used >= UNUSED && !pool.is_suspect.get()) {
             pool.is_watched.set(false);
             return;
         }
         // Not held while waiting: it ends with its service and its requests.
         drop(pool);
-        let answer = timeout(ANSWER, ask(&mut link, &peer)).await;
+        let limit = now + ANSWER;
+        let limit = if is_lost { limit } else { limit.min(answered + LOST) };
+        let answer = timeout_at(limit, ask(&mut link, &peer)).await;
         let Some(pool) = weak.upgrade() else { return };
         match answer {
             Ok(Ok(())) => {
                 answered = Instant::now();
+                is_lost = false;
                 pool.set_suspect(false);
                 peer.set_state(PeerState::Up, None);
             }
@@ -69,12 +74,17 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
                     _ => "it did not answer within 1 second".into(),
                 };
                 pool.set_suspect(true);
-                if answered.elapsed() >= LOST {
+                if !is_lost && answered.elapsed() >= LOST {
+                    is_lost = true;
                     pool.lose_connections();
-                    peer.set_state(PeerState::Lost, Some(error));
-                } else {
-                    peer.set_state(PeerState::Suspect, Some(error));
                 }
+                let state = match peer.state() {
+                    // It has never answered.
+                    PeerState::Unreachable => PeerState::Unreachable,
+                    _ if is_lost => PeerState::Lost,
+                    _ => PeerState::Suspect,
+                };
+                peer.set_state(state, Some(error));
             }
         }
     }
