@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use mesh_wire::mesh;
 use mesh_wire::method::Method;
@@ -99,11 +100,17 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
             }
             let checkout = match service.checkout_idle(&attempt, reuse, worker.oldest_idle()) {
                 Some(checkout) => Ok(checkout),
-                None => tokio::select! {
-                    biased;
-                    () = body.client_gone() => return Err(Error::ClientGone),
-                    checkout = checkout(worker, service, &attempt, reuse, self.config.timeouts.hold) => checkout,
-                },
+                None => {
+                    // What a peer has refused or failed to serve is not held: no new upstream may be tried.
+                    let never = Some(Duration::ZERO);
+                    let hold =
+                        if attempt.tried.is_empty() { self.config.timeouts.hold } else { never };
+                    tokio::select! {
+                        biased;
+                        () = body.client_gone() => return Err(Error::ClientGone),
+                        checkout = checkout(worker, service, &attempt, reuse, hold) => checkout,
+                    }
+                }
             };
             let checkout = match (checkout, &mut elsewhere) {
                 (Ok(checkout), _) => checkout,
@@ -129,21 +136,24 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
             };
             received.clear();
             received.release(&self.worker.buffers);
-            if let Some(before) = &mut elsewhere
+            // The upstream closed an idle connection while it was checked out. No response has arrived, so the
+            // request may be sent again (RFC 9110 section 9.2.2).
+            let is_stale = matches!(error, Error::UpstreamClosed)
+                && checkout.reused
+                && repeatable
+                && !self.state.upstream_spoke.get();
+            // A peer closes no idle connection while it lives, so another upstream comes first.
+            let stays =
+                is_stale && !(checkout.is_peer() && self.service.has_another(&attempt, &checkout));
+            if stays {
+                reuse = Reuse::Never;
+            } else if let Some(before) = &mut elsewhere
                 && checkout.is_peer()
                 && self.may_go_elsewhere(&error, &before.kept)
             {
                 self.drop_taken(&before.kept);
                 attempt.tried.push(checkout.address_id());
                 before.failed = Some(error);
-            } else if matches!(error, Error::UpstreamClosed)
-                && checkout.reused
-                && repeatable
-                && !self.state.upstream_spoke.get()
-            {
-                // The endpoint closed an idle connection while it was checked out. No response has arrived,
-                // so the request may be sent again (RFC 9110 section 9.2.2).
-                reuse = Reuse::Never;
             } else {
                 return Err(error);
             }

@@ -16,7 +16,8 @@ use crate::serve::accounting::RequestEnd;
 use crate::transport::{Transport, poll_write};
 
 pub struct ExchangeState {
-    /// A connection to the endpoint has been found. Until then nothing of the request can have been executed.
+    /// A connection to the endpoint has been found. Until then nothing of the request can have been executed, or
+    /// it may be executed again.
     pub checked_out: Cell<bool>,
     /// The request goes to a peer, which may refuse it.
     pub to_peer: Cell<bool>,
@@ -66,6 +67,7 @@ impl ExchangeState {
 
     /// Begins again: the request is sent once more.
     pub fn restart(&self) {
+        self.checked_out.set(false);
         self.request_sent.set(false);
         self.upstream_spoke.set(false);
         self.response_deadline.set(None);
