@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use mesh_wire::error_format::ErrorFormat;
 use mesh_wire::head::{HeadEnd, HeadScan};
@@ -11,7 +12,7 @@ use mesh_wire::mesh::{self, Refusal};
 use mesh_wire::method::Method;
 use mesh_wire::proxy_protocol::begins_proxy_header;
 use mesh_wire::request::{BodyLength, RequestInfo};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{Http1Connection, Next};
 use super::request::RefusedRequest;
@@ -21,6 +22,9 @@ use crate::serve::reply::{self, Framing};
 use crate::serve::worker::Worker;
 use crate::transport::write_all;
 use crate::upstream::Transport;
+
+/// For a peer to accept the last word on its connection.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Answers a connection for which there is no room. Best effort: does not wait for the client.
 pub fn turn_away(worker: &Worker, stream: &impl Transport, error: &Error) {
@@ -143,6 +147,17 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             (true, false) => self.after_last_response(whole),
         };
         Replied { next, status: answer.status, sent: if written { body } else { 0 } }
+    }
+
+    /// Closes the connection of a peer. A request may be on its way: it takes this for its response, and goes
+    /// elsewhere.
+    pub async fn leave(self) {
+        let mut out = Vec::new();
+        Refusal::Draining.write(false, &mut out);
+        let written = timeout(FAREWELL, write_all(&self.client, &out)).await;
+        if matches!(written, Ok(Ok(()))) {
+            self.end(Next::Linger).await;
+        }
     }
 
     async fn reply_to_peer(

@@ -78,10 +78,21 @@ pub async fn serve_peer(
     let worker = Rc::clone(&guard.worker);
     let mut timer = Timer::default();
     let mut connection = Http1Connection::new(&worker, client, address, &mut timer);
-    connection.peer = Some(peer);
+    connection.peer = Some(Arc::clone(&peer));
     let mut drain = pin!(worker.draining.raised());
-    while connection.wait_for_request(drain.as_mut()).await {
+    loop {
+        let begins = connection.wait_for_request(drain.as_mut()).await;
+        if peer.is_gone() || (!begins && worker.draining.is_raised()) {
+            return connection.leave().await;
+        }
+        if !begins {
+            return;
+        }
         if connection.input.filled() == PING {
+            if worker.draining.is_raised() {
+                // Each answer would keep the connection for longer.
+                return connection.leave().await;
+            }
             connection.input.clear();
             connection.input.release(&worker.buffers);
             if write_all(&connection.client, PONG).await.is_err() {
