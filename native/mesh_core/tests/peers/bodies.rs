@@ -100,7 +100,7 @@ fn slow_clients_get_and_send_all() {
 #[test]
 fn the_end_of_a_response_reaches_a_client_that_paused() {
     let ([a, b], endpoint) = hop(&Config::default());
-    let body = pattern(9 * MIB);
+    let body = pattern(4 * MIB);
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     endpoint.script(vec![Do::Body, send([head.as_bytes(), &body].concat()), Do::Reach("sent")]);
     let mut client = Client::connect_small(a.mesh.address());

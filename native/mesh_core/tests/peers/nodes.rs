@@ -121,6 +121,15 @@ impl Node {
         eventually(&what, || self.count_notices(notice, about) > 0);
     }
 
+    /// Connections to the mesh port that this node has not closed, as the system sees them.
+    pub fn open_sockets(&self) -> usize {
+        const OPEN: [&str; 2] = ["01", "08"];
+        let port = format!(":{:04X}", self.info.addresses[0].port());
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("/proc");
+        let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.filter(|columns| columns[1].ends_with(&port) && OPEN.contains(&columns[3])).count()
+    }
+
     pub fn is_well(&self) {
         assert_eq!(self.mesh.stats().gateway.panics, 0);
     }

@@ -21,7 +21,8 @@ struct State {
     ended: bool,
     /// How often all connections were cut: what the earlier ones hold is lost.
     cuts: usize,
-    accepted: usize,
+    /// Bytes that came during a silence.
+    held: usize,
     sockets: Vec<TcpStream>,
 }
 
@@ -80,9 +81,9 @@ impl Relay {
         self.shared.changed.notify_all();
     }
 
-    /// Connections up to now.
-    pub fn accepted(&self) -> usize {
-        self.shared.lock().accepted
+    /// Bytes that came during a silence.
+    pub fn held(&self) -> usize {
+        self.shared.lock().held
     }
 }
 
@@ -98,7 +99,6 @@ impl Drop for Relay {
 fn carry(shared: &Arc<Shared>, near: TcpStream, target: SocketAddr) {
     let cuts = {
         let mut state = shared.lock();
-        state.accepted += 1;
         state.sockets.extend(near.try_clone());
         state.cuts
     };
@@ -125,6 +125,9 @@ fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, cuts: usize) {
     let mut piece = [0; 64 * 1024];
     loop {
         let n = from.read(&mut piece).unwrap_or(0);
+        let mut state = shared.lock();
+        state.held += if state.silent { n } else { 0 };
+        drop(state);
         if !shared.may_pass(cuts) {
             return;
         }

@@ -160,6 +160,8 @@ fn tls_clients_that_are_no_peers_are_turned_away() {
     assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
     assert_eq!(stream.conn.alpn_protocol(), Some(PROTOCOL));
     assert_eq!(endpoint.requests().len(), 1);
+    drop(stream);
+    eventually("no connection is left", || node.open_sockets() == 0);
     node.is_well();
 }
 
@@ -178,7 +180,7 @@ fn idle_strangers_do_not_keep_peers_out() {
             matches!(&ended, Ok(0)) || ended.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset)
         );
     }
-    eventually("no connection is left", || node.mesh.stats().gateway.peer_connections_open == 0);
+    eventually("no connection is left", || node.open_sockets() == 0);
 }
 
 #[test]
@@ -223,7 +225,7 @@ fn a_peer_that_breaks_the_rules_harms_only_itself() {
         .expect("sent");
     assert!(broken.read_to_end(&mut Vec::new()).is_err());
     drop((idle, rude, broken));
-    eventually("no connection is left", || node.mesh.stats().gateway.peer_connections_open == 0);
+    eventually("no connection is left", || node.open_sockets() == 0);
     node.is_well();
 }
 
