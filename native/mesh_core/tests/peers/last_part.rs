@@ -68,7 +68,7 @@ fn it_arrives_before_the_connection_ends() {
     let full = scene.capacity();
     assert!(full < OPEN_BYTES, "the test needs more bytes");
     let mut clients = Vec::new();
-    for more in [0, 6_000, 12_000, 18_000, 26_000] {
+    for more in [4_000, 10_000, 22_000, 28_000] {
         let n = full - 16_000 + more;
         scene.endpoint.script(vec![Do::Upgrade, Do::UntilClosed, Do::Send(body(n)), Do::Close]);
         clients.push((scene.tunnel(), n));
