@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// What this node has served for others.
-    pub fn from_peers(&self) -> ServiceTotals {
+    pub fn served_for_peers(&self) -> ServiceTotals {
         self.mesh.stats().from_peers.get("A").cloned().unwrap_or_default()
     }
 

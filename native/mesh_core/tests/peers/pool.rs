@@ -129,7 +129,7 @@ fn figures_count_each_request_once() {
     assert_eq!((a.stats().requests, a.stats().sent_to_peers, a.stats().retries), (14, 11, 3));
     assert!(of_a.from_peers.is_empty());
     assert_eq!(a.stats().request_body_bytes, 13 * 5);
-    let served = b.from_peers();
+    let served = b.served_for_peers();
     assert_eq!((served.requests, served.request_body_bytes, served.sent_to_peers), (11, 50, 0));
     assert_eq!((of_b.total.requests, of_b.total.request_body_bytes), (0, 0));
     assert_eq!(b.stats().requests, 0);

@@ -100,7 +100,7 @@ fn a_peer_without_the_service_is_passed_over() {
     c.routes(std::slice::from_ref(&endpoint.address));
     a.route_with_last_resort(&[a.peer(&b)], &[a.peer(&c)]);
     all_arrive(&a, &endpoint, &SIZES);
-    assert_eq!(b.from_peers().requests, 0);
+    assert_eq!(b.served_for_peers().requests, 0);
 }
 
 #[test]

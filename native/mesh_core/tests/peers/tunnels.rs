@@ -36,7 +36,7 @@ fn open(mut client: Client) -> Client {
 fn ends(nodes: &[Node; 2]) {
     for node in nodes {
         node.mesh.wait_idle();
-        eventually("no tunnel is open", || node.from_peers().tunnels_open == 0);
+        eventually("no tunnel is open", || node.served_for_peers().tunnels_open == 0);
         node.is_well();
     }
 }
@@ -58,7 +58,7 @@ fn messages_of_all_sizes_pass_in_both_directions() {
         let message = n.to_be_bytes();
         assert_eq!(client.send(message).read_exact(4).expect("an echo"), message);
     }
-    assert_eq!((nodes[0].stats().tunnels_open, nodes[1].from_peers().tunnels_open), (1, 1));
+    assert_eq!((nodes[0].stats().tunnels_open, nodes[1].served_for_peers().tunnels_open), (1, 1));
     assert_eq!(nodes[0].peer_stats(&nodes[1]).connections, 2, "the tunnel's and the watch's");
     client.hang_up();
     ends(&nodes);
