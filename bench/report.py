@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+import statistics
 import time
 
 import charts
@@ -40,7 +41,31 @@ def load_table(scenario, rounds):
             cell(resident / 2**20 if resident else None),
             "{:.2f} ({:.2f} to {:.2f})".format(*against) if against else "-",
         ])  # fmt: skip
-    return markdown(head, rows) + troubles(rounds)
+    return markdown(head, rows) + nodes(scenario, rounds) + troubles(rounds)
+
+
+def nodes(scenario, rounds):
+    """What the nodes of a mesh have counted, by round."""
+    lines = []
+    for label in labels(rounds):
+        found = values(rounds, label, "nodes")
+        if not found:
+            continue
+        reused = sum(n["reused"] for n in found)
+        opened = sum(n["opened"] for n in found)
+        share = 100 * reused / max(1, reused + opened)
+        lines.append(f"\n{label}: {share:.3f} % of {reused + opened:,} requests on pooled connections")
+        if len(scenario.replicas) > 1:
+            shares = [sorted(n["requests"]) for n in found]
+            most = [s[-1] / max(1, s[0]) for s in shares]
+            last = [n["requests"][-1] * len(n["requests"]) / sum(n["requests"]) for n in found]
+            lines.append(f"\n{label}: most requests to fewest {spread(most)}; the last node got "
+                         f"{spread(last)} of its fair share")  # fmt: skip
+    return "".join(f"{line}\n" for line in lines)
+
+
+def spread(found):
+    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
 
 def idle_table(scenario, rounds):

@@ -42,6 +42,7 @@ def installed(wanted):
 
 
 def load(port, scenario, pids, seconds, more=()):
+    """Loads what listens on the port. `more`: further words for `mesh_bench load`."""
     mode, *rest = map(str, scenario.load)
     command = [
         "taskset", "-c", proxies.LOAD_CORE, str(proxies.TOOL), "load", mode, str(port), *rest,
@@ -59,16 +60,20 @@ def contestants(scenario, names):
         named = scenario.variants.items()
         return {label: (options.get("in", "mesh"), options) for label, options in named}
     options = {"buffer": 256 * 1024} if scenario.unit == "MiB" else {}
-    return {name: (name, options) for name in names if name in scenario.proxies}
+    return {name: (name, options) for name in scenario.proxies if name in names}
 
 
 def measure(scenario, names, backend, work, args, half_of_nginx):
     upstream = backend.address(scenario.upstream)
     entries = list(contestants(scenario, names).items())
-    more = ["--rate", half_of_nginx] if scenario.name == "latency-half" else []
+    rate = ["--rate", half_of_nginx] if scenario.name == "latency-half" else []
     fresh = scenario.load[0] == "idle"
-    running, rounds = {}, []
+    running, rounds, replicas = {}, [], []
     try:
+        for delay in scenario.replicas:
+            replicas.append(proxies.Backend(work, PORT - 2 - len(replicas), delay))
+        for _, options in (entry for _, entry in entries if replicas):
+            options["upstreams"] = [replica.tcp for replica in replicas]
         if not fresh:
             for i, (label, (name, options)) in enumerate(entries):
                 running[label] = proxies.start(name, work, PORT + i, upstream, options)
@@ -80,7 +85,9 @@ def measure(scenario, names, backend, work, args, half_of_nginx):
             for i, (label, (name, options)) in order[turn:] + order[:turn]:
                 if fresh:
                     running[label] = proxies.start(name, work, PORT + i, upstream, options)
-                results[label] = load(PORT + i, scenario, running[label].pids(), args.seconds, more)
+                stats = ["--stats", proxies.nodes(work, PORT + i)] if name == "mesh-hop" else []
+                pids = running[label].pids()
+                results[label] = load(PORT + i, scenario, pids, args.seconds, rate + stats)
                 if fresh:
                     running.pop(label).stop()
             if scenario.name == "latency-low":
@@ -88,7 +95,7 @@ def measure(scenario, names, backend, work, args, half_of_nginx):
             rounds.append(results)
             print(".", end="", flush=True)
     finally:
-        for process in running.values():
+        for process in [*running.values(), *replicas]:
             process.stop()
     return rounds
 

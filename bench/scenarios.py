@@ -3,10 +3,13 @@
 ALL = ("mesh", "before", "beam", "relay", "hyper", "nginx", "haproxy", "caddy", "envoy")
 # And what no gateway can do without, nothing else: one answer in one piece, over TCP.
 WITH_LEAST = (*ALL[:4], "least", *ALL[4:])
+# A request that passes two gateways, beside one gateway.
+HOP = ("mesh-hop", "mesh", "before", "nginx-hop", "nginx")
 
 
 class Scenario:
-    def __init__(self, name, title, load, upstream="tcp", proxies=ALL, variants=None, unit="request"):
+    def __init__(self, name, title, load, upstream="tcp", proxies=ALL, variants=None, unit="request",
+                 replicas=()):  # fmt: skip
         self.name = name
         self.title = title
         # Words for `mesh_bench load`, the port left out.
@@ -16,6 +19,8 @@ class Scenario:
         # The gateway against itself: label -> its options, and where it runs (`in`), if not alone.
         self.variants = variants
         self.unit = unit
+        # Endpoints, each behind a gateway of its own: how many milliseconds they take to answer.
+        self.replicas = replicas
 
 
 def closed(connections, *more):
@@ -66,6 +71,40 @@ SCENARIOS = [
         "WebSocket echo of 128-byte messages, 1,000 tunnels",
         ["tunnels", "--connections", 1000, "--warmup", 1.5],
         unit="message",
+    ),
+    Scenario("hop-64", "Two gateways: 1 KiB answers, 64 connections", closed(64), proxies=HOP),
+    Scenario("hop-1", "Two gateways: 1 KiB answers, one at a time", closed(1), proxies=HOP),
+    Scenario("hop-answers-64k", "Two gateways: 64 KiB answers", closed(64, "--answer", 65536), proxies=HOP),
+    Scenario("hop-answers-1m", "Two gateways: 1 MiB answers", closed(16, "--answer", 1 << 20), proxies=HOP, unit="MiB"),
+    Scenario("hop-uploads-64k", "Two gateways: 64 KiB uploads", closed(64, "--upload", 65536), proxies=HOP),
+    Scenario("hop-uploads-1m", "Two gateways: 1 MiB uploads", closed(16, "--upload", 1 << 20), proxies=HOP, unit="MiB"),
+    Scenario(
+        "hop-tunnels",
+        "Two gateways: WebSocket echo of 128-byte messages, 1,000 tunnels",
+        ["tunnels", "--connections", 1000, "--warmup", 1.5],
+        proxies=HOP,
+        unit="message",
+    ),
+    Scenario(
+        "hop-idle-tunnels",
+        "Two gateways: 4,000 idle tunnels",
+        ["idle", "--connections", 4000, "--tunnels"],
+        proxies=HOP,
+        unit="tunnel",
+    ),
+    Scenario(
+        "hop-equal",
+        "Three nodes behind one, endpoints that take 10 ms",
+        closed(64),
+        proxies=HOP[:1],
+        replicas=(10, 10, 10),
+    ),
+    Scenario(
+        "hop-slow",
+        "Three nodes behind one, endpoints that take 10 ms, 10 ms and 30 ms",
+        closed(64),
+        proxies=HOP[:1],
+        replicas=(10, 10, 30),
     ),
     Scenario("latency-low", "Latency at 200 requests/s on one connection", ["open", "--connections", 1, "--rate", 200]),
     Scenario("latency-half", "Latency at 64 connections, half of nginx's top rate", ["open", "--connections", 64]),

@@ -28,6 +28,10 @@ impl Args {
         self.words.get(at).map_or("", String::as_str)
     }
 
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.options.contains_key(name)
     }

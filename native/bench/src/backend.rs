@@ -1,10 +1,12 @@
 //! The endpoint behind every proxy: as cheap as can be, so that the proxies are what is measured.
-//! `/N` answers N bytes; a request body is discarded; a WebSocket is echoed.
+//! `/N` answers N bytes; a request body is discarded; a WebSocket is echoed. With `--delay MS` it waits that long
+//! before each of these.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token};
@@ -71,8 +73,12 @@ pub fn run(args: &Args) -> io::Result<()> {
     let mut connections: HashMap<usize, Connection> = HashMap::new();
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 256 * 1024];
+    let delay = Duration::from_millis(args.number("delay", 0));
+    // Connections with something to do, the first one first.
+    let mut due: VecDeque<(Instant, usize)> = VecDeque::new();
     loop {
-        poll.poll(&mut events, None)?;
+        let pause = due.front().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        poll.poll(&mut events, pause)?;
         for event in &events {
             match event.token() {
                 TCP => {
@@ -86,14 +92,30 @@ pub fn run(args: &Args) -> io::Result<()> {
                         admit(&poll, &mut connections, Socket::Unix(stream))?;
                     }
                 }
-                Token(token) => {
-                    let Some(connection) = connections.get_mut(&token) else { continue };
-                    if connection.drive(&mut buffer, &mut answers).is_err() {
-                        connections.remove(&token);
-                    }
+                Token(token) if delay.is_zero() || !event.is_readable() => {
+                    drive(&mut connections, token, &mut buffer, &mut answers);
                 }
+                Token(token) => due.push_back((Instant::now() + delay, token)),
             }
         }
+        while let Some((at, token)) = due.front().copied()
+            && at <= Instant::now()
+        {
+            due.pop_front();
+            drive(&mut connections, token, &mut buffer, &mut answers);
+        }
+    }
+}
+
+fn drive(
+    connections: &mut HashMap<usize, Connection>,
+    token: usize,
+    buffer: &mut [u8],
+    answers: &mut Answers,
+) {
+    let Some(connection) = connections.get_mut(&token) else { return };
+    if connection.drive(buffer, answers).is_err() {
+        connections.remove(&token);
     }
 }
 

@@ -11,10 +11,7 @@ use crate::args::Args;
 
 pub fn run(args: &Args) -> io::Result<()> {
     let port = args.word(0).parse().map_err(io::Error::other)?;
-    let upstream = match args.word(1).strip_prefix("unix:") {
-        Some(path) => UpstreamAddr::Unix(path.into()),
-        None => UpstreamAddr::Tcp(args.word(1).parse().map_err(io::Error::other)?),
-    };
+    let upstream = upstream(args.word(1))?;
     let routes = args.number("routes", 1);
     let all = args.has("observe");
     let workers = args.number("workers", 1);
@@ -48,6 +45,14 @@ pub fn run(args: &Args) -> io::Result<()> {
     }
     // On the only thread where it can be: as nginx and the relay, which lock nothing either.
     gateway.run_worker(0).map_err(io::Error::other)
+}
+
+/// `127.0.0.1:4001` or `unix:PATH`.
+pub fn upstream(word: &str) -> io::Result<UpstreamAddr> {
+    match word.strip_prefix("unix:") {
+        Some(path) => Ok(UpstreamAddr::Unix(path.into())),
+        None => word.parse().map(UpstreamAddr::Tcp).map_err(io::Error::other),
+    }
 }
 
 /// `--sample SHARE` records requests for a sink that takes them and does nothing; `--log PATH` keeps

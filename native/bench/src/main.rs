@@ -5,6 +5,7 @@
 //!     mesh_bench least PORT UPSTREAM          the least that a gateway can cost
 //!     mesh_bench hyper PORT UPSTREAM          the same forwarding on hyper's server and client
 //!     mesh_bench gateway PORT UPSTREAM [..]   the data plane without a BEAM
+//!     mesh_bench mesh PORT UPSTREAM..         the same, and by the mesh a data plane for each upstream
 //!     mesh_bench load closed|open|tunnels|idle [..]   makes requests, prints one line of JSON
 
 mod args;
@@ -14,6 +15,7 @@ mod histogram;
 mod hyper_proxy;
 mod least;
 mod load;
+mod mesh;
 mod process;
 mod relay;
 
@@ -27,9 +29,12 @@ fn main() {
         "least" => least::run(&arguments),
         "relay" => relay::run(&arguments),
         "gateway" => gateway::run(&arguments),
+        "mesh" => mesh::run(&arguments),
+        // Started by `mesh`.
+        "node" => mesh::run_node(&arguments),
         "load" => load::run(&arguments),
         _ => Err(std::io::Error::other(
-            "the first word is backend, relay, least, hyper, gateway or load",
+            "the first word is backend, relay, least, hyper, gateway, mesh or load",
         )),
     };
     if let Err(error) = result {

@@ -13,6 +13,7 @@ use rustix::time::{
 };
 
 use super::connection::Connection;
+use super::nodes;
 use super::plan::Plan;
 use crate::histogram::Histogram;
 use crate::process;
@@ -59,11 +60,13 @@ pub fn run(plan: &Plan) -> io::Result<serde_json::Value> {
     }
     run.serve(plan.warmup)?;
     run.measuring = true;
+    let nodes_before = nodes::counters(&plan.stats)?;
     let before = process::usage(&plan.pids);
     let began = Instant::now();
     run.serve(plan.measure)?;
     let seconds = began.elapsed().as_secs_f64();
     let after = process::usage(&plan.pids);
+    let nodes = nodes::between(&nodes_before, &nodes::counters(&plan.stats)?);
     let each = |after: u64, before: u64| (after - before) as f64 / 1000.0 / run.done.max(1) as f64;
     let (resident, anonymous) = process::memory(&plan.pids);
     Ok(serde_json::json!({
@@ -80,6 +83,7 @@ pub fn run(plan: &Plan) -> io::Result<serde_json::Value> {
         "last_error": run.last_error,
         "resident": resident,
         "anonymous": anonymous,
+        "nodes": nodes,
     }))
 }
 

@@ -8,6 +8,7 @@
 mod connection;
 mod drive;
 mod idle;
+mod nodes;
 mod plan;
 
 use std::io;

@@ -21,6 +21,8 @@ pub struct Plan {
     pub warmup: Duration,
     pub measure: Duration,
     pub pids: Vec<u32>,
+    /// The socket where nodes of a mesh tell their counters; empty for other proxies.
+    pub stats: String,
 }
 
 impl Plan {
@@ -39,6 +41,7 @@ impl Plan {
             warmup: seconds("warmup", 0.5),
             measure: seconds("seconds", 2.0),
             pids: args.pids(),
+            stats: args.text("stats", "").to_string(),
         })
     }
 }
