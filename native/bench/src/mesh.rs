@@ -5,7 +5,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use mesh_core::config::MeshConfig;
@@ -36,6 +36,7 @@ pub fn run(args: &Args) -> io::Result<()> {
     }
     let path = args.text("stats", "");
     if !path.is_empty() {
+        let _ = std::fs::remove_file(path);
         let socket = UnixListener::bind(path)?;
         for asking in socket.incoming() {
             let mut all = Vec::new();
@@ -58,6 +59,8 @@ pub fn stats(path: &str) -> io::Result<Vec<Value>> {
 
 struct Node {
     process: Child,
+    /// Not in the process: waiting for it would close the pipe.
+    input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
@@ -68,8 +71,9 @@ impl Node {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
+        let input = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let output = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        Ok(Node { process, output: BufReader::new(output) })
+        Ok(Node { process, input, output: BufReader::new(output) })
     }
 
     fn read(&mut self) -> io::Result<String> {
@@ -79,8 +83,7 @@ impl Node {
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
-        let input = self.process.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        writeln!(input, "{line}")
+        writeln!(self.input, "{line}")
     }
 }
 

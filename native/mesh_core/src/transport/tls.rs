@@ -48,9 +48,10 @@ struct Tls {
     plain_from: usize,
     /// `incoming` may have more whole records.
     more: bool,
-    /// Encrypted bytes that the socket has not accepted, from `sent` on.
-    outgoing: Vec<u8>,
-    sent: usize,
+    /// rustls has nothing to do until more bytes arrive.
+    starved: bool,
+    /// Encrypted bytes that the socket has not accepted.
+    outgoing: Outgoing,
     /// The peer has sent close_notify.
     ended: bool,
     failed: bool,
@@ -65,6 +66,8 @@ pub enum Side {
 /// What a step of the TLS state machine calls for.
 enum Step {
     Again,
+    /// The same, after a record of the peer's data, which calls for nothing else.
+    Read,
     /// More bytes of the peer.
     Receive,
     /// The peer has closed.
@@ -79,8 +82,8 @@ impl TlsSocket {
             plain: Vec::new(),
             plain_from: 0,
             more: false,
-            outgoing: Vec::new(),
-            sent: 0,
+            starved: false,
+            outgoing: Outgoing::default(),
             ended: false,
             failed: false,
         };
@@ -229,14 +232,15 @@ impl Tls {
     /// are in `into`.
     fn run(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut n = self.take_plain(into);
-        loop {
+        while self.failed || !self.starved {
             if n > 0 && n == into.len() {
                 self.more = true;
                 return Ok(n);
             }
             match self.step(into, &mut n)? {
                 Step::Again => {}
-                Step::Receive => break,
+                Step::Read => self.starved = self.incoming.is_empty(),
+                Step::Receive => self.starved = true,
                 Step::Ended => {
                     self.ended = true;
                     break;
@@ -278,7 +282,7 @@ impl Tls {
                 Side::Server(server) => out.handle(server.process_tls_records(received)),
             };
             incoming.consume(discard);
-            if !matches!(step, Ok(Step::Again)) {
+            if !matches!(step, Ok(Step::Again | Step::Read)) {
                 return;
             }
         }
@@ -299,7 +303,10 @@ impl Tls {
     fn receive(&mut self, tcp: &TcpStream) -> io::Result<usize> {
         let read = Transport::try_read(tcp, self.incoming.room());
         match read {
-            Ok(n) => self.incoming.advance(n),
+            Ok(n) => {
+                self.incoming.advance(n);
+                self.starved = false;
+            }
             Err(_) => self.incoming.release(),
         }
         read
@@ -341,18 +348,15 @@ impl Tls {
 
     /// Sends the encrypted bytes. Returns whether the socket has accepted them all.
     fn flush(&mut self, tcp: &TcpStream) -> io::Result<bool> {
-        while self.sent < self.outgoing.len() {
-            match Transport::try_write(tcp, &self.outgoing[self.sent..]) {
-                Ok(n) => self.sent += n,
+        while !self.outgoing.is_empty() {
+            match Transport::try_write(tcp, self.outgoing.filled()) {
+                Ok(n) => self.outgoing.consume(n),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.sent = 0;
-        if self.outgoing.capacity() > 0 {
-            give_scratch(std::mem::take(&mut self.outgoing));
-        }
+        self.outgoing.release();
         Ok(true)
     }
 }
@@ -362,7 +366,7 @@ struct Output<'t> {
     into: &'t mut [u8],
     n: &'t mut usize,
     plain: &'t mut Vec<u8>,
-    outgoing: &'t mut Vec<u8>,
+    outgoing: &'t mut Outgoing,
 }
 
 impl Output<'_> {
@@ -396,7 +400,7 @@ impl Output<'_> {
             }
             Ok(ConnectionState::Closed) => Err(ErrorKind::BrokenPipe.into()),
             Ok(state) => match self.proceed(state, &mut discard) {
-                Ok(Step::Again) => Ok(Written::Again),
+                Ok(Step::Again | Step::Read) => Ok(Written::Again),
                 Ok(Step::Ended) => Ok(Written::PeerEnded),
                 Ok(Step::Receive) => Err(ErrorKind::NotConnected.into()),
                 Err(error) => Err(error),
@@ -421,7 +425,7 @@ impl Output<'_> {
                     *self.n += fits;
                     self.plain.extend_from_slice(&record.payload[fits..]);
                 }
-                Ok(Step::Again)
+                Ok(Step::Read)
             }
             ConnectionState::EncodeTlsData(mut data) => {
                 self.append(RECORD, |room| {
@@ -451,16 +455,12 @@ impl Output<'_> {
         mut size: usize,
         mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
-        if self.outgoing.capacity() == 0 {
-            *self.outgoing = SCRATCH.take();
-        }
-        let start = self.outgoing.len();
         loop {
-            self.outgoing.resize(start + size, 0);
-            let written = write(&mut self.outgoing[start..]);
-            self.outgoing.truncate(start + written.as_ref().map_or(0, |n| *n));
-            match written {
-                Ok(_) => return Ok(()),
+            match write(self.outgoing.room(size)) {
+                Ok(written) => {
+                    self.outgoing.advance(written);
+                    return Ok(());
+                }
                 Err(EncryptError::InsufficientSize(more)) if more.required_size > size => {
                     size = more.required_size;
                 }
@@ -476,10 +476,49 @@ enum Written {
     PeerEnded,
 }
 
-fn give_scratch(mut buffer: Vec<u8>) {
-    buffer.clear();
-    if buffer.capacity() <= 2 * OUTGOING {
-        SCRATCH.set(buffer);
+/// Encrypted bytes that have not been sent.
+#[derive(Default)]
+struct Outgoing {
+    data: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.start += n;
+    }
+
+    /// Room for more. It is zeroed only when the buffer grows.
+    fn room(&mut self, size: usize) -> &mut [u8] {
+        if self.data.is_empty() {
+            self.data = SCRATCH.take();
+        }
+        if self.data.len() < self.end + size {
+            self.data.resize(self.end + size, 0);
+        }
+        &mut self.data[self.end..self.end + size]
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.end += n;
+    }
+
+    /// Returns the buffer, which is empty.
+    fn release(&mut self) {
+        (self.start, self.end) = (0, 0);
+        let data = std::mem::take(&mut self.data);
+        if (1..=2 * OUTGOING).contains(&data.len()) {
+            SCRATCH.set(data);
+        }
     }
 }
 
