@@ -98,7 +98,8 @@ pub fn run_node(args: &Args) -> io::Result<()> {
     let mut others = String::new();
     io::stdin().read_line(&mut others)?;
     let others: Value = serde_json::from_str(&others)?;
-    let others = others.as_array().into_iter().flatten().map(peer).collect::<io::Result<Vec<_>>>()?;
+    let others =
+        others.as_array().into_iter().flatten().map(peer).collect::<io::Result<Vec<_>>>()?;
     let ids: Vec<String> = others.iter().map(|peer| peer.id.clone()).collect();
     gateway.set_peers(others).map_err(io::Error::other)?;
     let upstreams = match args.word(1) {
@@ -129,6 +130,10 @@ fn peer(info: &Value) -> io::Result<PeerSpec> {
         name: format!("node {id}"),
         id,
         key: array("key")?.iter().map(byte).collect::<Option<_>>().ok_or_else(bad)?,
-        addresses: array("addresses")?.iter().map(address).collect::<Option<_>>().ok_or_else(bad)?,
+        addresses: array("addresses")?
+            .iter()
+            .map(address)
+            .collect::<Option<_>>()
+            .ok_or_else(bad)?,
     })
 }

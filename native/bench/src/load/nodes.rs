@@ -20,7 +20,8 @@ pub fn between(before: &[Value], after: &[Value]) -> Value {
         let of = |stats: &Value| stats["total"][name].as_u64().unwrap_or(0);
         of(first) - of(first_before)
     };
-    let received = |stats: &Value| stats["from_peers"]["bench.local"]["requests"].as_u64().unwrap_or(0);
+    let received =
+        |stats: &Value| stats["from_peers"]["bench.local"]["requests"].as_u64().unwrap_or(0);
     let others = before.iter().zip(after).skip(1);
     json!({
         "opened": grown("upstream_connections_opened"),
