@@ -158,6 +158,7 @@ kernel_socket!(UnixStream);
 
 /// Reads into `buf`, which must have room and borrows from `pool` only once there are bytes. Returns 0 at
 /// the end of the stream.
+#[inline]
 pub fn poll_fill(
     cx: &mut Context<'_>,
     from: &impl Transport,

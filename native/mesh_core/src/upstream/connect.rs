@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::local_ports::LocalPort;
 use super::peer;
@@ -43,6 +43,13 @@ pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream
                 .map_err(|error| failure(error, &path.display(), None))
         }
         UpstreamAddr::Peer(it) => {
+            let began = Instant::now();
+            // A burst of WebSockets needs a connection each, and all handshakes at once would take too long.
+            // The semaphore is never closed.
+            let _place = pool.handshakes.acquire().await;
+            if pool.health.has_failed_since(began) {
+                return Err(Error::ConnectTimeout);
+            }
             peer::open(&it.0).await.map(UpstreamStream::Peer).map_err(Error::Connect)
         }
     }

@@ -30,6 +30,10 @@ impl Health {
         self.0.get().backoff_until.is_some() && self.is_backing_off(Instant::now())
     }
 
+    pub fn has_failed_since(&self, time: Instant) -> bool {
+        self.0.get().failed_at.is_some_and(|at| at >= time)
+    }
+
     /// An attempt begins. Until it ends, other requests do not try an address that failed before: only one
     /// of them waits for it.
     pub fn attempt(&self, now: Instant) {

@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::health::Health;
@@ -19,6 +19,8 @@ use crate::transport::Transport;
 /// How many idle connections a worker keeps per address. It closes the rest.
 pub const MAX_IDLE: usize = 512;
 
+/// How many connections to a peer a worker opens at once.
+const MAX_HANDSHAKES: usize = 16;
 /// How much longer than `timeouts.upstream_idle` an unused connection to a peer is kept.
 const PEER_IDLE: Duration = Duration::from_secs(60);
 
@@ -37,6 +39,8 @@ pub struct Pool {
     /// A task asks the peer for answers.
     pub is_watched: Cell<bool>,
     was_used: Cell<bool>,
+    /// For connections to the peer that are being opened.
+    pub handshakes: Semaphore,
     /// Notifies when the peer becomes suspect.
     pub suspected: Notify,
     /// Open connections to the peer.
@@ -92,6 +96,7 @@ impl Pool {
             tunnels: Cell::new(0),
             is_watched: Cell::new(false),
             was_used: Cell::new(false),
+            handshakes: Semaphore::new(MAX_HANDSHAKES),
             suspected: Notify::new(),
             links: RefCell::default(),
         })

@@ -45,9 +45,6 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
         sleep(INTERVAL).await;
         let Some(pool) = weak.upgrade() else { return };
         let now = Instant::now();
-        if pool.is_retired() && pool.is_unused() {
-            return;
-        }
         if pool.take_used() {
             used = now;
         } else if pool.is_retired() || (now - used >= UNUSED && !pool.is_suspect.get()) {

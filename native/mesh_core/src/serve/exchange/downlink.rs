@@ -67,7 +67,7 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
     async fn read_head(&mut self) -> Result<Option<ResponseInfo>, Error> {
         let Downlink { state, limits, pool, method, upstream, received, sink } = self;
         read_head(*upstream, received, (limits, pool), state, *method, |head| {
-            if state.to_peer.get() && head.is_go_ahead_of_peer() {
+            if state.to_peer() && head.is_go_ahead_of_peer() {
                 return Ok(None);
             }
             sink.head(head)?;

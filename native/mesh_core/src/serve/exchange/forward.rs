@@ -1,7 +1,7 @@
 //! Forwards one request: chooses the upstream connection, and decides whether to retry.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -54,12 +54,28 @@ pub struct Upgraded {
     pub service: Rc<LocalService>,
 }
 
+/// Returns when a request leaves its upstream for another one.
+type Leaving<'e> = Pin<Box<dyn Future<Output = ()> + 'e>>;
+
 /// What a request needs to go to another upstream than the one that was tried.
-#[derive(Default)]
 struct Elsewhere {
+    /// The head for an endpoint.
+    head: Vec<u8>,
     kept: KeptBody,
     /// Why the last upstream did not serve it.
     failed: Option<Error>,
+}
+
+impl Elsewhere {
+    /// The error of a request for which no upstream is left: what went wrong before says more.
+    fn explain(elsewhere: &mut Option<Box<Elsewhere>>, error: Error) -> Error {
+        match (elsewhere, error) {
+            (Some(before), Error::NotListening) => {
+                before.failed.take().unwrap_or(Error::NotListening)
+            }
+            (_, error) => error,
+        }
+    }
 }
 
 pub struct Outcome {
@@ -67,7 +83,7 @@ pub struct Outcome {
     pub ended: RequestEnd,
 }
 
-impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
+impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
     /// Forwards the request and counts it. `minor` as in [`RequestEnd`].
     pub async fn run(&mut self, minor: u8) -> Outcome {
         // Holding may replace the service. The original one counts the request.
@@ -99,39 +115,44 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
                 return Err(Error::ClientGone);
             }
             let checkout = match service.checkout_idle(&attempt, reuse, worker.oldest_idle()) {
-                Some(checkout) => Ok(checkout),
+                Some(checkout) => checkout,
                 None => {
                     // What a peer has refused or failed to serve is not held: no new upstream may be tried.
                     let never = Some(Duration::ZERO);
                     let hold =
                         if attempt.tried.is_empty() { self.config.timeouts.hold } else { never };
-                    tokio::select! {
+                    let checkout = tokio::select! {
                         biased;
                         () = body.client_gone() => return Err(Error::ClientGone),
                         checkout = checkout(worker, service, &attempt, reuse, hold) => checkout,
-                    }
+                    };
+                    checkout.map_err(|error| Elsewhere::explain(&mut elsewhere, error))?
                 }
-            };
-            let checkout = match (checkout, &mut elsewhere) {
-                (Ok(checkout), _) => checkout,
-                // No upstream is left: what went wrong first says more.
-                (Err(Error::NotListening), Some(before)) => {
-                    return Err(before.failed.take().unwrap_or(Error::NotListening));
-                }
-                (Err(error), _) => return Err(error),
             };
             self.state.checked_out.set(true);
-            self.sink.checked_out().await?;
+            if self.sink.tells_checkout() {
+                self.sink.checked_out().await?;
+            }
             let mut received = Buf::new();
-            let passed = if checkout.is_peer() || elsewhere.is_some() {
-                let before = elsewhere.get_or_insert_default();
-                // Boxed, because few requests go to peers and every connection has room for this.
-                Box::pin(self.pass_keeping(&checkout, &mut received, before, &attempt)).await
-            } else {
-                self.pass(&checkout.stream, &mut received, None).await
-            };
+            let mut keeping = None;
+            if checkout.is_peer() || elsewhere.is_some() {
+                let before = elsewhere.get_or_insert_with(|| self.elsewhere());
+                let leaving = self.prepare(&checkout, before, &attempt);
+                keeping = Some((&before.kept, leaving));
+            }
+            let mut head = std::mem::take(&mut self.head);
+            let passed = self.pass(&checkout.stream, &mut received, &mut head, keeping).await;
+            self.head = head;
             let error = match passed {
-                Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
+                Ok(passed) => {
+                    if let Some(before) = elsewhere {
+                        self.worker.release_head(before.head);
+                    }
+                    if checkout.is_peer() {
+                        self.service.counters.sent_to_peers.add(1);
+                    }
+                    return Ok(self.conclude(&passed, checkout, received));
+                }
                 Err(error) => error,
             };
             received.clear();
@@ -162,6 +183,12 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         }
     }
 
+    fn elsewhere(&self) -> Box<Elsewhere> {
+        let mut head = self.worker.borrow_head();
+        head.extend_from_slice(&self.head);
+        Box::new(Elsewhere { head, kept: KeptBody::default(), failed: None })
+    }
+
     /// Whether a request that a peer has not served may go to another upstream.
     fn may_go_elsewhere(&self, error: &Error, kept: &KeptBody) -> bool {
         if !kept.is_whole() {
@@ -186,30 +213,34 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         self.body.part_sent(taken);
     }
 
-    /// Passes a request that may have to go elsewhere, or that comes from there.
-    async fn pass_keeping(
+    /// Prepares the head of a request that may have to go elsewhere, or that comes from there. Returns when a
+    /// request that can be repeated leaves a peer that has become suspect.
+    fn prepare<'e>(
         &mut self,
-        checkout: &Checkout,
-        received: &mut Buf,
-        elsewhere: &Elsewhere,
-        attempt: &Attempt,
-    ) -> Result<Passed, Error> {
+        checkout: &'e Checkout,
+        elsewhere: &'e Elsewhere,
+        attempt: &'e Attempt,
+    ) -> Leaving<'e>
+    where
+        'a: 'e,
+    {
         let kept = &elsewhere.kept;
-        let mut head = self.worker.borrow_head();
-        head.extend_from_slice(&self.head);
+        let head = &mut self.head;
+        head.clear();
+        head.extend_from_slice(&elsewhere.head);
         if checkout.is_peer() {
-            self.state.to_peer.set(true);
+            self.state.set_to_peer(true);
             let asks_to_go = self.body.may_exceed(kept.room());
             kept.asked.set(asks_to_go);
-            mesh::address(&mut head, &self.service.service.name, asks_to_go);
+            mesh::address(head, &self.service.service.name, asks_to_go);
         }
-        kept.append_to(&mut head);
+        kept.append_to(head);
         if !checkout.is_peer() {
             kept.go_ahead();
         }
         let (service, state) = (Rc::clone(&self.service), self.state);
         let may_leave = self.method.is_idempotent() && checkout.is_peer();
-        let suspected = async {
+        Box::pin(async move {
             checkout.suspected().await;
             // Otherwise the peer may still answer.
             while !may_leave
@@ -219,17 +250,7 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
             {
                 checkout.suspected_again().await;
             }
-        };
-        let passed = tokio::select! {
-            biased;
-            passed = self.pass(&checkout.stream, received, Some((&mut head, kept))) => passed,
-            () = suspected => Err(Error::UpstreamClosed),
-        };
-        self.worker.release_head(head);
-        if passed.is_ok() && checkout.is_peer() {
-            self.service.counters.sent_to_peers.add(1);
-        }
-        passed
+        })
     }
 
     fn conclude(&self, passed: &Passed, checkout: Checkout, mut received: Buf) -> Finished {
@@ -258,13 +279,11 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
         &mut self,
         upstream: &impl Transport,
         received: &mut Buf,
-        keeping: Option<(&mut Vec<u8>, &KeptBody)>,
+        head: &mut Vec<u8>,
+        keeping: Option<(&KeptBody, Leaving<'_>)>,
     ) -> Result<Passed, Error> {
-        let Exchange { worker, config, service, method, head, body, sink, state, timer, .. } = self;
-        let (head, kept) = match keeping {
-            Some((head, kept)) => (head, Some(kept)),
-            None => (head, None),
-        };
+        let (kept, mut leaving) = keeping.unzip();
+        let Exchange { worker, config, service, method, body, sink, state, timer, .. } = self;
         let mut uplink = Uplink {
             state,
             counters: &service.counters,
@@ -303,6 +322,11 @@ impl<B: RequestBody, S: ResponseSink> Exchange<'_, B, S> {
                 && let Poll::Ready(error) = uplink.as_mut().poll(cx)
             {
                 return Poll::Ready(Err(error));
+            }
+            if let Some(leaving) = &mut leaving
+                && leaving.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Err(Error::UpstreamClosed));
             }
             let Some((at, error)) = state.next_deadline() else { return Poll::Pending };
             timer.set_at(Some(at));

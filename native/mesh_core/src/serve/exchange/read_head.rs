@@ -26,7 +26,7 @@ pub async fn read_head<T>(
         let mut storage = head::storage();
         let parsed = response::parse(received.filled(), &mut storage, max_fields, method)?;
         let Some(head) = parsed else { return Ok(None) };
-        if state.to_peer.get() && head.is_refusal_of_peer() {
+        if state.to_peer() && head.is_refusal_of_peer() {
             return Err(Error::RefusedByPeer);
         }
         if head.info.status >= 200 || head.info.status == 101 {

@@ -19,8 +19,7 @@ pub struct ExchangeState {
     /// A connection to the endpoint has been found. Until then nothing of the request can have been executed, or
     /// it may be executed again.
     pub checked_out: Cell<bool>,
-    /// The request goes to a peer, which may refuse it.
-    pub to_peer: Cell<bool>,
+    pub hop: Cell<Option<Hop>>,
     /// The peer has said that an endpoint has been found.
     pub goes_ahead: Cell<bool>,
     /// The whole request has been sent to the endpoint.
@@ -50,7 +49,7 @@ impl ExchangeState {
         let min_rate = || MinRate::new(config.timeouts.idle, config.limits.body_rate);
         ExchangeState {
             checked_out: Cell::new(false),
-            to_peer: Cell::new(false),
+            hop: Cell::new(None),
             goes_ahead: Cell::new(false),
             request_sent: Cell::new(false),
             upstream_spoke: Cell::new(false),
@@ -65,13 +64,26 @@ impl ExchangeState {
         }
     }
 
+    /// Whether the request goes to a peer, which may refuse it. One that came from a peer does not.
+    pub fn to_peer(&self) -> bool {
+        self.hop.get() == Some(Hop::Out)
+    }
+
+    pub fn set_to_peer(&self, to_peer: bool) {
+        if to_peer {
+            self.hop.set(Some(Hop::Out));
+        } else if self.to_peer() {
+            self.hop.set(None);
+        }
+    }
+
     /// Begins again: the request is sent once more.
     pub fn restart(&self) {
         self.checked_out.set(false);
         self.request_sent.set(false);
         self.upstream_spoke.set(false);
         self.response_deadline.set(None);
-        self.to_peer.set(false);
+        self.set_to_peer(false);
         self.goes_ahead.set(false);
     }
 
@@ -139,7 +151,7 @@ impl ExchangeState {
             received: self.received.get(),
             sent: self.sent.get(),
             error: None,
-            hop: self.to_peer.get().then_some(Hop::Out),
+            hop: self.hop.get(),
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Http1Connection<'t, T> {
     /// The client's last request asked to close the connection.
     pub client_asked_close: bool,
     pub watches_drain: bool,
+    /// The peer waits for word that an endpoint has been found.
+    pub asks_to_go: bool,
 }
 
 pub enum Next {
@@ -67,6 +69,7 @@ impl<'t, T: Transport> Http1Connection<'t, T> {
             requests: 0,
             client_asked_close: false,
             watches_drain: false,
+            asks_to_go: false,
             worker: Rc::clone(worker),
         }
     }
@@ -101,8 +104,6 @@ impl<'t, T: Transport> Http1Connection<'t, T> {
             let asked = std::mem::replace(&mut self.watches_drain, true);
             let draining =
                 self.worker.draining.is_raised() || (!asked && drain.as_mut().poll(cx).is_ready());
-            // Only the peer closes its connection: a request may be on its way.
-            let draining = draining && self.peer.is_none();
             if draining && !std::mem::replace(&mut last, true) {
                 let first = since.checked_add(FIRST_REQUEST).filter(|_| self.requests == 0);
                 self.timer.set_at(deadline(Some(DRAIN_GRACE)).max(first));

@@ -22,10 +22,13 @@ pub enum Served {
 
 impl<T: Transport + 'static> Http1Connection<'_, T> {
     pub async fn exchange(&mut self, routed: RoutedRequest) -> Served {
-        let RoutedRequest { info, service, head, head_read, asks_to_go } = routed;
+        let RoutedRequest { info, service, head, head_read } = routed;
         let worker = Rc::clone(&self.worker);
         let config = worker.shared.config_for(self.peer.is_some());
         let state = ExchangeState::new(config, head_read);
+        if self.peer.is_some() {
+            state.hop.set(Some(Hop::In));
+        }
         let sink = Http1Sink {
             state: &state,
             worker: &worker,
@@ -36,7 +39,7 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             status: 0,
             makes_chunks: false,
             keep_alive: false,
-            asks_to_go,
+            asks_to_go: self.asks_to_go,
         };
         let pool = &worker.buffers;
         let body = Http1Body::new(&info, &config.limits, &self.client, &mut self.input, pool);
@@ -52,10 +55,7 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             state: &state,
             timer: self.timer,
         };
-        let Outcome { result, mut ended } = exchange.run(info.minor).await;
-        if self.peer.is_some() {
-            ended.hop = Some(Hop::In);
-        }
+        let Outcome { result, ended } = exchange.run(info.minor).await;
         let (request_read, keep_alive) = (exchange.body.is_read(), exchange.sink.keep_alive);
         worker.release_head(exchange.sink.head);
         self.answered = head_read.checked_add(Duration::from_nanos(ended.timings.total));

@@ -24,8 +24,6 @@ pub struct RoutedRequest {
     /// The head for the endpoint.
     pub head: Vec<u8>,
     pub head_read: Instant,
-    /// A peer waits for word that an endpoint has been found.
-    pub asks_to_go: bool,
 }
 
 /// A refused request, and what is known of it.
@@ -193,10 +191,10 @@ impl<T: Transport> Http1Connection<'_, T> {
         if self.peer.is_some() {
             let routed = accept_of_peer(&self.worker, &request).map_err(refused)?;
             let (service, head) = routed;
-            let asks_to_go = !request.first(mesh::GO).is_empty();
+            self.asks_to_go = !request.first(mesh::GO).is_empty();
             self.input.consume(size);
             self.input.release(&self.worker.buffers);
-            return Ok(Some(RoutedRequest { info, service, head, head_read, asks_to_go }));
+            return Ok(Some(RoutedRequest { info, service, head, head_read }));
         }
         if request.is_https() && !self.client_addr.speaks_https() {
             return Err(refused(Error::Misdirected));
@@ -221,7 +219,7 @@ impl<T: Transport> Http1Connection<'_, T> {
         self.input.consume(size);
         // The response may take time, and waiting for it needs no buffer.
         self.input.release(&self.worker.buffers);
-        Ok(Some(RoutedRequest { info, service, head, head_read, asks_to_go: false }))
+        Ok(Some(RoutedRequest { info, service, head, head_read }))
     }
 }
 

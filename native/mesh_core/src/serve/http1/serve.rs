@@ -16,7 +16,7 @@ use crate::mesh::Peer;
 use crate::runtime::Timer;
 use crate::serve::h2;
 use crate::serve::worker::{Accepted, Admission, ConnectionGuard};
-use crate::transport::{TlsSocket, Transport, fill_early, write_all};
+use crate::transport::{TlsSocket, fill_early, write_all};
 
 /// Serves a connection to its end. The timer belongs to the task.
 pub async fn serve(accepted: Box<Accepted>, timer: &mut Timer) {
@@ -58,9 +58,16 @@ pub async fn serve(accepted: Box<Accepted>, timer: &mut Timer) {
                 }
             }
         }
-        let next = match connection.serve_request().await {
-            Served::Next(next) => next,
-            Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
+        let next = match connection.read_head().await {
+            Ok(None) => return,
+            Ok(Some(routed)) => match connection.exchange(routed).await {
+                Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
+                Served::Next(next) => next,
+            },
+            Err(refused) => {
+                let refused = connection.explain(refused);
+                connection.refuse(refused).await
+            }
         };
         if !matches!(next, Next::Request) {
             return connection.end(next).await;
@@ -101,27 +108,17 @@ pub async fn serve_peer(
             continue;
         }
         guard.set_counts(true);
-        let next = match connection.serve_request().await {
-            Served::Next(next) => next,
-            Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
+        let next = match connection.read_head().await {
+            Ok(None) => return,
+            Ok(Some(routed)) => match connection.exchange(routed).await {
+                Served::Tunnel(upgraded) => return connection.into_tunnel(guard, *upgraded),
+                Served::Next(next) => next,
+            },
+            Err(refused) => connection.refuse(refused).await,
         };
         guard.set_counts(false);
         if !matches!(next, Next::Request) {
             return connection.end(next).await;
-        }
-    }
-}
-
-impl<T: Transport + 'static> Http1Connection<'_, T> {
-    /// Reads a request, and forwards or refuses it.
-    async fn serve_request(&mut self) -> Served {
-        match self.read_head().await {
-            Ok(None) => Served::Next(Next::Close),
-            Ok(Some(routed)) => self.exchange(routed).await,
-            Err(refused) => {
-                let refused = self.explain(refused);
-                Served::Next(self.refuse(refused).await)
-            }
         }
     }
 }

@@ -49,13 +49,16 @@ impl<T: Transport> ResponseSink for Http1Sink<'_, T> {
         Ok(())
     }
 
+    fn tells_checkout(&self) -> bool {
+        self.asks_to_go
+    }
+
     async fn checked_out(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.asks_to_go) {
-            self.head.clear();
-            self.head.extend_from_slice(GO_AHEAD_HEAD);
-            self.write(b"", b"", b"").await?;
-            self.state.response_started.set(None);
-        }
+        self.asks_to_go = false;
+        self.head.clear();
+        self.head.extend_from_slice(GO_AHEAD_HEAD);
+        self.write(b"", b"", b"").await?;
+        self.state.response_started.set(None);
         Ok(())
     }
 
