@@ -104,6 +104,10 @@ impl<'t, T: Transport> Http1Connection<'t, T> {
             let asked = std::mem::replace(&mut self.watches_drain, true);
             let draining =
                 self.worker.draining.is_raised() || (!asked && drain.as_mut().poll(cx).is_ready());
+            if draining && self.peer.is_some() {
+                // A request may be on its way. Instead of time it gets a refusal.
+                return Poll::Ready(false);
+            }
             if draining && !std::mem::replace(&mut last, true) {
                 let first = since.checked_add(FIRST_REQUEST).filter(|_| self.requests == 0);
                 self.timer.set_at(deadline(Some(DRAIN_GRACE)).max(first));

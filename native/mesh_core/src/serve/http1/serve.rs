@@ -90,6 +90,7 @@ pub async fn serve_peer(
     loop {
         let begins = connection.wait_for_request(drain.as_mut()).await;
         if peer.is_gone() || (!begins && worker.draining.is_raised()) {
+            guard.set_counts(true);
             return connection.leave().await;
         }
         if !begins {
@@ -97,7 +98,7 @@ pub async fn serve_peer(
         }
         if connection.input.filled() == PING {
             if worker.draining.is_raised() {
-                // Each answer would keep the connection for longer.
+                guard.set_counts(true);
                 return connection.leave().await;
             }
             connection.input.clear();
