@@ -138,7 +138,7 @@ defmodule ExServiceMeshRouter.Config do
       config :ex_service_mesh_router, mesh: [port: 4600]
 
   Each gateway announces the endpoints that it has found and that listen, with their configured hosts.
-  It does not announce `services`, hosts below `dev_domain` or `localhost`, and endpoints that
+  It does not announce `services`, `localhost`, names that `dev_domain` derives, and endpoints that
   `services: [only: [...]]` or `[except: [...]]` leaves out. Endpoints with the same module and host
   are replicas of one service. If different endpoints have a host, the local one gets it, else the one
   on the node with the smallest name, and the log names both.

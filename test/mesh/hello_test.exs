@@ -95,7 +95,7 @@ defmodule ExServiceMeshRouter.Mesh.HelloTest do
             [service(%{hosts: ["UPPER.example"]})],
             [service(%{hosts: ["a.example:80"]})],
             [service(%{hosts: ["localhost"]})],
-            [service(%{hosts: ["auth.localhost"]})],
+            [service(%{hosts: ["mesh.localhost"]})],
             [service(%{hosts: ["mesh.invalid"]})],
             [service(%{hosts: List.duplicate("a.example", 101)})],
             [service(%{endpoint: "legacy.local"})],
@@ -137,10 +137,11 @@ defmodule ExServiceMeshRouter.Mesh.HelloTest do
       Hello.service(%{Service.endpoint(module, :auth_web, hosts, [%{}]) | since: since})
     end
 
-    assert entry.(AuthWeb.Endpoint, ["auth.example", "localhost", "x.localhost"]) ==
+    assert entry.(AuthWeb.Endpoint, ["auth.example", "localhost", "mesh.localhost"]) ==
              service(%{since: DateTime.to_unix(since, :millisecond)})
 
-    assert entry.(AuthWeb.Endpoint, ["auth.localhost"]) == nil
+    assert entry.(AuthWeb.Endpoint, ["localhost"]) == nil
+    assert %{hosts: ["auth.localhost"]} = entry.(AuthWeb.Endpoint, ["auth.localhost"])
     assert %{endpoint: ":auth"} = entry.(:auth, ["a.example"])
   end
 end

@@ -136,7 +136,7 @@ defmodule ExServiceMeshRouter.Mesh.MembershipTest do
     end)
   end
 
-  test "services:, static services and names below localhost are not announced",
+  test "services:, static services, localhost and derived names are not announced",
        %{peers: [a, b, _c], gateway: gateway, web: web} = context do
     other = Map.put(unique("mesh"), :host, "other.example")
     local = unique("mesh")
@@ -151,7 +151,7 @@ defmodule ExServiceMeshRouter.Mesh.MembershipTest do
 
     start_gateways(context, [b], dev_domain: nil)
     start_endpoint(a, other)
-    Cluster.start_endpoint(a, local, url: [host: "#{local.name}.localhost"])
+    Cluster.start_endpoint(a, local, url: [host: "localhost"])
     start_endpoint(a, web)
     eventually(["a"], fn -> replicas(b, gateway, web.host) end)
     assert [%{hosts: [host]}] = services(b, gateway)

@@ -151,10 +151,11 @@ defmodule ExServiceMeshRouter.Mesh.Hello do
   # A module, in the characters that a header field may have. Names of other services begin otherwise.
   defp service_name?(name), do: text?(name) and name =~ ~r/\A(:"?[a-z]|[A-Z])[A-Za-z0-9_.?!"]*\z/
 
-  # Each node has its own names below localhost, and its own index.
+  # Each node has its own localhost, which is what Phoenix generates for every endpoint, and its own
+  # index.
   defp shared_host?(host) do
     text?(host) and Host.normalise(host) == {:ok, host} and host != "localhost" and
-      not String.ends_with?(host, ".localhost") and host not in IndexRow.hosts()
+      host not in IndexRow.hosts()
   end
 
   defp key?(<<@key_prefix, _key::binary-size(32)>>), do: true
