@@ -8,7 +8,7 @@ SYSTEMS ?= bookworm trixie sid
 .PHONY: help demo test test-systems bench setup fmt precompile
 
 help:
-	@echo "make demo          start two services behind the gateway (PORT=4000), Ctrl-C stops it"
+	@echo "make demo          start two services behind the gateway (PORT=4000, NODES=1), Ctrl-C stops it"
 	@echo "make test          run all tests and checks"
 	@echo "make test-systems  run both on fresh Debian systems (as root; SYSTEMS=\"$(SYSTEMS)\")"
 	@echo "make bench         measure the gateway and other proxies (bench/README.md; ARGS=...)"

@@ -23,6 +23,13 @@ defmodule Demo.ServiceTest do
     assert get(url, "/", "auth.localhost") =~ ~s(No <b id="tenant">tenant</b>)
   end
 
+  test "on several nodes the page names the node" do
+    service = %{name: "auth", host: "auth.localhost", peers: [], node: 2}
+    server = start_supervised!({Server, handler: &Demo.Service.call(&1, service)}, id: :of_node)
+    page = get(Server.url(server), "/", "auth.localhost")
+    assert page =~ ~s(Served by <b id="node">node 2</b>)
+  end
+
   test "the page shows what a client sent as text only", %{url: url} do
     page = get(url, "/", "<script>alert('1')</script>")
     refute page =~ "alert('1')"

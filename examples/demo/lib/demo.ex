@@ -1,6 +1,8 @@
 defmodule Demo do
   @moduledoc "Starts the demo and prints what to try."
 
+  alias Demo.Nodes
+
   @doc "Runs until it is stopped. If the start fails, it prints one message instead of a crash report."
   @spec run() :: no_return()
   def run do
@@ -9,8 +11,7 @@ defmodule Demo do
 
     case Application.ensure_all_started(:demo) do
       {:ok, _started} ->
-        Logger.configure(level: :warning)
-        IO.puts(welcome(ExServiceMeshRouter.port()))
+        greet(Application.get_env(:demo, :cluster))
         Process.sleep(:infinity)
 
       {:error, {_application, reason}} ->
@@ -19,8 +20,38 @@ defmodule Demo do
     end
   end
 
+  defp greet(nil) do
+    Logger.configure(level: :warning)
+    IO.puts(welcome(ExServiceMeshRouter.port()))
+  end
+
+  # What happens to a node is in the log of the others.
+  defp greet(cluster) do
+    nodes = Nodes.await(cluster)
+    if cluster[:number] == 1, do: nodes |> Nodes.welcome() |> IO.puts()
+    log("node #{cluster[:number]}: ")
+  end
+
+  # All nodes write to one terminal.
+  defp log(prefix) do
+    Logger.configure(level: :info)
+    for handler <- :logger.get_handler_ids(), do: :logger.remove_handler(handler)
+
+    :ok =
+      :logger.add_handler(:default, :logger_std_h, %{
+        formatter: {:logger_formatter, %{template: [prefix, :msg, "\n"]}},
+        filters: [elixir: {&:logger_filters.domain/2, {:log, :sub, [:elixir]}}],
+        filter_default: :stop
+      })
+  end
+
   # The message of the gateway's exception is complete.
-  defp explain({{%{__exception__: true} = error, _stacktrace}, _start}) do
+  defp explain({{%{__exception__: true} = error, _stacktrace}, _start}), do: explain(error)
+
+  defp explain({{:shutdown, {:failed_to_start_child, _child, reason}}, _start}),
+    do: explain(reason)
+
+  defp explain(%{__exception__: true} = error) do
     hint =
       if match?(%ExServiceMeshRouter.ListenError{kind: :eaddrinuse}, error),
         do: "\n\n`make demo PORT=4080` uses another port.",
@@ -28,6 +59,9 @@ defmodule Demo do
 
     Exception.message(error) <> hint
   end
+
+  defp explain({:not_distributed, reason}),
+    do: "this VM cannot become a node (is epmd running?): #{inspect(reason)}"
 
   defp explain(reason), do: Application.format_error(reason)
 

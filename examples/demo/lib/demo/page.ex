@@ -45,7 +45,12 @@ defmodule Demo.Page do
 
   @doc "Renders the page of `service` for a request with this `host`; `tenant` may be `nil`."
   @spec render(
-          %{name: String.t(), host: String.t(), peers: [String.t()]},
+          %{
+            required(:name) => String.t(),
+            required(:host) => String.t(),
+            required(:peers) => [String.t()],
+            optional(:node) => pos_integer()
+          },
           String.t(),
           nil | String.t()
         ) ::
@@ -60,7 +65,7 @@ defmodule Demo.Page do
     <link rel="icon" href="data:,">
     <style>#{@style}</style>
     <h1>This is <span id="service">#{escape(service.name)}</span></h1>
-    <p>#{tenant_line(tenant)} You asked for <code>#{escape(host)}</code>.</p>
+    <p>#{node_line(service)}#{tenant_line(tenant)} You asked for <code>#{escape(host)}</code>.</p>
     <nav>#{links(service.peers, host)}</nav>
     <section><h2>Server-sent events</h2><output id="sse"></output></section>
     <section>
@@ -77,6 +82,9 @@ defmodule Demo.Page do
     </html>
     """
   end
+
+  defp node_line(%{node: node}), do: ~s(Served by <b id="node">node #{node}</b>. )
+  defp node_line(_service), do: ""
 
   defp tenant_line(nil), do: ~s(No <b id="tenant">tenant</b> in this host.)
   defp tenant_line(tenant), do: ~s(The tenant is <b id="tenant">#{escape(tenant)}</b>.)

@@ -20,23 +20,42 @@ defmodule Demo.Service do
   alias ExServiceMeshRouter.Json
   alias Router.Shared.TenantResolver
 
-  @doc "Takes `name` and `host` of the service, and `peers`, the hosts of all services, for the links."
-  @spec child_spec(name: String.t(), host: String.t(), peers: [String.t()]) ::
-          Supervisor.child_spec()
+  @typedoc """
+  `name` and `host` of the service, and `peers`, the hosts of all services, for the links. On several
+  nodes also `node`, the number of this one, and `endpoint`, the module that discovery finds.
+  """
+  @type option ::
+          {:name, String.t()}
+          | {:host, String.t()}
+          | {:peers, [String.t()]}
+          | {:node, pos_integer()}
+          | {:endpoint, module()}
+
+  @spec child_spec([option()]) :: Supervisor.child_spec()
   def child_spec(options) do
     %{id: {__MODULE__, options[:host]}, start: {__MODULE__, :start_link, [options]}}
   end
 
-  # Registers at each start, because a restarted service has another port.
   @doc false
-  def start_link(options) do
-    service = Map.new(options)
+  def start_link(options), do: options |> Map.new() |> start()
 
+  # Gateways tell each other only of endpoints, so on several nodes the service is one.
+  defp start(%{endpoint: endpoint} = service),
+    do: Server.start_link(name: endpoint, handler: &served_by(call(&1, service), service.node))
+
+  # Registers at each start, because a restarted service has another port.
+  defp start(service) do
     with {:ok, server} <- Server.start_link(handler: &call(&1, service)) do
       :ok = ExServiceMeshRouter.put_service(service.host, Server.url(server))
       {:ok, server}
     end
   end
+
+  defp served_by({{status, headers, body}, request}, node),
+    do: {{status, [{"x-served-by", "node #{node}"} | headers], body}, request}
+
+  # A WebSocket.
+  defp served_by({response, request}, _node), do: {response, request}
 
   @doc "Handles a request."
   def call(%{path: "/upload"} = request, service), do: upload(request, service)
@@ -74,7 +93,7 @@ defmodule Demo.Service do
       end)
       |> Stream.map(fn count ->
         time = Calendar.strftime(DateTime.utc_now(), "%H:%M:%S UTC")
-        "id: #{count}\ndata: #{service.name} says it is #{time}\n\n"
+        "id: #{count}\ndata: #{speaker(service)} says it is #{time}\n\n"
       end)
 
     {200, headers, {:stream, events}}
@@ -97,6 +116,9 @@ defmodule Demo.Service do
   end
 
   defp upload(request, _service), do: {not_allowed("PUT, POST"), request}
+
+  defp speaker(%{node: node, name: name}), do: "#{name} on node #{node}"
+  defp speaker(%{name: name}), do: name
 
   defp tenant(request, service) do
     case TenantResolver.resolve(Request.one(request, "host"), base: service.host) do
