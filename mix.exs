@@ -68,6 +68,7 @@ defmodule ExServiceMeshRouter.MixProject do
         "guides/tenants.md",
         "guides/websockets-and-liveview.md",
         "guides/deployment.md",
+        "guides/several-nodes.md",
         "guides/observability.md",
         "guides/migrating.md",
         "guides/troubleshooting.md",

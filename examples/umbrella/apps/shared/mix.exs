@@ -30,6 +30,7 @@ defmodule Shared.MixProject do
       {:phoenix_html, "~> 4.1"},
       {:phoenix_live_view, "~> 1.0"},
       {:phoenix_pubsub, "~> 2.1"},
+      {:dns_cluster, "~> 0.1"},
       {:jason, "~> 1.2"}
     ]
   end
