@@ -36,7 +36,7 @@ case System.get_env("DEMO_NODE") do
         dev_domain: nil,
         doctor: false,
         mesh: [ip: :loopback],
-        timeouts: [drain: 500]
+        timeouts: [hold: 0, drain: 500]
       ]
 
     # The roles: billing on the last node, auth on the others.
