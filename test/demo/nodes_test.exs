@@ -83,7 +83,7 @@ defmodule Demo.NodesTest do
   defp places("auth", number), do: [{"auth", number, "node #{number}"}]
 
   defp start_demo do
-    env = [{'NODES', '4'}, {'PORT', '0'}]
+    env = [{~c"NODES", ~c"4"}, {~c"PORT", ~c"0"}]
     options = [:binary, :exit_status, :stderr_to_stdout, line: 1_000, env: env]
     port = Port.open({:spawn_executable, "scripts/demo"}, options)
     {:os_pid, pid} = Port.info(port, :os_pid)
