@@ -12,7 +12,7 @@ defmodule ExServiceMeshRouter do
 
   alias ExServiceMeshRouter.{Explanation, Gateway, Native, Registry}
   alias ExServiceMeshRouter.Config.{Host, Upstream}
-  alias ExServiceMeshRouter.Registry.{IndexRow, Resolver, Service}
+  alias ExServiceMeshRouter.Registry.{IndexRow, PeerState, Resolver, Service}
 
   @typedoc """
   A service.
@@ -26,9 +26,14 @@ defmodule ExServiceMeshRouter do
     * `:since` - when the state last changed
     * `:source` - `:endpoint` (discovered), `:config` (`services`), `:runtime` (`put_service/2`) or
       `:peer` (an endpoint that only other nodes have, with `mesh`)
-    * `:peers` - those of the upstreams that are other nodes, as `%{node: "b@host", state: state}`. The
-      state is `:serving`, `:draining` (gets no requests), `:suspect` (does not answer at the moment) or
-      `:last_resort` (not connected by Erlang distribution)
+    * `:peers` - those of the upstreams that are other nodes, with `:node`, `:state`, and the `:address`
+      and the `:error` of the last connection, or `nil`. The states are
+
+        * `:serving`
+        * `:draining` - it is stopping and gets no requests
+        * `:suspect` - it does not answer at the moment; others come first
+        * `:unreachable` - no connection can be opened; others come first
+        * `:last_resort` - Erlang distribution is not connected to it; others come first
     * `:application`, `:endpoint` - those of an endpoint, otherwise `nil`
   """
   @type service :: %{
@@ -38,7 +43,14 @@ defmodule ExServiceMeshRouter do
           state: :listening | :not_listening,
           since: DateTime.t(),
           source: :endpoint | :config | :runtime | :peer,
-          peers: [%{node: String.t(), state: :serving | :draining | :suspect | :last_resort}],
+          peers: [
+            %{
+              node: String.t(),
+              state: :serving | :draining | :suspect | :unreachable | :last_resort,
+              address: String.t() | nil,
+              error: String.t() | nil
+            }
+          ],
           application: atom() | nil,
           endpoint: module() | nil
         }
@@ -51,7 +63,10 @@ defmodule ExServiceMeshRouter do
   """
   @spec services(module()) :: [service()]
   def services(name \\ __MODULE__) do
-    running(name, [], fn -> name |> Registry.all() |> Enum.map(&Service.public/1) end)
+    running(name, [], fn ->
+      links = PeerState.links(name)
+      for service <- Registry.all(name), do: Service.public(service, links)
+    end)
   end
 
   @doc """
@@ -106,14 +121,14 @@ defmodule ExServiceMeshRouter do
       with {_rule, matched, _name} <-
              name |> Gateway.ref() |> Native.resolve(host) |> IndexRow.hide(),
            %Service{} = service <- Registry.find(name, matched) do
-        Service.public(service)
+        Service.public(service, PeerState.links(name))
       end
     end)
   end
 
   @doc """
-  Explains what the gateway does with a host: the rule, the service, its upstreams, and why the other
-  services do not match.
+  Explains what the gateway does with a host: the rule, the service, its upstreams, why requests avoid
+  some of the nodes that have it (`mesh`), and why the other services do not match.
 
       iex> ExServiceMeshRouter.explain("tenant1.auth.local:4000")
       #ExServiceMeshRouter.Explanation<
@@ -129,7 +144,7 @@ defmodule ExServiceMeshRouter do
     running(name, nil, fn ->
       claims = Registry.claims(name)
       resolved = name |> Gateway.ref() |> Native.resolve(host) |> IndexRow.hide()
-      Explanation.new(host, resolved, claims)
+      Explanation.new(host, resolved, claims, PeerState.links(name))
     end)
   end
 

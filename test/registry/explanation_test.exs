@@ -4,6 +4,7 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
   import ExServiceMeshRouter.EndpointStandIn
 
   alias ExServiceMeshRouter.Explanation
+  alias ExServiceMeshRouter.Registry.{Replicas, Service, Table}
 
   @auth "http://127.0.0.1:9001"
 
@@ -108,7 +109,8 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
     it = explain(gateway, "a#{number}.localhost")
     assert it.service.source == :runtime
 
-    assert {inspect(endpoint), "a#{number}.localhost takes precedence for a#{number}.localhost"} in it.others
+    assert {inspect(endpoint),
+            "a#{number}.localhost takes precedence for a#{number}.localhost: its configuration has the host"} in it.others
   end
 
   test "lists at most twenty other services, the nearest first" do
@@ -122,5 +124,80 @@ defmodule ExServiceMeshRouter.Registry.ExplanationTest do
 
   test "returns nil without a gateway" do
     assert ExServiceMeshRouter.explain(NoGateway, "auth.local") == nil
+  end
+
+  describe "with other nodes" do
+    defp services(services, peers) do
+      merged = services |> Map.new(&{&1.key, &1}) |> Replicas.merge(peers)
+      {Map.values(merged), Table.build(merged, %{}), nil}
+    end
+
+    defp peer(node, state, services) do
+      services = for {name, host} <- services, do: %{name: name, hosts: [host], since: nil}
+      %{id: node, node: node, state: state, services: services}
+    end
+
+    test "says which of them requests avoid, and why" do
+      local = Service.endpoint(A, :a, ["a.local"], [%{kind: :unix, path: "/a"}])
+
+      peers =
+        for {node, state} <- [
+              b: :serving,
+              c: :draining,
+              d: :last_resort,
+              e: :serving,
+              f: :serving
+            ],
+            do: peer("#{node}@h", state, [{"A", "a.local"}])
+
+      links = %{
+        "b@h" => %{state: :up, address: "10.0.0.1:4600", error: nil},
+        "e@h" => %{state: :lost, address: "10.0.0.2:4600", error: "it did not answer"},
+        "f@h" => %{state: :unreachable, address: "10.0.0.3:4600", error: "timed out"}
+      }
+
+      it = Explanation.new("a.local", {:exact, "a.local", "A"}, services([local], peers), links)
+
+      assert %{node: "f@h", state: :unreachable, address: "10.0.0.3:4600", error: "timed out"} in it.service.peers
+
+      assert inspect(it) == """
+             #ExServiceMeshRouter.Explanation<
+               a.local -> A at unix:/a, b@h, c@h, d@h, e@h, f@h
+               rule: exact, a.local is a host of A
+               c@h is draining: it is stopping and gets no requests
+               d@h is last resort: Erlang distribution is not connected to it; it gets requests if no other node takes them
+               e@h is suspect: it does not answer (it did not answer); it gets requests if no other node takes them
+               f@h is unreachable: cannot connect to 10.0.0.3:4600 (timed out)
+             >\
+             """
+    end
+
+    test "says which node has a host that several claim, and names only some of many" do
+      peers = [
+        peer("b@h", :serving, [{"Z", "x.local"}])
+        | for(n <- 100..150, do: peer("c#{n}@h", :draining, [{"A", "x.local"}]))
+      ]
+
+      it = Explanation.new("x.local", {:exact, "x.local", "Z"}, services([], peers))
+
+      assert it.others == [
+               {"A on c100@h, c101@h, c102@h and 48 more",
+                "Z on b@h takes precedence for x.local: b@h has the smaller name of a node"}
+             ]
+
+      peers = tl(peers)
+      it = Explanation.new("x.local", {:exact, "x.local", "A"}, services([], peers))
+      assert %{status: 503} = it
+      assert [_, _ | lines] = Explanation.lines(it)
+      assert length(lines) == 21
+      assert List.last(lines) == "31 more nodes are avoided"
+    end
+
+    test "an endpoint of this node that does not listen loses its host" do
+      local = Service.endpoint(A, :a, ["x.local"], [])
+      peers = [peer("b@h", :serving, [{"Z", "x.local"}])]
+      it = Explanation.new("x.local", {:exact, "x.local", "Z"}, services([local], peers))
+      assert [{"A", "Z on b@h takes precedence for x.local: it listens"}] = it.others
+    end
   end
 end

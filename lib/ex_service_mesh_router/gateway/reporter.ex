@@ -25,9 +25,6 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     :ok
   end
 
-  @doc "Returns the name of the process that is told of notices about peers."
-  def peers(name), do: Module.concat(name, Peers)
-
   defp process_name(name), do: Module.concat(name, Reporter)
 
   @impl true
@@ -68,8 +65,6 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
   defp error({_other, why}, _log),
     do: %RuntimeError{message: "the gateway cannot start its logs and telemetry: #{why}"}
 
-  @about_peers [:peer_suspect, :peer_lost, :peer_up, :peer_unreachable]
-
   @impl true
   def handle_info({:mesh, :records, records}, state) do
     if Event.started?(), do: Enum.each(records, &request(&1, state))
@@ -83,7 +78,6 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
 
   def handle_info({:mesh, :notices, notices}, state) do
     Enum.each(notices, &notice(&1, state))
-    if Enum.any?(notices, &(elem(&1, 0) in @about_peers)), do: tell_peers(state.name)
     {:noreply, state}
   end
 
@@ -123,11 +117,6 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     after
       0 -> :ok
     end
-  end
-
-  defp tell_peers(name) do
-    peers = name |> peers() |> Process.whereis()
-    if peers, do: send(peers, :peer_notice)
   end
 
   defp taken(state, count) do

@@ -15,8 +15,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
 
   alias ExServiceMeshRouter.{Gateway, Native, Registry}
   alias ExServiceMeshRouter.Endpoint.Candidates
-  alias ExServiceMeshRouter.Gateway.Reporter
-  alias ExServiceMeshRouter.Mesh.{Addresses, Hello, Memory, Scope, Warnings}
+  alias ExServiceMeshRouter.Mesh.{Addresses, Hello, Memory, Peers, Scope, Warnings}
 
   @repair 10_000
   @join_again 10
@@ -315,8 +314,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
       {:ok, state} ->
         case Hello.parse(hello, inspect(state.name)) do
           {:ok, hello} ->
-            peers = state.name |> Reporter.peers() |> Process.whereis()
-            if peers, do: send(peers, {:hello, hello})
+            Peers.heard(state.name, hello)
             state
 
           {:error, kind, text} ->

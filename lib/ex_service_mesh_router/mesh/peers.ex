@@ -28,10 +28,16 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   @most_replaced 64
 
   def start_link(config),
-    do: GenServer.start_link(__MODULE__, config, name: Reporter.peers(config.name))
+    do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
 
-  @doc "Returns the last hello of each known peer, for people and the doctor."
-  def hellos(name), do: for({_id, peer} <- Memory.peers(name), do: peer.hello)
+  @doc "Hands over a checked hello."
+  def heard(name, hello) do
+    peers = name |> process_name() |> Process.whereis()
+    if peers, do: send(peers, {:hello, hello})
+    :ok
+  end
+
+  defp process_name(name), do: Module.concat(name, Peers)
 
   @impl true
   def init(config) do
@@ -72,7 +78,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   end
 
   @impl true
-  def handle_info({:hello, hello}, state), do: {:noreply, heard(state, hello)}
+  def handle_info({:hello, hello}, state), do: {:noreply, hear(state, hello)}
 
   def handle_info({:DOWN, scope, :process, _name, _reason}, %{scope: scope} = state) do
     Process.send_after(self(), :watch_group, @monitor_again)
@@ -105,8 +111,6 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
     end
   end
 
-  # From the Reporter: the data plane has noticed something about a peer.
-  def handle_info(:peer_notice, state), do: {:noreply, flush_later(state)}
   def handle_info(:flush, state), do: {:noreply, flush(state)}
   def handle_info(_other, state), do: {:noreply, state}
 
@@ -156,7 +160,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
 
   # Hellos
 
-  defp heard(state, %{incarnation: id} = hello) do
+  defp hear(state, %{incarnation: id} = hello) do
     known = state.peers[id]
 
     cond do
@@ -199,7 +203,6 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
       pid: hello.member,
       monitor: monitor(known, hello.member),
       lost_at: nil,
-      link: nil,
       addresses: Addresses.candidates(hello),
       known: if(known, do: known.known, else: %{}),
       looking_up?: known != nil and known.looking_up?
@@ -294,7 +297,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
 
   # A key is pinned before a route needs it, and for longer.
   defp flush(state) do
-    state = look_at_data_plane(%{state | flushing?: false})
+    state = %{state | flushing?: false}
     pins = Map.new(state.peers, fn {id, peer} -> {id, pin(peer)} end)
     both = Map.merge(state.pins, pins)
     used = for {id, peer} <- state.peers, used?(state, peer), into: %{}, do: {id, offer(peer)}
@@ -316,13 +319,6 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
     %{state | greet: [], acknowledge: []}
   end
 
-  # What it thinks of a peer is shown to people; it routes by that itself.
-  defp look_at_data_plane(state) do
-    links = Map.new(Native.peers(state.gateway), &{&1.id, &1.state})
-    peers = Map.new(state.peers, fn {id, peer} -> {id, %{peer | link: links[id]}} end)
-    %{state | peers: peers}
-  end
-
   defp pin(peer) do
     addresses = Addresses.to_native(peer.addresses, peer.known)
     %{id: peer.id, name: peer.node, key: peer.hello.key, addresses: addresses}
@@ -341,13 +337,12 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
         %{name: service.endpoint, hosts: service.hosts, since: since}
       end
 
-    %{id: peer.id, node: peer.node, state: shown(peer), services: services}
+    %{id: peer.id, node: peer.node, state: state(peer), services: services}
   end
 
-  defp shown(%{hello: %{state: :draining}}), do: :draining
-  defp shown(%{lost_at: lost_at}) when lost_at != nil, do: :last_resort
-  defp shown(%{link: link}) when link in [:suspect, :lost, :unreachable], do: :suspect
-  defp shown(_peer), do: :serving
+  defp state(%{hello: %{state: :draining}}), do: :draining
+  defp state(%{lost_at: lost_at}) when lost_at != nil, do: :last_resort
+  defp state(_peer), do: :serving
 
   defp route(%{used: used}, used), do: :ok
 

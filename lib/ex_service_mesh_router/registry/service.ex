@@ -5,6 +5,10 @@ defmodule ExServiceMeshRouter.Registry.Service do
   # change of the state. The source `:peer` is an endpoint that only other nodes have, see Replicas.
 
   alias ExServiceMeshRouter.Config.Upstream
+  alias ExServiceMeshRouter.Registry.PeerState
+
+  # Nodes that a label names.
+  @most_nodes 3
 
   @enforce_keys [:key, :name, :hosts, :upstreams, :source]
   defstruct @enforce_keys ++ [:application, :endpoint, :since, derived: []]
@@ -62,27 +66,28 @@ defmodule ExServiceMeshRouter.Registry.Service do
     end
   end
 
-  @doc "Returns the name, with the node of an endpoint that only other nodes have."
-  def label(%{source: :peer, upstreams: upstreams} = service),
-    do: "#{service.name} on #{Enum.map_join(upstreams, ", ", & &1.node)}"
+  @doc "Returns the name, with the nodes of an endpoint that only other nodes have."
+  def label(%{source: :peer, upstreams: upstreams} = service) do
+    {shown, more} = upstreams |> Enum.map(& &1.node) |> Enum.split(@most_nodes)
+    more = if more == [], do: "", else: " and #{length(more)} more"
+    "#{service.name} on #{Enum.join(shown, ", ")}#{more}"
+  end
 
   def label(service), do: service.name
 
-  @doc "Returns the map of `ExServiceMeshRouter.services/0`."
-  def public(service) do
+  @doc "Returns the map of `ExServiceMeshRouter.services/0`; `links` are those of PeerState.links/1."
+  def public(service, links \\ %{}) do
     service
     |> Map.take([:name, :hosts, :source, :application, :endpoint, :since])
     |> Map.put(:upstreams, Enum.map(service.upstreams, &Upstream.to_string/1))
     |> Map.put(:state, state(service))
-    |> Map.put(:peers, peers(service))
+    |> Map.put(:peers, peers(service, links))
   end
 
-  defp peers(service),
-    do:
-      for(
-        %{kind: :peer, node: node, state: state} <- service.upstreams,
-        do: %{node: node, state: state}
-      )
+  defp peers(service, links) do
+    for %{kind: :peer} = peer <- service.upstreams,
+        do: PeerState.public(peer.node, peer.state, links[peer.id])
+  end
 
   @doc "Returns the state. Requests for a service that does not listen get a 503."
   def state(service) do
