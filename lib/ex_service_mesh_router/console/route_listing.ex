@@ -5,14 +5,17 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
 
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Console.Index.Text
+  alias ExServiceMeshRouter.Console.Places
   alias ExServiceMeshRouter.Doctor.{Endpoint, Private, Remote, Snapshot}
   alias ExServiceMeshRouter.Endpoint.DevNames
   alias ExServiceMeshRouter.Listeners.Policy
+  alias ExServiceMeshRouter.Mesh
   alias ExServiceMeshRouter.Registry.Table
 
-  # Each route has: host, service, application, upstreams, state and since (`nil` without a gateway),
-  # source, and whether the host is derived from the name of the application.
-  defstruct [:running?, :port, :routes]
+  # Each route has: host, service, application, upstreams, peers, state and since (`nil` without a
+  # gateway), source, and whether the host is derived from the name of the application. `mesh` is its
+  # status, or `nil` without a gateway.
+  defstruct [:running?, :port, :routes, :mesh]
 
   def new(options) do
     with {:ok, snapshot} <- Snapshot.configured(options) do
@@ -25,7 +28,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
 
   defp here(name, snapshot) do
     if port = ExServiceMeshRouter.port(name),
-      do: live(port, ExServiceMeshRouter.services(name), snapshot)
+      do: live(port, ExServiceMeshRouter.services(name), Mesh.status(name), snapshot)
   end
 
   defp there(config, snapshot) do
@@ -33,26 +36,36 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
       services =
         for service <- report["services"] do
           keys = ~w(name hosts upstreams state source application since)
-          for key <- keys, into: %{}, do: {String.to_atom(key), service[key]}
+          service = Map.put(service, "peers", Places.read(service["peers"]))
+          for key <- ["peers" | keys], into: %{}, do: {String.to_atom(key), service[key]}
         end
 
-      live(report["gateway"]["port"], services, snapshot)
+      live(report["gateway"]["port"], services, mesh(report["mesh"]), snapshot)
     else
       :error -> nil
     end
   end
 
-  defp live(port, services, snapshot) do
+  # A gateway of another version may have none.
+  defp mesh(nil), do: nil
+
+  defp mesh(mesh) do
+    mesh = Map.take(mesh, ~w(state node addresses problem nodes line))
+    mesh = Map.new(mesh, fn {key, value} -> {String.to_atom(key), value} end)
+    %{mesh | nodes: Places.read(mesh.nodes)}
+  end
+
+  defp live(port, services, mesh, snapshot) do
     derived = derived(snapshot)
 
     routes =
       for service <- services, host <- service.hosts do
         service
-        |> Map.take([:application, :upstreams, :state, :since, :source])
+        |> Map.take([:application, :upstreams, :peers, :state, :since, :source])
         |> Map.merge(%{host: host, service: service.name, derived: host in derived})
       end
 
-    %__MODULE__{running?: true, port: port, routes: sort(routes)}
+    %__MODULE__{running?: true, port: port, routes: sort(routes), mesh: mesh}
   end
 
   defp configured(config, snapshot) do
@@ -72,6 +85,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
           service: name,
           application: service.application,
           upstreams: upstreams(service, snapshot),
+          peers: [],
           state: nil,
           since: nil,
           source: service.source,
@@ -116,13 +130,13 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
   defp sort(routes), do: Enum.sort_by(routes, &{&1.service, &1.derived, &1.host})
 
   @doc "Formats the listing."
-  def text(%{routes: []} = listing), do: [headline(listing), "\n"]
+  def text(%{routes: []} = listing), do: [headline(listing), "\n", mesh_lines(listing.mesh)]
 
   def text(listing) do
     rows =
       for route <- listing.routes do
         host = if route.derived, do: route.host <> " *", else: route.host
-        [host, route.service, Enum.join(route.upstreams, ", "), state(route)]
+        [host, route.service, Places.text(route), state(route)]
       end
 
     notes =
@@ -131,8 +145,11 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
         else: ""
 
     table = Text.table([["HOST", "SERVICE", "UPSTREAM", "STATE"] | rows])
-    [headline(listing), "\n\n", table, notes]
+    [headline(listing), "\n\n", table, notes, mesh_lines(listing.mesh)]
   end
+
+  defp mesh_lines(nil), do: []
+  defp mesh_lines(mesh), do: ["\n", Text.mesh(mesh)]
 
   defp headline(%{running?: true, port: port}),
     do: "The gateway runs on port #{port}. Its routes:"

@@ -3,13 +3,26 @@ defmodule ExServiceMeshRouter.Console.Top do
   # Formats the index's report, decoded from JSON, for a terminal: `mix mesh.top`.
 
   alias ExServiceMeshRouter.Console.Index.Words
+  alias ExServiceMeshRouter.Console.Places
 
-  @columns ["SERVICE", "STATE", "REQ/S", "5XX/S", "P50", "P99", "FLIGHT", "TUNNELS", "ALL"]
+  @columns [
+    "SERVICE",
+    "STATE",
+    "REQ/S",
+    "5XX/S",
+    "P50",
+    "P99",
+    "FLIGHT",
+    "TUNNELS",
+    "ALL",
+    "NODES"
+  ]
   @gap "  "
   # In a narrow terminal, names are shortened to this length, then columns are left out from the right.
   @shortest_name 16
   @errors 5
   @changes 5
+  @nodes 5
 
   @doc """
   Returns the text, with or without colours, cut to the size: `{columns, rows}` or `:all`.
@@ -17,9 +30,14 @@ defmodule ExServiceMeshRouter.Console.Top do
   def render(report, size, colours?) do
     {width, height} = if size == :all, do: {:infinity, :infinity}, else: size
 
+    mesh = mesh(report["mesh"])
+
     lines =
-      [{:bright, "ex_service_mesh_router  #{summary(report)}"}, {nil, ""}] ++
-        services(report["services"], width, height) ++
+      [{:bright, "ex_service_mesh_router  #{summary(report)}"}] ++
+        if(mesh.on?, do: [{nil, "mesh: #{mesh.line}"}], else: []) ++
+        [{nil, ""}] ++
+        services(report["services"], width, height, mesh) ++
+        part("NODES", Places.avoided(mesh, @nodes), @nodes + 1, &{:yellow, &1}) ++
         part("LAST ERRORS", report["errors"], @errors, &error/1) ++
         part("ROUTES", report["history"], @changes, &{nil, "#{clock(&1)}  #{&1["line"]}"})
 
@@ -35,10 +53,17 @@ defmodule ExServiceMeshRouter.Console.Top do
       if(findings > 0, do: "  findings: #{findings} (mix mesh.doctor)", else: "")
   end
 
-  # Four lines are for the summary, the column names and the number of hidden services.
-  defp services(services, width, height) do
-    shown = first(services, if(height == :infinity, do: height, else: max(height - 4, 1)))
-    table = shown |> Enum.map(&row/1) |> table(width)
+  # A gateway of another version may have none.
+  defp mesh(nil), do: %{on?: false, line: "off", nodes: []}
+
+  defp mesh(mesh),
+    do: %{on?: mesh["state"] != "off", line: mesh["line"], nodes: Places.read(mesh["nodes"])}
+
+  # The others are for the summary, the mesh, the column names and the number of hidden services.
+  defp services(services, width, height, mesh) do
+    others = if mesh.on?, do: 5, else: 4
+    shown = first(services, if(height == :infinity, do: height, else: max(height - others, 1)))
+    table = shown |> Enum.map(&row/1) |> table(width, mesh)
 
     case length(services) - length(shown) do
       0 -> table
@@ -60,12 +85,19 @@ defmodule ExServiceMeshRouter.Console.Top do
        Words.time(live["p99"]),
        "#{live["in_flight"]}",
        "#{live["tunnels"]}",
-       "#{live["requests"]}"
+       "#{live["requests"]}",
+       Places.count(%{upstreams: service["upstreams"] || [], peers: Places.read(service["peers"])})
      ]}
   end
 
-  defp table(rows, width) do
+  # The last column is for a mesh.
+  defp table(rows, width, mesh) do
     rows = [{:faint, @columns} | rows]
+
+    rows =
+      if mesh.on?,
+        do: rows,
+        else: for({style, cells} <- rows, do: {style, Enum.drop(cells, -1)})
 
     [name | others] =
       rows

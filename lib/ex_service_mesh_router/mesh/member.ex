@@ -207,10 +207,12 @@ defmodule ExServiceMeshRouter.Mesh.Member do
 
   defp opened(state, %{key: key, addresses: [%{port: port} | _] = addresses}) do
     incarnation = Hello.incarnation(key)
+    at = Enum.map(addresses, &Gateway.text({&1.ip, &1.port}))
+    Memory.put_listener(state.name, {:open, at})
 
     if Memory.incarnation(state.name) != incarnation do
       Memory.put_incarnation(state.name, incarnation)
-      at = Enum.map_join(addresses, " and ", &Gateway.text({&1.ip, &1.port}))
+      at = Enum.join(at, " and ")
       Logger.info("mesh: #{node()} listens for the gateways of other nodes on #{at}")
     end
 
@@ -219,6 +221,9 @@ defmodule ExServiceMeshRouter.Mesh.Member do
   end
 
   defp not_open(state, {kind, address, detail} = problem) do
+    text = "#{address}: #{reason(kind, detail)}; it tries again every #{div(@repair, 1_000)} s"
+    Memory.put_listener(state.name, {:problem, text})
+
     if problem != state.problem do
       Logger.error(
         "mesh: cannot listen on #{address} for the gateways of other nodes: #{reason(kind, detail)}. " <>

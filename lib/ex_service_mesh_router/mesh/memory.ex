@@ -9,6 +9,10 @@ defmodule ExServiceMeshRouter.Mesh.Memory do
   def incarnation(name), do: Store.get(name, :mesh_incarnation)
   def put_incarnation(name, incarnation), do: Store.put(name, :mesh_incarnation, incarnation)
 
+  @doc "Returns `{:open, addresses}`, `{:problem, text}`, or `nil` before the mesh port was tried."
+  def listener(name), do: Store.get(name, :mesh_listener)
+  def put_listener(name, listener), do: Store.put(name, :mesh_listener, listener)
+
   @doc "Returns `%{incarnation => term}` of the peers that the data plane knows, see Native.put_peers/2."
   def pins(name), do: Store.get(name, :mesh_pins, %{})
   def put_pins(name, pins), do: Store.put(name, :mesh_pins, pins)

@@ -2,7 +2,8 @@ defmodule Mix.Tasks.Mesh.Routes do
   @shortdoc "Lists the routes: hosts, services and upstreams"
 
   @moduledoc """
-  Lists the routes: each host, its service, the upstreams, and the state.
+  Lists the routes: each host, its service, the upstreams, and the state. Of a running gateway it also
+  prints the state of the mesh, and the nodes that requests avoid.
 
       mix mesh.routes
       mix mesh.routes --json
@@ -19,9 +20,11 @@ defmodule Mix.Tasks.Mesh.Routes do
 
   ## Options
 
-    * `--json` - prints `{"running": ..., "port": ..., "routes": [...]}`. A route has `host`,
-      `service`, `application`, `upstreams`, `source`, `derived` (from the name of the application),
-      and, if the gateway runs, `state` and `since`
+    * `--json` - prints `{"running": ..., "port": ..., "routes": [...], "mesh": ...}`. A route has
+      `host`, `service`, `application`, `upstreams`, `peers` (those of the upstreams that are other
+      nodes, with their states), `source`, `derived` (from the name of the application), and, if the
+      gateway runs, `state` and `since`. `mesh` is as in `ExServiceMeshRouter.Mesh`, or `null` if no
+      gateway runs
   """
 
   use Mix.Task
@@ -53,7 +56,12 @@ defmodule Mix.Tasks.Mesh.Routes do
   end
 
   defp print(listing, true) do
-    Json.encode(running: listing.running?, port: listing.port, routes: listing.routes)
+    Json.encode(
+      running: listing.running?,
+      port: listing.port,
+      routes: listing.routes,
+      mesh: listing.mesh
+    )
     |> then(&[&1, "\n"])
   end
 

@@ -5,6 +5,8 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
   import ExServiceMeshRouter.Console.Index.Html, only: [escape: 1]
 
   alias ExServiceMeshRouter.Console.Index.{Live, Report, Words}
+  alias ExServiceMeshRouter.Console.Places
+  alias ExServiceMeshRouter.Registry.PeerState
 
   @logo Path.join(__DIR__, "assets/icon.svg")
   @external_resource @logo
@@ -30,7 +32,9 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
       unknown(report),
       ~s|<section aria-labelledby="services"><h2 id="services">Services</h2><div id="service-list">|,
       services(report.services),
-      ~s|</div></section><section aria-labelledby="findings"><h2 id="findings">Doctor</h2><div id="finding-list">|,
+      "</div></section>",
+      nodes(report.mesh),
+      ~s|<section aria-labelledby="findings"><h2 id="findings">Doctor</h2><div id="finding-list">|,
       findings(report.findings),
       ~s|</div></section><div class="logs"><section aria-labelledby="errors"><h2 id="errors">Last errors</h2>|,
       ~s|<div class="card" id="error-list" tabindex="0" role="region" aria-labelledby="errors">|,
@@ -53,6 +57,7 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
       ~s|<div class="name"><h1>ex_service_mesh_router</h1><p>|,
       "listening on #{escape(Enum.join(report.gateway.addresses, ", "))}, ",
       Words.count(report.gateway.workers, "worker"),
+      if(report.mesh.state == :off, do: ", mesh off", else: ""),
       "</p></div>",
       ~s|<ul class="chips" id="chips">|,
       chips(report),
@@ -122,7 +127,7 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
       ~s|</td><td data-label="Open">|,
       list(Enum.zip(service.urls, service.hosts), &link/1),
       ~s|</td><td data-label="Listens at">|,
-      list(service.upstreams, &"<code>#{escape(&1)}</code>"),
+      places(Places.list(service)),
       ~s|</td></tr><tr class="moving"><td colspan="4">|,
       Live.traffic(service.name, service.live),
       "</td></tr>"
@@ -141,6 +146,57 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
 
   defp list([], _item), do: ~s|<span class="none">nowhere</span>|
   defp list(items, item), do: ["<ul>", Enum.map(items, &["<li>", item.(&1), "</li>"]), "</ul>"]
+
+  defp places({[], 0}), do: list([], nil)
+
+  defp places({places, more}) do
+    more = if more > 0, do: [{"and #{more} more", :more}], else: []
+    list(places ++ more, &place/1)
+  end
+
+  defp place({text, :more}), do: ~s|<span class="more">#{text}</span>|
+  defp place({text, nil}), do: "<code>#{escape(text)}</code>"
+
+  defp place({text, state}),
+    do: ~s|<code>#{escape(text)}</code> <span class="avoided">#{escape(state)}</span>|
+
+  # Without a mesh there is no section, and it cannot appear later.
+  defp nodes(%{state: :off}), do: []
+
+  defp nodes(mesh) do
+    [
+      ~s|<section aria-labelledby="nodes"><h2 id="nodes">Nodes</h2><div class="card nodes" id="mesh">|,
+      mesh(mesh),
+      "</div></section>"
+    ]
+  end
+
+  @doc "Renders the state of the mesh."
+  def mesh(mesh) do
+    {shown, more} = Places.nodes(mesh)
+
+    [
+      "<p>#{escape(mesh.line)}</p>",
+      if(shown == [], do: [], else: [~s|<ul class="log">|, Enum.map(shown, &peer/1), "</ul>"]),
+      if(more == 0, do: [], else: ~s|<p class="quiet">and #{more} more</p>|)
+    ]
+  end
+
+  defp peer(node) do
+    class = if PeerState.used?(node), do: "up", else: "avoided"
+
+    [
+      ~s|<li><span class="state #{class}">#{escape(node.node)}</span> <span>|,
+      escape(Enum.join([PeerState.words(node.state) | about(node)], ", ")),
+      "</span></li>"
+    ]
+  end
+
+  defp about(node) do
+    if why = PeerState.why(node),
+      do: [why],
+      else: List.wrap(node.address) ++ [Words.count(node.endpoints, "endpoint")]
+  end
 
   @doc "Renders the doctor's findings."
   def findings([]), do: ~s|<div class="card well">No findings.</div>|

@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
   @moduledoc false
   # Gathers the content of the index for all forms.
 
-  alias ExServiceMeshRouter.{Gateway, Registry}
+  alias ExServiceMeshRouter.{Gateway, Mesh, Registry}
   alias ExServiceMeshRouter.Config.Host
   alias ExServiceMeshRouter.Console.Index.{Findings, Live, Sampler}
 
@@ -23,6 +23,7 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
       asked: asked,
       nearest: asked && Host.nearest(asked, Enum.flat_map(services, & &1.hosts)),
       services: Enum.map(services, &service(&1, port, live)),
+      mesh: Mesh.status(config.name),
       findings: Findings.now(config.name),
       errors: errors,
       history: Registry.history(config.name)
@@ -48,7 +49,7 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
 
   defp service(service, port, live) do
     service
-    |> Map.take([:name, :hosts, :upstreams, :state, :source, :application, :since])
+    |> Map.take([:name, :hosts, :upstreams, :peers, :state, :source, :application, :since])
     |> Map.put(:live, Map.get(live, service.name, []))
     |> Map.put(:urls, for(host <- service.hosts, do: url(host, port)))
   end

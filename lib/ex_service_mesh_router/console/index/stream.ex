@@ -50,19 +50,27 @@ defmodule ExServiceMeshRouter.Console.Index.Stream do
   defp parts(report) do
     services = Enum.map(report.services, &Map.delete(&1, :live))
 
-    %{
+    mesh =
+      Map.update!(
+        report.mesh,
+        :nodes,
+        &Enum.map(&1, fn node -> Map.delete(node, :connections) end)
+      )
+
+    Map.merge(if(mesh.state == :off, do: %{}, else: %{"mesh" => mesh}), %{
       "chips" => {Enum.map(services, & &1.state), length(report.findings)},
       "service-list" => services,
       "finding-list" => report.findings,
       "history-list" => report.history,
       "error-list" => report.errors
-    }
+    })
   end
 
   defp html(id, report), do: id |> render(report) |> IO.iodata_to_binary()
 
   defp render("chips", report), do: Page.chips(report)
   defp render("service-list", report), do: Page.services(report.services)
+  defp render("mesh", report), do: Page.mesh(report.mesh)
   defp render("finding-list", report), do: Page.findings(report.findings)
   defp render("history-list", report), do: Live.history(report.history)
   defp render("error-list", report), do: Live.errors(report.errors)

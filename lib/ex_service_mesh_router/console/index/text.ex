@@ -3,11 +3,12 @@ defmodule ExServiceMeshRouter.Console.Index.Text do
   # Renders the report for terminals, without control characters.
 
   alias ExServiceMeshRouter.Console.Index.Words
+  alias ExServiceMeshRouter.Console.Places
   alias ExServiceMeshRouter.Doctor.Finding
 
   @doc "Renders the report as lines of text."
   def render(report) do
-    [unknown(report), services(report.services), findings(report.findings)]
+    [unknown(report), services(report.services), mesh(report.mesh), findings(report.findings)]
     |> Enum.reject(&(&1 == []))
     |> Enum.intersperse("\n")
     |> IO.iodata_to_binary()
@@ -32,7 +33,7 @@ defmodule ExServiceMeshRouter.Console.Index.Text do
           service.name,
           Words.state(service.state),
           service.urls |> Enum.join("  ") |> or_dash(),
-          service.upstreams |> Enum.join(", ") |> or_dash(),
+          service |> Places.text() |> or_dash(),
           Words.since(service[:since])
         ]
       end
@@ -42,6 +43,10 @@ defmodule ExServiceMeshRouter.Console.Index.Text do
 
   defp or_dash(""), do: "-"
   defp or_dash(text), do: text
+
+  @doc "Renders the line about the mesh, and one for each node that requests avoid."
+  def mesh(mesh),
+    do: ["mesh: ", mesh.line, "\n", for(line <- Places.avoided(mesh), do: ["  ", line, "\n"])]
 
   @doc "Rows, which are lists of texts, as lines with columns."
   def table(rows) do

@@ -3,6 +3,7 @@ defmodule ExServiceMeshRouter.LiveDashboard.Format do
   # Formats the values of a reading.
 
   alias ExServiceMeshRouter.Console.Index.Words
+  alias ExServiceMeshRouter.Console.Places
 
   @units ["KiB", "MiB", "GiB", "TiB", "PiB"]
 
@@ -23,7 +24,7 @@ defmodule ExServiceMeshRouter.LiveDashboard.Format do
   def failing?(service), do: service.errors != nil and service.errors > 0
 
   def upstreams(%{upstreams: []}), do: "nowhere"
-  def upstreams(%{upstreams: upstreams}), do: Enum.join(upstreams, " ")
+  def upstreams(service), do: Places.text(service)
 
   def clock(time), do: Calendar.strftime(time, "%H:%M:%S")
 

@@ -10,8 +10,8 @@ defmodule ExServiceMeshRouter.LiveDashboard do
       # lib/auth_web/router.ex
       live_dashboard "/dashboard", additional_pages: [mesh: AuthWeb.MeshPage]
 
-  The page has a table of the services, which can be sorted and searched, their sums, the last errors,
-  the doctor's findings, and the last changes of routes. It uses the refresh interval and the node of
+  The page has a table of the services, which can be sorted and searched, their sums, the state of the
+  mesh, the last errors, the doctor's findings, and the last changes of routes. It uses the refresh interval and the node of
   the dashboard. Rates and latencies are those since the last refresh, or those of the first second. The
   page does not need the `index`.
 
@@ -158,6 +158,14 @@ defmodule ExServiceMeshRouter.LiveDashboard do
             <span class="text-nowrap"><%= bytes(service.sent) %></span>
           </:col>
         </.live_table>
+
+        <.card_title title="Mesh" hint="Other nodes, and those of them that requests avoid." />
+        <div class="card mb-4" id="mesh-nodes">
+          <div class="card-body">
+            <div><%= Reading.mesh(@reading) %></div>
+            <div :for={line <- Reading.avoided(@reading)}><%= line %></div>
+          </div>
+        </div>
 
         <%= for finding <- Reading.findings(@reading) do %>
           <.card_title title={finding.problem} />

@@ -3,7 +3,8 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
   # Reads the counters of a gateway, on any node, and compares them with the previous reading, for the
   # page of the dashboard. Must not need the dashboard.
 
-  alias ExServiceMeshRouter.{Gateway, Registry}
+  alias ExServiceMeshRouter.{Gateway, Mesh, Registry}
+  alias ExServiceMeshRouter.Console.Places
   alias ExServiceMeshRouter.Console.Index.{Findings, Live, Report, Sample}
 
   defstruct [:node, :gateway, :facts, :before]
@@ -46,6 +47,12 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
   @doc "Returns the doctor's findings."
   def findings(reading), do: reading.facts.findings
 
+  @doc "Returns the line about the mesh."
+  def mesh(reading), do: reading.facts.mesh.line
+
+  @doc "Returns lines about the nodes that requests avoid."
+  def avoided(reading), do: Places.avoided(reading.facts.mesh)
+
   @doc "Returns the errors since the start as lines, the most frequent first."
   def errors(reading) do
     for error <-
@@ -68,7 +75,7 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
   def services(reading) do
     for service <- reading.facts.services do
       service
-      |> Map.take([:name, :hosts, :upstreams, :state])
+      |> Map.take([:name, :hosts, :upstreams, :peers, :state])
       |> Map.merge(numbers(reading, & &1.services[service.name]))
     end
   end
@@ -117,9 +124,10 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
     |> Enum.any?(&(&1 |> String.downcase() |> String.contains?(search)))
   end
 
-  # The other node may be down or have an older version.
+  # The other node may be down or have an older version, whose facts have no mesh.
   defp ask(node, gateway) do
-    :erpc.call(node, __MODULE__, :facts, [gateway], 5_000)
+    with %{} = facts <- :erpc.call(node, __MODULE__, :facts, [gateway], 5_000),
+         do: Map.put_new(facts, :mesh, %{line: "off", nodes: []})
   catch
     _kind, _reason -> nil
   end
@@ -134,7 +142,8 @@ defmodule ExServiceMeshRouter.LiveDashboard.Reading do
         services: ExServiceMeshRouter.services(gateway),
         addresses: Report.addresses(gateway),
         history: Registry.history(gateway),
-        findings: Findings.now(gateway)
+        findings: Findings.now(gateway),
+        mesh: Mesh.status(gateway)
       }
     else
       _not_running -> nil
