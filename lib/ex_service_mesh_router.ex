@@ -162,11 +162,14 @@ defmodule ExServiceMeshRouter do
 
     * `:gateway` - client connections, and requests that were refused before they had a service
     * `:services` - for each service name: requests by method (`:methods`), responses by status
-      class, requests in flight, body bytes, tunnels, connections to the endpoint, failures by side
-      (`:upstream_errors`, ...) and by kind (`:errors`), the fault of the last response that was not
-      valid HTTP (`:last_bad_response`, or `nil`), and `:latency`
+      class, requests in flight, body bytes, tunnels, requests that another node served
+      (`:sent_to_peers`), connections to the endpoint, failures by side (`:upstream_errors`, ...) and by
+      kind (`:errors`), the fault of the last response that was not valid HTTP (`:last_bad_response`, or
+      `nil`), and `:latency`
     * `:total` - the sums over all services, including removed ones; together with the requests that
       `:gateway` answered itself, these are all requests
+    * `:from_peers` - with `mesh`, the same for requests that the gateways of other nodes have sent here.
+      Neither `:services` nor `:total` includes them, so that a sum over all nodes counts each request once
     * `:latency_buckets` - the upper bounds of the `:buckets` of every histogram
 
   `:latency` has three histograms: `:total` from the request head to the end of the response,

@@ -3,7 +3,7 @@ defmodule ExServiceMeshRouter.AgreementTest do
   # do, to the last request. MESH_REQUESTS=100000 makes it a long afternoon.
   use ExServiceMeshRouter.GatewayCase
 
-  alias ExServiceMeshRouter.Json
+  alias ExServiceMeshRouter.{Gateway, Json, Native, Registry}
 
   @requests String.to_integer(System.get_env("MESH_REQUESTS", "3000"))
   @clients 8
@@ -76,6 +76,80 @@ defmodule ExServiceMeshRouter.AgreementTest do
     if @requests > 10_000,
       do: IO.puts("#{expected.requests} requests in #{took} ms agree; #{lost} events dropped")
   end
+
+  # Two gateways of one VM, which know each other as two nodes do. The client's has no such endpoint.
+  defp pair(options) do
+    sender = start_gateway(options)
+    local = %{"hop.local" => start_server(&endpoint/1)}
+    receiver = start_gateway([services: local] ++ options)
+    opened = for gateway <- [sender, receiver], do: {gateway, open_mesh(gateway)}
+
+    for {gateway, other} <- [{sender, receiver}, {receiver, sender}] do
+      %{key: key, addresses: addresses} = Map.new(opened)[other]
+      peer = %{id: inspect(other), name: "#{inspect(other)}@host", key: key, addresses: addresses}
+      :ok = Native.put_peers(Gateway.ref(gateway), [peer])
+    end
+
+    offer = %{name: "hop.local", hosts: ["hop.local"], since: DateTime.utc_now()}
+    peer = %{id: inspect(receiver), node: "b@host", state: :serving, services: [offer]}
+    :ok = Registry.put_peers(sender, [peer])
+    {sender, receiver}
+  end
+
+  defp open_mesh(gateway) do
+    config = %{ips: ["127.0.0.1"], port: 0, prefer: nil}
+    {:ok, opened} = Native.open_mesh(Gateway.ref(gateway), config)
+    opened
+  end
+
+  test "a request that another node serves is counted once in a sum over both" do
+    events = :ets.new(:events, [:public])
+    id = {__MODULE__, make_ref()}
+    event = [:ex_service_mesh_router, :request, :stop]
+    :ok = apply(:telemetry, :attach, [id, event, &__MODULE__.count_hop/4, events])
+    on_exit(fn -> apply(:telemetry, :detach, [id]) end)
+    {sender, receiver} = pair(telemetry: [sample: 1.0])
+
+    for _ <- 1..20, do: assert({200, _} = get(sender, "hop.local", "/10"))
+    for _ <- 1..5, do: assert({404, _} = get(sender, "hop.local", "/missing"))
+    for _ <- 1..3, do: assert({200, _} = get(receiver, "hop.local", "/10"))
+
+    eventually([{0, 0}, {0, 0}], 5_000, fn ->
+      for gateway <- [sender, receiver], do: under_way(gateway)
+    end)
+
+    eventually(%{in: 25, out: 25, nil: 3}, 5_000, fn -> events |> :ets.tab2list() |> Map.new() end)
+
+    [out, into] = for gateway <- [sender, receiver], do: ExServiceMeshRouter.stats(gateway)
+    assert %{requests: 25, sent_to_peers: 25} = out.services["hop.local"]
+    assert %{requests: 3, sent_to_peers: 0} = into.services["hop.local"]
+    assert out.from_peers == %{}
+
+    assert %{requests: 25, responses_2xx: 20, responses_4xx: 5, in_flight: 0} =
+             into.from_peers["hop.local"]
+
+    assert out.total.requests + into.total.requests == 28
+
+    metrics =
+      for gateway <- [sender, receiver],
+          into: "",
+          do: ExServiceMeshRouter.Prometheus.scrape(gateway)
+
+    assert sum(metrics, ~r/^mesh_requests_total\{/) == 28
+    assert sum(metrics, ~r/^mesh_responses_total\{/) == 28
+    assert sum(metrics, ~r/^mesh_request_duration_seconds_count/) == 28
+    assert sum(metrics, ~r/^mesh_sent_to_peers_total\{/) == 25
+    assert sum(metrics, ~r/^mesh_from_peers_requests_total\{/) == 25
+    assert sum(metrics, ~r/^mesh_from_peers_responses_total.*"4xx"/) == 5
+    assert sum(metrics, ~r/^mesh_from_peers_request_duration_seconds_count/) == 25
+    assert sum(metrics, ~r/^mesh_from_peers_requests_in_flight/) == 0
+  end
+
+  @doc false
+  def count_hop(_event, _measurements, %{service: "hop.local", hop: hop}, events),
+    do: :ets.update_counter(events, hop, 1, {hop, 0})
+
+  def count_hop(_event, _measurements, _metadata, _events), do: :ok
 
   @doc false
   def count(_event, measurements, metadata, events) do
@@ -254,14 +328,7 @@ defmodule ExServiceMeshRouter.AgreementTest do
   end
 
   defp from_metrics(text) do
-    sum = fn pattern ->
-      text
-      |> String.split("\n")
-      |> Enum.filter(&(&1 =~ pattern))
-      |> Enum.map(&(&1 |> String.split(" ") |> List.last() |> String.to_integer()))
-      |> Enum.sum()
-    end
-
+    sum = &sum(text, &1)
     kind = fn kind -> sum.(~r/^mesh_errors_total.*kind="#{kind}"/) end
     other = sum.(~r/^mesh_requests_(refused|unrouted)_total/)
 
@@ -277,6 +344,14 @@ defmodule ExServiceMeshRouter.AgreementTest do
       request_bytes: sum.(~r/^mesh_request_body_bytes_total/),
       response_bytes: sum.(~r/^mesh_response_body_bytes_total/)
     }
+  end
+
+  defp sum(text, pattern) do
+    text
+    |> String.split("\n")
+    |> Enum.filter(&(&1 =~ pattern))
+    |> Enum.map(&(&1 |> String.split(" ") |> List.last() |> String.to_integer()))
+    |> Enum.sum()
   end
 
   # {status, error, bytes in, bytes out}

@@ -1,7 +1,7 @@
 defmodule ExServiceMeshRouter.PrometheusTest do
   use ExServiceMeshRouter.GatewayCase, async: true
 
-  alias ExServiceMeshRouter.{ListenError, Metrics, Prometheus}
+  alias ExServiceMeshRouter.{FakePeers, ListenError, Metrics, Prometheus}
 
   @promtool System.find_executable("promtool")
 
@@ -78,7 +78,8 @@ defmodule ExServiceMeshRouter.PrometheusTest do
   end
 
   test "the dashboard uses only existing metrics" do
-    gateway = start_gateway(services: %{"a.local" => start_server("a")})
+    options = [mesh: [ip: {127, 0, 0, 1}], services: %{"a.local" => start_server("a")}]
+    gateway = start_gateway(options)
     assert {404, _} = get(gateway, "nobody.local")
     assert {200, _} = get(gateway, "a.local")
     names = for [name] <- Regex.scan(~r/^mesh_\w+/m, Prometheus.scrape(gateway)), do: name
@@ -86,6 +87,34 @@ defmodule ExServiceMeshRouter.PrometheusTest do
     asked = for [name] <- Regex.scan(~r/\bmesh_\w+/, dashboard), do: name
     assert length(asked) > 20
     assert Enum.uniq(asked) -- names == []
+  end
+
+  test "has the states of other nodes, and zeros without one" do
+    gateway = start_gateway(mesh: [ip: {127, 0, 0, 1}])
+    samples = gateway |> Prometheus.scrape() |> parse()
+
+    for state <- ~w(unknown up suspect lost unreachable),
+        do: assert(samples[~s(mesh_peers{state="#{state}"})] == 0)
+
+    FakePeers.put(
+      gateway,
+      for(n <- ~w(b c), do: %{node: "#{n}@h", services: [{"A", "#{n}.example"}]})
+    )
+
+    metric = fn name -> (gateway |> Prometheus.scrape() |> parse())[name] end
+
+    eventually(1, 5_000, fn ->
+      get(gateway, "b.example")
+      trunc(metric.(~s(mesh_peers{state="unreachable"})) || 0)
+    end)
+
+    assert metric.(~s(mesh_peers{state="unknown"})) == 1
+    assert metric.(~s(mesh_peer_state{node="b@h",state="unreachable"})) == 1
+    assert metric.(~s(mesh_peer_state{node="c@h",state="unknown"})) == 1
+    assert metric.(~s(mesh_peer_connections{node="b@h"})) == 0
+    without = Prometheus.scrape(start_gateway())
+    refute without =~ "mesh_peers"
+    refute without =~ "mesh_from_peers"
   end
 
   test "is empty without a gateway" do

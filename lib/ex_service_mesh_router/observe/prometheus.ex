@@ -20,8 +20,28 @@ defmodule ExServiceMeshRouter.Prometheus do
   had a service. Times are in seconds, sizes in bytes. Histogram buckets are exact to 1/16 of their
   bound; sums and counts are exact. `priv/grafana/ex_service_mesh_router.json` is a dashboard.
 
+  ## Several nodes
+
+  With `mesh` a request that another node serves passes two gateways. The metrics above count it only at
+  the gateway that the client has asked, so a sum over all nodes counts each request of the cluster once:
+
+      sum without (instance) (rate(mesh_requests_total[5m]))
+      sum without (instance) (rate(mesh_responses_total{code="5xx"}[5m]))
+
+  The node that served it counts it in metrics of its own, `mesh_from_peers_requests_total` and so on, which
+  exist once there were such requests. `mesh_sent_to_peers_total` counts them at the other side.
+
+  `mesh_peer_state` has one series for each other node: its value is 1, and its label `state` is `up`,
+  `suspect`, `lost`, `unreachable`, or `unknown` before the first connection. `mesh_peers` counts them.
+  An alert:
+
+      mesh_peer_state{state=~"suspect|lost|unreachable"} == 1
+
   OpenTelemetry's `http.server.request.duration` is `mesh_request_duration_seconds` here.
   """
+
+  alias ExServiceMeshRouter.Gateway
+  alias ExServiceMeshRouter.Registry.PeerState
 
   @methods [:get, :head, :post, :put, :patch, :delete, :options, :other]
   @classes [:responses_1xx, :responses_2xx, :responses_3xx, :responses_4xx, :responses_5xx]
@@ -32,6 +52,8 @@ defmodule ExServiceMeshRouter.Prometheus do
     {"mesh_request_body_bytes_total", :counter, "Body bytes from clients, including framing.",
      :request_body_bytes},
     {"mesh_retries_total", :counter, "Requests sent again on a new connection.", :retries},
+    {"mesh_sent_to_peers_total", :counter, "Requests that the gateway of another node served.",
+     :sent_to_peers},
     {"mesh_holds_total", :counter, "Requests that waited for an endpoint to restart.", :holds},
     {"mesh_tunnels_open", :gauge, "Open WebSockets.", :tunnels_open},
     {"mesh_tunnels_total", :counter, "Opened WebSockets.", :tunnels_total},
@@ -54,6 +76,8 @@ defmodule ExServiceMeshRouter.Prometheus do
     {"mesh_connections_accepted_total", :counter, "Accepted client connections.",
      :connections_accepted},
     {"mesh_connections_open", :gauge, "Open client connections.", :connections_open},
+    {"mesh_peer_connections_open", :gauge, "Open connections from gateways of other nodes.",
+     :peer_connections_open},
     {"mesh_connections_refused_total", :counter, "Client connections refused by a limit.",
      :connections_refused},
     {"mesh_accept_errors_total", :counter, "Failed attempts to accept a client connection.",
@@ -68,6 +92,18 @@ defmodule ExServiceMeshRouter.Prometheus do
      :records_lost}
   ]
 
+  # The same of requests from other nodes. Their sizes and the time that each part took are with the
+  # gateway that the client has asked.
+  @from_peers [
+    {"mesh_from_peers_requests_in_flight", :gauge,
+     "Open requests of other nodes, excluding tunnels.", :in_flight},
+    {"mesh_from_peers_tunnels_open", :gauge, "Open WebSockets of other nodes.", :tunnels_open},
+    {"mesh_from_peers_upstream_connections_open", :gauge,
+     "Open connections to endpoints for requests of other nodes.", :upstream_connections_open}
+  ]
+
+  @peer_states [:unknown, :up, :suspect, :lost, :unreachable]
+
   @histograms [
     {"mesh_request_duration_seconds",
      "Time from the request head to the end of the response, including failures.", :total},
@@ -81,13 +117,20 @@ defmodule ExServiceMeshRouter.Prometheus do
   @spec scrape(module()) :: String.t()
   def scrape(name \\ ExServiceMeshRouter) do
     case ExServiceMeshRouter.stats(name) do
-      %{total: _} = stats -> stats |> render() |> IO.iodata_to_binary()
+      %{total: _} = stats -> stats |> render(peers(name)) |> IO.iodata_to_binary()
       _not_running -> ""
     end
   end
 
+  # `nil` without a mesh. The gateway may stop meanwhile.
+  defp peers(name) do
+    if Gateway.config(name).mesh, do: name |> PeerState.links() |> Map.values()
+  catch
+    :exit, _reason -> nil
+  end
+
   @doc false
-  def render(stats) do
+  def render(stats, peers \\ nil) do
     services = Enum.sort(stats.services)
 
     [
@@ -127,7 +170,67 @@ defmodule ExServiceMeshRouter.Prometheus do
       end,
       for {metric, help, key} <- @histograms do
         histogram(metric, help, services, stats.latency_buckets, key)
-      end
+      end,
+      from_peers(Enum.sort(stats.from_peers), stats.latency_buckets),
+      of_peers(peers)
+    ]
+  end
+
+  defp from_peers(services, bounds) do
+    [
+      metric(
+        "mesh_from_peers_requests_total",
+        :counter,
+        "Requests from the gateways of other nodes.",
+        for({name, s} <- services, m <- @methods, do: {[service: name, method: m], s.methods[m]})
+      ),
+      metric(
+        "mesh_from_peers_responses_total",
+        :counter,
+        "Responses to the gateways of other nodes, by status class.",
+        for({name, s} <- services, c <- @classes, do: {[service: name, code: code(c)], s[c]})
+      ),
+      metric(
+        "mesh_from_peers_errors_total",
+        :counter,
+        "Failed requests from the gateways of other nodes, by kind.",
+        for(
+          {name, s} <- services,
+          {kind, n} <- Enum.sort(s.errors),
+          n > 0,
+          do: {[service: name, kind: kind], n}
+        )
+      ),
+      for {metric, type, help, key} <- @from_peers do
+        metric(metric, type, help, for({name, s} <- services, do: {[service: name], s[key]}))
+      end,
+      histogram(
+        "mesh_from_peers_request_duration_seconds",
+        "Time of requests from other nodes at this one.",
+        services,
+        bounds,
+        :total
+      )
+    ]
+  end
+
+  # By the name of the node: a successor of a lost gateway has the same.
+  defp of_peers(nil), do: []
+
+  defp of_peers(peers) do
+    counts = Enum.frequencies_by(peers, & &1.state)
+    nodes = peers |> Enum.sort_by(&{&1.name, &1.state != :up}) |> Enum.uniq_by(& &1.name)
+
+    [
+      metric("mesh_peers", :gauge, "Gateways of other nodes, by state.", [
+        for(state <- @peer_states, do: {[state: state], Map.get(counts, state, 0)})
+      ]),
+      metric("mesh_peer_state", :gauge, "The state of the gateway of each other node.", [
+        for(peer <- nodes, do: {[node: peer.name, state: peer.state], 1})
+      ]),
+      metric("mesh_peer_connections", :gauge, "Open connections to gateways of other nodes.", [
+        for(peer <- nodes, do: {[node: peer.name], peer.connections})
+      ])
     ]
   end
 
