@@ -25,7 +25,7 @@ defmodule ExServiceMeshRouter.MixProject do
       mod: {ExServiceMeshRouter.Application, []},
       # Optional telemetry starts before the gateway. Not in extra_applications: Elixir 1.20 warns about
       # optional applications there.
-      applications: [:logger, telemetry: :optional] ++ demo_applications(Mix.env())
+      applications: [:crypto, :logger, telemetry: :optional]
     ]
   end
 
@@ -34,9 +34,6 @@ defmodule ExServiceMeshRouter.MixProject do
   defp elixirc_paths(:test), do: ["lib", "test/support", "examples/demo/lib"]
   defp elixirc_paths(:dev), do: ["lib", "examples/demo/lib"]
   defp elixirc_paths(_), do: ["lib"]
-
-  defp demo_applications(environment) when environment in [:dev, :test], do: [:crypto]
-  defp demo_applications(_), do: []
 
   defp description do
     "One port in front of every Phoenix endpoint of an umbrella: endpoints are discovered and " <>

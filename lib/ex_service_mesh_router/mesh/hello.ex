@@ -12,7 +12,7 @@ defmodule ExServiceMeshRouter.Mesh.Hello do
   #   * `services` - the endpoints: `endpoint`, `application`, `hosts`, `since` in Unix milliseconds
   #   * `seen` - the incarnations whose keys this gateway has pinned
   #   * `answer` - whether the receiver is to say hello, too
-  #   * `checks` - texts for the doctor, to compare with other nodes
+  #   * `checks` - texts for the doctor, to compare with other nodes, see Checks
   #
   # What arrives was made by another node and may be anything: each field has a check and a bound, and
   # unknown fields are ignored. Atoms of other nodes exist only as those of this list.
@@ -25,7 +25,7 @@ defmodule ExServiceMeshRouter.Mesh.Hello do
   @most_hosts 100
   @most_ips 16
   @most_seen 1_024
-  @most_checks 1_024
+  @most_checks 4_096
   @longest_text 255
 
   # SubjectPublicKeyInfo of Ed25519 (RFC 8410).
@@ -34,7 +34,8 @@ defmodule ExServiceMeshRouter.Mesh.Hello do
   @doc "Returns the incarnation of the data plane with this key."
   def incarnation(key), do: key |> :erlang.md5() |> Base.encode16(case: :lower)
 
-  defp library do
+  @doc "Returns the version of this library."
+  def library do
     case Application.spec(:ex_service_mesh_router, :vsn) do
       nil -> "unknown"
       version -> List.to_string(version)
@@ -73,6 +74,14 @@ defmodule ExServiceMeshRouter.Mesh.Hello do
 
   @doc "Returns as many entries as a hello may have."
   def services(entries), do: Enum.take(entries, @most_services)
+
+  @doc "Returns the checks that a hello may have."
+  def checks(checks) do
+    checks
+    |> Enum.filter(fn {key, value} -> text?(key) and text?(value) end)
+    |> Enum.take(@most_checks)
+    |> Map.new()
+  end
 
   @doc """
   Checks a term that arrived at the gateway `gateway`: `{:ok, hello}`, or `{:error, kind, text}` with the

@@ -15,7 +15,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
 
   alias ExServiceMeshRouter.{Gateway, Native, Registry}
   alias ExServiceMeshRouter.Endpoint.Candidates
-  alias ExServiceMeshRouter.Mesh.{Addresses, Hello, Memory, Peers, Scope, Warnings}
+  alias ExServiceMeshRouter.Mesh.{Addresses, Checks, Hello, Memory, Peers, Scope, Warnings}
 
   @repair 10_000
   @join_again 10
@@ -288,6 +288,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
         advertise: advertise(state.mesh.advertise, open.port),
         state: state.phase,
         services: services(state),
+        checks: state |> announced() |> Checks.own() |> Hello.checks(),
         seen: state.name |> Memory.pins() |> Map.keys(),
         answer: answer?
       })
@@ -302,15 +303,16 @@ defmodule ExServiceMeshRouter.Mesh.Member do
   defp advertise(nil, _port), do: nil
   defp advertise({host, port}, mesh_port), do: {host, port || mesh_port}
 
-  defp services(%{mesh: %{services: allowed}, name: name}) do
+  defp announced(%{mesh: %{services: allowed}, name: name}) do
     allowed = if allowed == :all, do: true, else: allowed
 
-    for(
-      service <- Registry.announced(name),
-      Candidates.wanted?(service.endpoint, service.application, allowed),
-      entry = Hello.service(service),
-      do: entry
-    )
+    for service <- Registry.announced(name),
+        Candidates.wanted?(service.endpoint, service.application, allowed),
+        do: service
+  end
+
+  defp services(state) do
+    for(service <- announced(state), entry = Hello.service(service), do: entry)
     |> Hello.services()
   end
 

@@ -14,6 +14,18 @@ defmodule ExServiceMeshRouter.Doctor.Fix do
   @doc "Returns the fix for settings of the gateway."
   def gateway(settings, snapshot), do: place(":ex_service_mesh_router", settings, snapshot)
 
+  @doc "Returns a host with this label beside another host."
+  def sibling(label, host), do: label <> "." <> zone(host)
+
+  # The parent domain of the host, or the host itself if the parent may belong to someone else.
+  defp zone(host) do
+    case String.split(host, ".") do
+      [_label, top] when top in ~w(local localhost test internal) -> top
+      [_label, _second, _third | _] -> host |> String.split(".", parts: 2) |> List.last()
+      _ -> host
+    end
+  end
+
   @doc "Formats a dependency without the brackets around its options."
   def dependency(dependency),
     do: dependency |> inspect() |> String.replace(~r/\[(.*)\]}\z/, "\\1}")

@@ -4,15 +4,15 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
 
   alias ExServiceMeshRouter.{Config, Gateway, Registry}
   alias ExServiceMeshRouter.Config.{Environment, Host, Upstream}
-  alias ExServiceMeshRouter.Doctor.Endpoint
+  alias ExServiceMeshRouter.Doctor.{Endpoint, Nodes}
   alias ExServiceMeshRouter.Endpoint.{Candidates, DevNames, Settings}
   alias ExServiceMeshRouter.Registry.{Service, Table}
 
   # config: a validated Config. port: of the gateway. server?: whether the gateway listens. conflicts:
   # `{host, winner, loser}`. shared: hosts that several endpoints have and none gets. umbrella, holder:
-  # only in `mix mesh.doctor`.
+  # only in `mix mesh.doctor`. nodes: of a running mesh, see Nodes.
   @enforce_keys [:config, :running?, :server?, :port, :endpoints, :services, :conflicts, :shared]
-  defstruct @enforce_keys ++ [:development?, :release?, :os, :umbrella, :holder]
+  defstruct @enforce_keys ++ [:development?, :release?, :os, :umbrella, :holder, :nodes]
 
   @doc "Returns the snapshot of a running gateway, or `nil`. `more` overrides fields, for tests."
   def running(name, more \\ []) do
@@ -23,7 +23,7 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
 
       gather(
         config,
-        [running?: true, server?: true, port: port] ++ more,
+        [running?: true, server?: true, port: port, nodes: Nodes.gather(name)] ++ more,
         Registry.all(name),
         table
       )

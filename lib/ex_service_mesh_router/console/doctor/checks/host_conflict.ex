@@ -28,16 +28,7 @@ defmodule ExServiceMeshRouter.Doctor.Checks.HostConflict do
 
     label = DevNames.label(it.application, it.endpoint)
     full = it.application |> Atom.to_string() |> String.replace("_", "-")
-    names = for name <- [label, full, label <> "-2"], do: name <> "." <> zone(host)
+    names = for name <- [label, full, label <> "-2"], do: Fix.sibling(name, host)
     Enum.find(names, &(&1 != host and &1 not in taken))
-  end
-
-  # The parent domain of the host, or the host itself if the parent may belong to someone else.
-  defp zone(host) do
-    case String.split(host, ".") do
-      [_label, top] when top in ~w(local localhost test internal) -> top
-      [_label, _second, _third | _] -> host |> String.split(".", parts: 2) |> List.last()
-      _ -> host
-    end
   end
 end
