@@ -39,8 +39,8 @@ defmodule ExServiceMeshRouter.Doctor.Checks.MeshSettings do
     do: Enum.map_join(groups, "; ", fn {name, nodes} -> "#{name} on #{Nodes.names(nodes)}" end)
 
   defp where(:secret_key_base, groups) do
-    texts = for {_digest, nodes} <- groups, do: "one on #{Nodes.names(nodes)}"
-    Enum.join(texts, "; another ")
+    texts = for {_digest, nodes} <- groups, do: "on #{Nodes.names(nodes)}"
+    "one " <> Enum.join(texts, "; another ")
   end
 
   # The value that most nodes have.
