@@ -78,10 +78,10 @@ defmodule ExServiceMeshRouter.AgreementTest do
   end
 
   # Two gateways of one VM, which know each other as two nodes do. The client's has no such endpoint.
-  defp pair(options) do
-    sender = start_gateway(options)
+  defp pair([for_sender, for_receiver]) do
+    sender = start_gateway(for_sender)
     local = %{"hop.local" => start_server(&endpoint/1)}
-    receiver = start_gateway([services: local] ++ options)
+    receiver = start_gateway([services: local] ++ for_receiver)
     opened = for gateway <- [sender, receiver], do: {gateway, open_mesh(gateway)}
 
     for {gateway, other} <- [{sender, receiver}, {receiver, sender}] do
@@ -108,7 +108,16 @@ defmodule ExServiceMeshRouter.AgreementTest do
     event = [:ex_service_mesh_router, :request, :stop]
     :ok = apply(:telemetry, :attach, [id, event, &__MODULE__.count_hop/4, events])
     on_exit(fn -> apply(:telemetry, :detach, [id]) end)
-    {sender, receiver} = pair(telemetry: [sample: 1.0])
+
+    logs =
+      for name <- ~w(out in),
+          do:
+            Path.join(System.tmp_dir!(), "mesh-#{name}-#{System.unique_integer([:positive])}.log")
+
+    on_exit(fn -> Enum.each(logs, &File.rm/1) end)
+
+    {sender, receiver} =
+      pair(for log <- logs, do: [telemetry: [sample: 1.0], access_log: [format: :json, to: log]])
 
     for _ <- 1..20, do: assert({200, _} = get(sender, "hop.local", "/10"))
     for _ <- 1..5, do: assert({404, _} = get(sender, "hop.local", "/missing"))
@@ -143,6 +152,10 @@ defmodule ExServiceMeshRouter.AgreementTest do
     assert sum(metrics, ~r/^mesh_from_peers_responses_total.*"4xx"/) == 5
     assert sum(metrics, ~r/^mesh_from_peers_request_duration_seconds_count/) == 25
     assert sum(metrics, ~r/^mesh_from_peers_requests_in_flight/) == 0
+
+    # The log of the one that the client has asked has the line.
+    for gateway <- [sender, receiver], do: stop_supervised!(gateway)
+    assert for(log <- logs, do: log |> File.stream!() |> Enum.count()) == [25, 3]
   end
 
   @doc false

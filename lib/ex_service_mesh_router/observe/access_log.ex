@@ -14,8 +14,7 @@ defmodule ExServiceMeshRouter.AccessLog do
   Lines never contain `Cookie` or `Authorization`. Texts from clients are escaped and cut after 2048
   bytes, so a client cannot forge a line.
 
-  A request that another node serves (`mesh`) has a line at each of the two gateways, with the same
-  request id.
+  A request that another node serves (`mesh`) has its line at the gateway that the client has asked.
 
   A request never waits for its line. If the disk or Logger is slower than the requests, lines are
   dropped and counted (`records_lost` of `:gateway` in `ExServiceMeshRouter.stats/0`), and a warning
