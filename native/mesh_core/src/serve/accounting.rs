@@ -94,14 +94,27 @@ impl Worker {
     }
 
     /// Records a finished request, if there is a draft.
+    #[inline]
     pub fn record(
         &self,
         draft: Option<Draft>,
         request_id: &RequestId,
         service: Option<&LocalService>,
+        ended: impl FnOnce() -> RequestEnd,
+    ) {
+        // Most requests have none.
+        if let Some(draft) = draft {
+            self.record_draft(draft, request_id, service, ended());
+        }
+    }
+
+    fn record_draft(
+        &self,
+        Draft { mut fields, wanted, began }: Draft,
+        request_id: &RequestId,
+        service: Option<&LocalService>,
         ended: RequestEnd,
     ) {
-        let Some(Draft { mut fields, wanted, began }) = draft else { return };
         let service = service.map_or("", |service| &service.service.name);
         fields.complete(service.as_bytes(), |out| request_id.write(out));
         let RequestEnd { timings, status, minor, received, sent, error, hop } = ended;
@@ -121,7 +134,7 @@ impl Worker {
         let elapsed = draft.as_ref().map_or(0, |draft| draft.began.elapsed().as_nanos());
         let timings = Timings { total: elapsed as u64, ..Timings::default() };
         self.counters.response_body_bytes.add(ended.sent);
-        self.record(draft, request_id, None, RequestEnd { timings, ..ended }.failed(error));
+        self.record(draft, request_id, None, || RequestEnd { timings, ..ended }.failed(error));
     }
 
     /// Counts a request that failed after a service was found.

@@ -29,6 +29,9 @@ pub const KEEPALIVE_HALF_CLOSED: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(15));
 
 pub trait Transport {
+    /// The other side is a gateway of this kind: only gateways speak TLS with each other.
+    const IS_PEER: bool = false;
+
     /// Ready when [`try_read`](Self::try_read) is likely to return data.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -158,7 +161,6 @@ kernel_socket!(UnixStream);
 
 /// Reads into `buf`, which must have room and borrows from `pool` only once there are bytes. Returns 0 at
 /// the end of the stream.
-#[inline]
 pub fn poll_fill(
     cx: &mut Context<'_>,
     from: &impl Transport,

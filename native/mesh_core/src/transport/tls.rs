@@ -142,6 +142,8 @@ impl TlsSocket {
 }
 
 impl Transport for TlsSocket {
+    const IS_PEER: bool = true;
+
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (waits_to_send, readable) = {
             let tls = self.tls.borrow();

@@ -56,8 +56,12 @@ impl LocalRoutes {
     /// Finds the service for a host. Without a host, returns the default service and the host to send to
     /// it; both come from one table, because the next may have another default.
     pub fn find(&self, host: Option<&Host<'_>>) -> Option<(Rc<LocalService>, Option<Box<str>>)> {
-        let mut inner = self.inner.borrow_mut();
-        let (table, used) = inner.tidied();
+        let Inner { cache, tidied_for, used } = &mut *self.inner.borrow_mut();
+        let table = cache.load();
+        if !std::ptr::eq(Arc::as_ptr(table), *tidied_for) {
+            *tidied_for = Arc::as_ptr(table);
+            used.tidy(table);
+        }
         let (service, default_host) = match host {
             Some(host) => (table.lookup(host)?, None),
             None => table.default().map(|(host, service)| (service, Some(host.into())))?,
@@ -67,33 +71,25 @@ impl LocalRoutes {
 
     /// The service with this name in the current table.
     pub fn named(&self, name: &str) -> Option<Rc<LocalService>> {
-        let mut inner = self.inner.borrow_mut();
-        let (table, used) = inner.tidied();
+        let Inner { cache, used, .. } = &mut *self.inner.borrow_mut();
+        let table = cache.load();
         Some(used.service(table.named(name)?, table))
     }
 
     /// The service with this name, with those of its upstreams that are on this node. `None` if there are none.
     pub fn of_this_node(&self, name: &str) -> Option<Rc<LocalService>> {
-        let mut inner = self.inner.borrow_mut();
-        let (table, used) = inner.tidied();
+        let Inner { cache, tidied_for, used } = &mut *self.inner.borrow_mut();
+        let table = cache.load();
+        if !std::ptr::eq(Arc::as_ptr(table), *tidied_for) {
+            *tidied_for = Arc::as_ptr(table);
+            used.tidy(table);
+        }
         used.of_this_node(table.named(name)?)
     }
 
     /// Closes idle upstream connections that are too old. Returns how many are left.
     pub fn reap(&self, oldest: Option<Instant>) -> usize {
         self.inner.borrow().used.pools.values().map(|pool| pool.reap(oldest)).sum()
-    }
-}
-
-impl Inner {
-    /// The current table, after what has left it has been dropped.
-    fn tidied(&mut self) -> (&Table, &mut Used) {
-        let table = self.cache.load();
-        if !std::ptr::eq(Arc::as_ptr(table), self.tidied_for) {
-            self.tidied_for = Arc::as_ptr(table);
-            self.used.tidy(table);
-        }
-        (table, &mut self.used)
     }
 }
 

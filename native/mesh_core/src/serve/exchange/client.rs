@@ -62,10 +62,8 @@ pub trait ResponseSink {
     /// Prepares a head. An error means that the response must not be passed on.
     fn head(&mut self, head: &ResponseHead<'_, '_>) -> Result<(), Error>;
 
-    /// Whether the client waits for [`checked_out`](Self::checked_out).
-    fn tells_checkout(&self) -> bool {
-        false
-    }
+    /// The client is the gateway of another node, which may wait for [`checked_out`](Self::checked_out).
+    const OF_PEER: bool = false;
 
     /// A connection to an endpoint has been found.
     async fn checked_out(&mut self) -> Result<(), Error> {

@@ -15,10 +15,10 @@ use super::downlink::{Downlink, Passed};
 use super::kept::KeptBody;
 use super::state::ExchangeState;
 use super::uplink::Uplink;
-use crate::config::Config;
 use crate::error::Error;
+use crate::observe::Timings;
 use crate::runtime::{Buf, Timer};
-use crate::serve::accounting::{RequestEnd, RequestInFlight};
+use crate::serve::accounting::RequestInFlight;
 use crate::serve::checkout::checkout;
 use crate::serve::worker::Worker;
 use crate::upstream::{
@@ -27,7 +27,6 @@ use crate::upstream::{
 
 pub struct Exchange<'a, B, S> {
     pub worker: &'a Rc<Worker>,
-    pub config: &'a Config,
     pub service: Rc<LocalService>,
     pub method: Method,
     /// The request asks for a WebSocket.
@@ -57,6 +56,12 @@ pub struct Upgraded {
 /// Returns when a request leaves its upstream for another one.
 type Leaving<'e> = Pin<Box<dyn Future<Output = ()> + 'e>>;
 
+/// What makes one attempt of such a request different from others.
+struct Keeping<'e> {
+    kept: &'e KeptBody,
+    leaving: Leaving<'e>,
+}
+
 /// What a request needs to go to another upstream than the one that was tried.
 struct Elsewhere {
     /// The head for an endpoint.
@@ -68,6 +73,7 @@ struct Elsewhere {
 
 impl Elsewhere {
     /// The error of a request for which no upstream is left: what went wrong before says more.
+    #[cold]
     fn explain(elsewhere: &mut Option<Box<Elsewhere>>, error: Error) -> Error {
         match (elsewhere, error) {
             (Some(before), Error::NotListening) => {
@@ -80,27 +86,29 @@ impl Elsewhere {
 
 pub struct Outcome {
     pub result: Result<Finished, Error>,
-    pub ended: RequestEnd,
+    pub timings: Timings,
 }
 
 impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
-    /// Forwards the request and counts it. `minor` as in [`RequestEnd`].
-    pub async fn run(&mut self, minor: u8) -> Outcome {
+    /// Forwards the request and counts it.
+    pub async fn run(&mut self) -> Outcome {
         // Holding may replace the service. The original one counts the request.
         let service = Rc::clone(&self.service);
         let in_flight = RequestInFlight::new(&service, self.method);
         let result = self.forward().await;
         self.worker.release_head(std::mem::take(&mut self.head));
-        let ended = self.state.request_end(minor);
-        ended.timings.record(&service.counters.latency);
+        let timings = self.state.stopwatch.timings();
+        timings.record(&service.counters.latency);
         drop(in_flight);
-        if ended.status > 0 {
-            service.counters.response(ended.status);
+        if let Some(status) = self.state.response_started.get() {
+            service.counters.response(status);
         }
-        if let Err(error) = &result {
-            self.worker.failed(&service, error);
+        match &result {
+            Ok(_) if self.state.to_peer() => service.counters.sent_to_peers.add(1),
+            Ok(_) => {}
+            Err(error) => self.worker.failed(&service, error),
         }
-        Outcome { result, ended }
+        Outcome { result, timings }
     }
 
     async fn forward(&mut self) -> Result<Finished, Error> {
@@ -119,8 +127,11 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                 None => {
                     // What a peer has refused or failed to serve is not held: no new upstream may be tried.
                     let never = Some(Duration::ZERO);
-                    let hold =
-                        if attempt.tried.is_empty() { self.config.timeouts.hold } else { never };
+                    let hold = if attempt.tried.is_empty() {
+                        worker.shared.config_for(S::OF_PEER).timeouts.hold
+                    } else {
+                        never
+                    };
                     let checkout = tokio::select! {
                         biased;
                         () = body.client_gone() => return Err(Error::ClientGone),
@@ -129,8 +140,8 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                     checkout.map_err(|error| Elsewhere::explain(&mut elsewhere, error))?
                 }
             };
-            self.state.checked_out.set(true);
-            if self.sink.tells_checkout() {
+            if S::OF_PEER {
+                self.state.checked_out.set(true);
                 self.sink.checked_out().await?;
             }
             let mut received = Buf::new();
@@ -138,21 +149,10 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
             if checkout.is_peer() || elsewhere.is_some() {
                 let before = elsewhere.get_or_insert_with(|| self.elsewhere());
                 let leaving = self.prepare(&checkout, before, &attempt);
-                keeping = Some((&before.kept, leaving));
+                keeping = Some(Keeping { kept: &before.kept, leaving });
             }
-            let mut head = std::mem::take(&mut self.head);
-            let passed = self.pass(&checkout.stream, &mut received, &mut head, keeping).await;
-            self.head = head;
-            let error = match passed {
-                Ok(passed) => {
-                    if let Some(before) = elsewhere {
-                        self.worker.release_head(before.head);
-                    }
-                    if checkout.is_peer() {
-                        self.service.counters.sent_to_peers.add(1);
-                    }
-                    return Ok(self.conclude(&passed, checkout, received));
-                }
+            let error = match self.pass(&checkout.stream, &mut received, keeping).await {
+                Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
                 Err(error) => error,
             };
             received.clear();
@@ -183,13 +183,13 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
         }
     }
 
+    #[inline(never)]
     fn elsewhere(&self) -> Box<Elsewhere> {
-        let mut head = self.worker.borrow_head();
-        head.extend_from_slice(&self.head);
-        Box::new(Elsewhere { head, kept: KeptBody::default(), failed: None })
+        Box::new(Elsewhere { head: self.head.clone(), kept: KeptBody::default(), failed: None })
     }
 
     /// Whether a request that a peer has not served may go to another upstream.
+    #[inline(never)]
     fn may_go_elsewhere(&self, error: &Error, kept: &KeptBody) -> bool {
         if !kept.is_whole() {
             return false;
@@ -207,6 +207,7 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
     }
 
     /// Counts the part that was being sent: it is kept.
+    #[inline(never)]
     fn drop_taken(&mut self, kept: &KeptBody) {
         let taken = kept.taken.take();
         self.state.received(&self.service.counters, taken);
@@ -215,6 +216,7 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
 
     /// Prepares the head of a request that may have to go elsewhere, or that comes from there. Returns when a
     /// request that can be repeated leaves a peer that has become suspect.
+    #[inline(never)]
     fn prepare<'e>(
         &mut self,
         checkout: &'e Checkout,
@@ -279,11 +281,11 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
         &mut self,
         upstream: &impl Transport,
         received: &mut Buf,
-        head: &mut Vec<u8>,
-        keeping: Option<(&KeptBody, Leaving<'_>)>,
+        mut keeping: Option<Keeping<'_>>,
     ) -> Result<Passed, Error> {
-        let (kept, mut leaving) = keeping.unzip();
-        let Exchange { worker, config, service, method, body, sink, state, timer, .. } = self;
+        let kept = keeping.as_ref().map(|keeping| keeping.kept);
+        let Exchange { worker, service, method, head, body, sink, state, timer, .. } = self;
+        let config = worker.shared.config_for(S::OF_PEER);
         let mut uplink = Uplink {
             state,
             counters: &service.counters,
@@ -303,6 +305,7 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
         };
         let mut uplink = pin!(uplink.run(head));
         let mut downlink = pin!(downlink.run());
+        let mut waits_no_longer = false;
         poll_fn(|cx| {
             // Once the request is sent, the response wakes this task. If the response is complete, the
             // state of the client does not matter.
@@ -313,20 +316,19 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
             if let Poll::Ready(error) = uplink.as_mut().poll(cx) {
                 return Poll::Ready(Err(error));
             }
-            let waits = !state.goes_ahead.get();
             if !response_first && let Poll::Ready(result) = downlink.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
-            if waits
-                && state.goes_ahead.get()
-                && let Poll::Ready(error) = uplink.as_mut().poll(cx)
-            {
-                return Poll::Ready(Err(error));
-            }
-            if let Some(leaving) = &mut leaving
-                && leaving.as_mut().poll(cx).is_ready()
-            {
-                return Poll::Ready(Err(Error::UpstreamClosed));
+            if let Some(keeping) = &mut keeping {
+                if !waits_no_longer && state.goes_ahead.get() {
+                    waits_no_longer = true;
+                    if let Poll::Ready(error) = uplink.as_mut().poll(cx) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                if keeping.leaving.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(Error::UpstreamClosed));
+                }
             }
             let Some((at, error)) = state.next_deadline() else { return Poll::Pending };
             timer.set_at(Some(at));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::observe::{Hop, ServiceCounters, Stopwatch};
+use crate::observe::{Hop, ServiceCounters, Stopwatch, Timings};
 use crate::runtime::{MinRate, deadline};
 use crate::serve::accounting::RequestEnd;
 use crate::transport::{Transport, poll_write};
@@ -143,9 +143,9 @@ impl ExchangeState {
     }
 
     /// The summary of a finished request. `minor` as in [`RequestEnd`].
-    pub fn request_end(&self, minor: u8) -> RequestEnd {
+    pub fn request_end(&self, timings: Timings, minor: u8) -> RequestEnd {
         RequestEnd {
-            timings: self.stopwatch.timings(),
+            timings,
             status: self.response_started.get().unwrap_or(0),
             minor,
             received: self.received.get(),

@@ -100,7 +100,6 @@ async fn exchange(
     let timer = &mut Timer::default();
     let mut exchange = Exchange {
         worker,
-        config: &worker.shared.config,
         service: Rc::clone(&service),
         method,
         wants_tunnel: websocket.is_some(),
@@ -110,8 +109,9 @@ async fn exchange(
         state,
         timer,
     };
-    let Outcome { result, mut ended } = exchange.run(HTTP_2).await;
-    let record = |ended| worker.record(draft, &options.request_id, Some(&service), ended);
+    let Outcome { result, timings } = exchange.run().await;
+    let mut ended = state.request_end(timings, HTTP_2);
+    let record = |ended| worker.record(draft, &options.request_id, Some(&service), || ended);
     let error = match result {
         Ok(finished) => {
             record(ended);

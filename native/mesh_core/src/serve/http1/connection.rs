@@ -4,7 +4,6 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::mesh::Peer;
 use crate::observe::Draft;
 use crate::runtime::{Buf, Timer, deadline};
 use crate::serve::worker::{FIRST_REQUEST, Worker};
@@ -28,8 +26,6 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 pub struct Http1Connection<'t, T> {
     pub worker: Rc<Worker>,
-    /// The client is the gateway of another node, which speaks for its own client.
-    pub peer: Option<Arc<Peer>>,
     pub client: T,
     pub client_addr: ClientAddr,
     /// Received bytes that have not been processed.
@@ -59,7 +55,6 @@ impl<'t, T: Transport> Http1Connection<'t, T> {
     pub fn new(worker: &Rc<Worker>, client: T, address: SocketAddr, timer: &'t mut Timer) -> Self {
         Http1Connection {
             client_addr: ClientAddr::new(address, &worker.shared.config.trusted_proxies),
-            peer: None,
             client,
             input: Buf::new(),
             timer,
@@ -75,7 +70,7 @@ impl<'t, T: Transport> Http1Connection<'t, T> {
     }
 
     pub fn config(&self) -> &Config {
-        self.worker.shared.config_for(self.peer.is_some())
+        self.worker.shared.config_for(T::IS_PEER)
     }
     /// Waits for the client's next bytes without a buffer, and reads them. Returns `false` if the
     /// connection must end.
@@ -104,7 +99,7 @@ impl<'t, T: Transport> Http1Connection<'t, T> {
             let asked = std::mem::replace(&mut self.watches_drain, true);
             let draining =
                 self.worker.draining.is_raised() || (!asked && drain.as_mut().poll(cx).is_ready());
-            if draining && self.peer.is_some() {
+            if draining && T::IS_PEER {
                 // A request may be on its way. Instead of time it gets a refusal.
                 return Poll::Ready(false);
             }

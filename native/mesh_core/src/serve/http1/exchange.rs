@@ -24,9 +24,9 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
     pub async fn exchange(&mut self, routed: RoutedRequest) -> Served {
         let RoutedRequest { info, service, head, head_read } = routed;
         let worker = Rc::clone(&self.worker);
-        let config = worker.shared.config_for(self.peer.is_some());
+        let config = worker.shared.config_for(T::IS_PEER);
         let state = ExchangeState::new(config, head_read);
-        if self.peer.is_some() {
+        if T::IS_PEER {
             state.hop.set(Some(Hop::In));
         }
         let sink = Http1Sink {
@@ -45,7 +45,6 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
         let body = Http1Body::new(&info, &config.limits, &self.client, &mut self.input, pool);
         let mut exchange = Exchange {
             worker: &worker,
-            config,
             service: Rc::clone(&service),
             method: info.method,
             wants_tunnel: info.websocket,
@@ -55,13 +54,14 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             state: &state,
             timer: self.timer,
         };
-        let Outcome { result, ended } = exchange.run(info.minor).await;
+        let Outcome { result, timings } = exchange.run().await;
         let (request_read, keep_alive) = (exchange.body.is_read(), exchange.sink.keep_alive);
         worker.release_head(exchange.sink.head);
-        self.answered = head_read.checked_add(Duration::from_nanos(ended.timings.total));
+        self.answered = head_read.checked_add(Duration::from_nanos(timings.total));
         let draft = self.draft.take();
         let error = match result {
             Ok(finished) => {
+                let ended = || state.request_end(timings, info.minor);
                 worker.record(draft, &self.request_id, Some(&service), ended);
                 let request_sent = state.request_sent.get();
                 return match finished {
@@ -74,13 +74,14 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
             }
             Err(error) => error,
         };
+        let ended = state.request_end(timings, info.minor);
         if ended.status > 0 {
             // The response is incomplete, and the client must be able to tell.
             self.client.reset_on_close();
-            worker.record(draft, &self.request_id, Some(&service), ended.failed(&error));
+            worker.record(draft, &self.request_id, Some(&service), || ended.failed(&error));
             return Served::Next(Next::Close);
         }
-        let error = if self.peer.is_some() && !state.checked_out.get() {
+        let error = if T::IS_PEER && !state.checked_out.get() {
             // Nothing has reached an endpoint: another node may serve it.
             Error::Refused(Refusal::NotHere)
         } else {
@@ -89,7 +90,7 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
         let Replied { next, status, sent } = self.reply(&error, Some(info), request_read).await;
         service.counters.answered(status, sent);
         let ended = ended.answered(status, sent).failed(&error);
-        worker.record(draft, &self.request_id, Some(&service), ended);
+        worker.record(draft, &self.request_id, Some(&service), || ended);
         Served::Next(next)
     }
 }

@@ -58,7 +58,7 @@ impl<T: Transport + 'static> Http1Connection<'_, T> {
     }
 
     pub async fn refuse(&mut self, refused: RefusedRequest) -> Next {
-        if self.peer.is_some() {
+        if T::IS_PEER {
             // The peer has a record of it.
             self.draft = None;
         } else if refused.info.is_none() {

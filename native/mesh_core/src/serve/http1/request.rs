@@ -82,7 +82,7 @@ impl<T: Transport> Http1Connection<'_, T> {
     /// Reads and accepts a complete head. Returns `None` if the client closed before it began.
     pub async fn read_head(&mut self) -> Result<Option<RoutedRequest>, RefusedRequest> {
         let worker = Rc::clone(&self.worker);
-        let config = worker.shared.config_for(self.peer.is_some());
+        let config = worker.shared.config_for(T::IS_PEER);
         let (limits, head_timeout) = (&config.limits, config.timeouts.head);
         let max = limits.head_bytes;
         let mut scan = HeadScan::default();
@@ -144,7 +144,7 @@ impl<T: Transport> Http1Connection<'_, T> {
     /// is incomplete.
     fn accept(&mut self) -> Result<Option<RoutedRequest>, RefusedRequest> {
         let shared = &self.worker.shared;
-        let config = shared.config_for(self.peer.is_some());
+        let config = shared.config_for(T::IS_PEER);
         let limits = &config.limits;
         let mut storage = head::storage();
         let Some(request) = request::parse(self.input.filled(), &mut storage, limits.header_count)?
@@ -171,16 +171,17 @@ impl<T: Transport> Http1Connection<'_, T> {
             self.request_id = match request.request_id() {
                 Some(given) => RequestId::Given(given.into()),
                 // The endpoint gets what the peer has written.
-                None if self.peer.is_some() => RequestId::None,
+                None if T::IS_PEER => RequestId::None,
                 None => RequestId::Made(self.worker.random_id()),
             };
         }
         let begins_trace = config.start_trace && request.trace_id().is_none();
         let traceparent = begins_trace.then(|| self.worker.traceparent());
         let head = || RecordedHead::of(&request, traceparent.as_ref());
-        self.draft = match &self.peer {
-            None => self.worker.draft(&self.client_addr, head_read, head),
-            Some(_) => self.worker.draft_of_peer(&request, head_read, head),
+        self.draft = if T::IS_PEER {
+            self.worker.draft_of_peer(&request, head_read, head)
+        } else {
+            self.worker.draft(&self.client_addr, head_read, head)
         };
         let refused = |error| RefusedRequest { error, info: Some(info) };
         if let (BodyLength::Length(length), Some(max)) = (info.body, limits.body_bytes)
@@ -188,7 +189,7 @@ impl<T: Transport> Http1Connection<'_, T> {
         {
             return Err(refused(Error::BodyTooLong));
         }
-        if self.peer.is_some() {
+        if T::IS_PEER {
             let routed = accept_of_peer(&self.worker, &request).map_err(refused)?;
             let (service, head) = routed;
             self.asks_to_go = !request.first(mesh::GO).is_empty();

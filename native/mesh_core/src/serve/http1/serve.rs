@@ -85,7 +85,6 @@ pub async fn serve_peer(
     let worker = Rc::clone(&guard.worker);
     let mut timer = Timer::default();
     let mut connection = Http1Connection::new(&worker, client, address, &mut timer);
-    connection.peer = Some(Arc::clone(&peer));
     let mut drain = pin!(worker.draining.raised());
     loop {
         let begins = connection.wait_for_request(drain.as_mut()).await;

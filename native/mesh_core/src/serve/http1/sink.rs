@@ -49,12 +49,12 @@ impl<T: Transport> ResponseSink for Http1Sink<'_, T> {
         Ok(())
     }
 
-    fn tells_checkout(&self) -> bool {
-        self.asks_to_go
-    }
+    const OF_PEER: bool = T::IS_PEER;
 
     async fn checked_out(&mut self) -> Result<(), Error> {
-        self.asks_to_go = false;
+        if !std::mem::take(&mut self.asks_to_go) {
+            return Ok(());
+        }
         self.head.clear();
         self.head.extend_from_slice(GO_AHEAD_HEAD);
         self.write(b"", b"", b"").await?;
@@ -122,7 +122,9 @@ impl<T: Transport> Http1Sink<'_, T> {
         if !is_empty(rest) {
             self.write_all(rest).await?;
         }
-        self.flush().await?;
+        if T::IS_PEER {
+            self.flush().await?;
+        }
         self.state.stopwatch.wrote();
         self.head.clear();
         Ok(())
