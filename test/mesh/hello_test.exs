@@ -144,4 +144,22 @@ defmodule ExServiceMeshRouter.Mesh.HelloTest do
     assert %{hosts: ["auth.localhost"]} = entry.(AuthWeb.Endpoint, ["auth.localhost"])
     assert %{endpoint: ":auth"} = entry.(:auth, ["a.example"])
   end
+
+  # Functions of the VM call the module that a struct names.
+  test "structs of modules that this node lacks are refused" do
+    struct = %{__struct__: NoSuchModule}
+
+    for {key, term} <- [
+          {nil, Map.merge(hello(), struct)},
+          {nil, Map.merge(hello(%{v: 9}), struct)},
+          {:checks, hello(%{checks: struct})},
+          {:services, hello(%{services: struct})},
+          {:services, hello(%{services: [service(%{hosts: struct})]})},
+          {:advertise, hello(%{advertise: struct})}
+        ] do
+      {kind, text} = error(term)
+      assert kind == :malformed
+      if key, do: assert(text =~ "`#{key}`")
+    end
+  end
 end

@@ -87,7 +87,7 @@ defmodule ExServiceMeshRouter.Mesh.Hello do
   Checks a term that arrived at the gateway `gateway`: `{:ok, hello}`, or `{:error, kind, text}` with the
   kind `:version`, `:other_gateway` or `:malformed`.
   """
-  def parse(%{v: v} = term, gateway) do
+  def parse(%{v: v} = term, gateway) when not is_struct(term) do
     cond do
       v != Scope.version() -> {:error, :version, other_version(term, v)}
       term[:gateway] != gateway -> {:error, :other_gateway, other_gateway(term, gateway)}
@@ -178,7 +178,8 @@ defmodule ExServiceMeshRouter.Mesh.Hello do
   defp host?(host), do: text?(host) and Host.normalise(host) == {:ok, host}
 
   defp checks?(checks) do
-    is_map(checks) and map_size(checks) <= @most_checks and
+    # Functions of Enum would call the module that a struct names.
+    is_map(checks) and not is_struct(checks) and map_size(checks) <= @most_checks and
       Enum.all?(checks, fn {key, value} -> text?(key) and text?(value) end)
   end
 
