@@ -31,12 +31,12 @@ const MAX_STRANGERS: usize = 64;
 const STRANGERS_PER_SECOND: usize = 200;
 /// How many connections of peers a worker has at most.
 const MAX_CONNECTIONS: u64 = 65_536;
-/// A peer that has vanished is forgotten after this time.
+/// A peer that has vanished is forgotten after this time, and by the system's limit if it has not
+/// acknowledged something. No TCP_USER_TIMEOUT: it also ends connections whose reader only pauses.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(15))
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// Pause after a failed `accept`, and of a worker that has more connections than another.
 const PAUSE: Duration = Duration::from_millis(20);
 const YIELD_TIME: Duration = Duration::from_millis(1);
@@ -151,10 +151,7 @@ async fn serve(
 
 /// Completes the handshake. Returns the connection of a peer, and the peer.
 async fn welcome(mesh: &Mesh, tcp: TcpStream) -> Result<(TlsSocket, Arc<Peer>), String> {
-    let socket = SockRef::from(&tcp);
-    let _ = socket.set_tcp_keepalive(&KEEPALIVE);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
     let side = mesh.identity.accept().map_err(|error| error.to_string())?;
     let stream = TlsSocket::new(tcp, side);
     match timeout(HANDSHAKE, stream.handshake()).await {

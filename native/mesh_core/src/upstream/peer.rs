@@ -20,9 +20,8 @@ use crate::transport::{TlsSocket, Transport, write_all};
 const CONNECT: Duration = Duration::from_secs(1);
 /// After this time without a connection the next address is tried as well.
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
-/// How long sent bytes may stay without an acknowledgement.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-/// An idle tunnel's keepalive. Pings find a lost peer sooner; this one also finds a lost connection.
+/// An idle tunnel's keepalive. Pings find a lost peer sooner; this one also finds a lost connection. No
+/// TCP_USER_TIMEOUT: it also ends connections whose reader only pauses.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15))
@@ -91,10 +90,7 @@ async fn attempt(peer: Arc<Peer>, address: SocketAddr) -> Result<(PeerStream, So
 async fn open_at(peer: Arc<Peer>, address: SocketAddr) -> io::Result<PeerStream> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
-    let socket = SockRef::from(&tcp);
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE)?;
     let side = peer.connect()?;
     peer.connections.fetch_add(1, Ordering::Relaxed);
     let stream = PeerStream { tls: TlsSocket::new(tcp, side), peer };

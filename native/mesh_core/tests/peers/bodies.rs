@@ -314,3 +314,29 @@ fn a_long_poll_is_not_silence() {
     assert_eq!(client.ask(get_target("/next")).status, 204);
     assert_eq!(a.stats().upstream_connections_opened, 1);
 }
+
+/// As long as the endpoint likes: a pause is no loss, although the node's kernel accepts nothing meanwhile.
+#[test]
+fn an_endpoint_may_pause_an_upload_for_long() {
+    let ([a, _b], endpoint) = hop(&Config::default());
+    // More than all buffers on the way.
+    let body = vec![b'x'; 64 * MIB];
+    endpoint.script(vec![Do::Gate("read"), Do::Take(64 * MIB), Do::Body, Do::Answer]);
+    let mut client = a.client();
+    let mut sender = client.sender();
+    let length = body.len();
+    let up = std::thread::spawn(move || {
+        let head =
+            format!("POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n\r\n");
+        sender.write_all(head.as_bytes())?;
+        sender.write_all(&body)
+    });
+    endpoint.wait_for_requests(1);
+    // A peer that does not answer for five seconds is lost.
+    std::thread::sleep(Duration::from_secs(8));
+    assert!(!up.is_finished(), "the pause must be felt");
+    endpoint.open_gate("read");
+    assert_eq!(client.response().body, b"/slow");
+    up.join().expect("no panic").expect("sent");
+    assert!(endpoint.requests()[0].whole);
+}
