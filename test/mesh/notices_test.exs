@@ -11,7 +11,7 @@ defmodule ExServiceMeshRouter.Mesh.NoticesTest do
      "the gateway of b@host does not answer (it did not answer within 1 second); new",
      [node: "b@host"]},
     {{:peer_lost, "b@host", 1}, :down,
-     "the gateway of b@host is lost; requests to it have failed", [node: "b@host"]},
+     "the gateway of b@host is lost; its connections were closed", [node: "b@host"]},
     {{:peer_up, "b@host", 1}, :up, "the gateway of b@host answers", [node: "b@host"]},
     {{:peer_unreachable, "b@host: 10.0.0.2:4600: timed out", 3}, :unreachable,
      "cannot reach the gateway of b@host at 10.0.0.2:4600: timed out. ",

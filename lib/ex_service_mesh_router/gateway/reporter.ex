@@ -180,7 +180,7 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
 
   defp notice({:peer_lost, about, count}, state) do
     {node, why} = peer(about)
-    Logger.warning("gateway: the gateway of #{node} is lost#{why}; requests to it have failed")
+    Logger.warning("gateway: the gateway of #{node} is lost#{why}; its connections were closed")
     peer_event(:down, count, state, %{node: node})
   end
 

@@ -119,6 +119,11 @@ impl Gateway {
         new.prefer = *self.prefer.lock();
         let new = Arc::new(new);
         self.shared.table.store(Arc::clone(&new));
+        let mut to_greet = new.new_peers(&old).map(|peer| Arc::clone(&peer.0)).peekable();
+        if to_greet.peek().is_some() {
+            self.shared.to_greet.lock().extend(to_greet);
+            self.shared.greet.notify_one();
+        }
         old.retire_missing_from(&new);
         // Services with one name share their counters.
         let gone = old.services().filter(|service| new.named(&service.name).is_none());

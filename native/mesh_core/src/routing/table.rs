@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::address::{Address, UpstreamAddr};
 use super::service::{Service, ServiceSpec, Upstream, UpstreamSpec};
+use crate::mesh::PeerRef;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Rule {
@@ -189,6 +190,16 @@ impl Table {
         let gone = |address: &&UpstreamAddr| !new.addresses.contains_key(*address);
         let addresses = self.addresses.iter().filter(|(address, _)| gone(address));
         addresses.for_each(|(_, address)| address.retire());
+    }
+
+    /// The service with this name, or the last of several.
+    /// The peers that this table names and `old` did not.
+    pub fn new_peers<'t>(&'t self, old: &'t Table) -> impl Iterator<Item = &'t PeerRef> {
+        let new = self.addresses.keys().filter(|address| !old.addresses.contains_key(*address));
+        new.filter_map(|address| match address {
+            UpstreamAddr::Peer(peer) => Some(peer),
+            _ => None,
+        })
     }
 
     /// The service with this name, or the last of several.

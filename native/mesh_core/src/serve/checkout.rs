@@ -100,7 +100,9 @@ async fn try_checkout(
         }
         Err(_) => Some(false),
     };
+    // A service on several nodes is down on none of them because one cannot be reached.
     if let Some(up) = up
+        && !service.has_peers()
         && service.service.set_reachable(up)
     {
         let notice = if up { Notice::UpstreamUp } else { Notice::UpstreamDown };

@@ -37,6 +37,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(15))
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
+const CLOSED: &str = "it closed the connection before the handshake was complete";
 /// Pause after a failed `accept`, and of a worker that has more connections than another.
 const PAUSE: Duration = Duration::from_millis(20);
 const YIELD_TIME: Duration = Duration::from_millis(1);
@@ -138,6 +139,8 @@ async fn serve(
 ) {
     let (stream, peer) = match welcome(&port.mesh, tcp).await {
         Ok(welcomed) => welcomed,
+        // A peer gives up on a gateway that was stopped for a moment.
+        Err(why) if why == CLOSED && place.known => return,
         Err(why) => {
             let about = || format!("{}: {why}", address.ip().to_canonical());
             return worker.shared.observer.notice(Notice::MeshStranger, about);
@@ -157,7 +160,7 @@ async fn welcome(mesh: &Mesh, tcp: TcpStream) -> Result<(TlsSocket, Arc<Peer>), 
     match timeout(HANDSHAKE, stream.handshake()).await {
         Err(_) => return Err("no handshake within 1 second".into()),
         Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {
-            return Err("it closed the connection before the handshake was complete".into());
+            return Err(CLOSED.into());
         }
         Ok(Err(error)) => return Err(format!("it is not a known peer: {error}")),
         Ok(Ok(())) => {}

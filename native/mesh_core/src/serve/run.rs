@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_local};
 
 use super::accept::Accepting;
 use super::drain;
@@ -13,6 +13,7 @@ use super::peers;
 use super::shared::{Phase, Shared};
 use super::worker::Worker;
 use crate::observe::WorkerCounters;
+use crate::upstream::greet;
 
 #[derive(Debug)]
 pub enum WorkerError {
@@ -71,6 +72,11 @@ async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
             // Never an error: the sender lives in `shared`, which lives in `worker`.
             _ = phase.changed() => {}
             _ = mesh.changed() => {}
+            () = worker.shared.greet.notified() => {
+                for peer in worker.shared.to_greet.lock().drain(..) {
+                    spawn_local(greet(peer));
+                }
+            }
             () = accepting.failed() => return Err(WorkerError::Panicked),
             Some(_) = peers.join_next() => return Err(WorkerError::Panicked),
         }

@@ -13,6 +13,7 @@ use super::client_limit::ClientLimit;
 use super::listener;
 use super::mesh_port::MeshPort;
 use crate::config::Config;
+use crate::mesh::Peer;
 use crate::observe::{Observer, WorkerCounters};
 use crate::routing::Table;
 use crate::runtime::Budget;
@@ -47,6 +48,9 @@ pub struct Shared {
     /// The part for the windows of HTTP/2 uploads.
     pub upload_windows: Arc<Budget>,
     pub observer: Arc<Observer>,
+    /// Peers that have become upstreams, for the worker that is notified.
+    pub to_greet: Mutex<Vec<Arc<Peer>>>,
+    pub greet: Notify,
     /// The mesh, once it is open.
     pub mesh: watch::Sender<Option<Arc<MeshPort>>>,
     /// How often a worker has yielded a connection to another.
@@ -70,6 +74,8 @@ impl Shared {
             connections: AtomicUsize::new(0),
             held_requests: AtomicUsize::new(0),
             observer: Arc::default(),
+            to_greet: Mutex::default(),
+            greet: Notify::new(),
             mesh: watch::channel(None).0,
             config_for_peers: config.for_peers(),
             #[cfg(test)]

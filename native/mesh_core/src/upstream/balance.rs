@@ -102,6 +102,10 @@ impl Balancer {
         self.choose_of_several(attempt, failed)
     }
 
+    pub fn has_peers(&self) -> bool {
+        self.members.iter().any(|member| member.pool.is_peer)
+    }
+
     /// Whether an upstream is left that has neither been tried nor this address, and does not fail.
     pub fn has_another(&self, attempt: &Attempt, address: u64) -> bool {
         self.members.iter().any(|member| {

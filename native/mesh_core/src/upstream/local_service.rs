@@ -97,6 +97,10 @@ impl LocalService {
         self.retry_budget.withdraw(now, self.counters.requests.get())
     }
 
+    pub fn has_peers(&self) -> bool {
+        self.balancer.has_peers()
+    }
+
     /// Whether another upstream than that of the checkout could be tried.
     pub fn has_another(&self, attempt: &Attempt, checkout: &Checkout) -> bool {
         self.balancer.has_another(attempt, checkout.address_id())

@@ -20,5 +20,6 @@ pub use balance::Attempt;
 pub use local_ports::is_local_port;
 pub use local_routes::LocalRoutes;
 pub use local_service::{Checkout, LocalService, Reuse};
+pub use peer::greet;
 pub use pool::UpstreamTunnel;
 pub use stream::UpstreamStream;

@@ -20,6 +20,7 @@ use crate::transport::{TlsSocket, Transport, write_all};
 const CONNECT: Duration = Duration::from_secs(1);
 /// After this time without a connection the next address is tried as well.
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+const GREET_AGAIN: Duration = Duration::from_secs(10);
 /// An idle tunnel's keepalive. Pings find a lost peer sooner; this one also finds a lost connection. No
 /// TCP_USER_TIMEOUT: it also ends connections whose reader only pauses.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -77,6 +78,15 @@ pub async fn open(peer: &Arc<Peer>) -> io::Result<Rc<PeerStream>> {
         peer.set_state(PeerState::Unreachable, Some(failed.clone()));
     }
     Err(io::Error::other(failed))
+}
+
+/// Tries a peer that has become an upstream, so that one that cannot be reached is known before it is needed.
+pub async fn greet(peer: Arc<Peer>) {
+    while !peer.is_gone() && matches!(peer.state(), PeerState::Unknown | PeerState::Unreachable) {
+        if open(&peer).await.is_err() {
+            sleep(GREET_AGAIN).await;
+        }
+    }
 }
 
 async fn attempt(peer: Arc<Peer>, address: SocketAddr) -> Result<(PeerStream, SocketAddr), String> {

@@ -16,7 +16,7 @@ use crate::support::run;
 
 const MIB: usize = 1024 * 1024;
 /// How many handshakes at once a busy machine does in the time of one, without optimisation.
-const CLIENTS: usize = 16;
+const CLIENTS: usize = 64;
 
 /// Bytes that show where they belong.
 fn pattern(n: usize) -> Vec<u8> {
