@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Console.NodesTest do
 
   import ExUnit.CaptureIO
 
-  alias ExServiceMeshRouter.{FakePeers, Json}
+  alias ExServiceMeshRouter.{FakePeers, Gateway, Json, Native}
   alias ExServiceMeshRouter.Console.Index.Sampler
   alias ExServiceMeshRouter.Console.Top
   alias ExServiceMeshRouter.LiveDashboard.{Format, Reading}
@@ -140,13 +140,18 @@ defmodule ExServiceMeshRouter.Console.NodesTest do
       for(n <- 10..59, do: %{node: "n#{n}@h", services: services, state: state(n)})
     )
 
+    # Those that serve are greeted, and nothing listens there.
+    eventually(25, 10_000, fn ->
+      Enum.count(Native.peers(Gateway.ref(gateway)), &(&1.state == :unreachable))
+    end)
+
     Sampler.sample(gateway)
     started = System.monotonic_time(:millisecond)
     text = page(gateway, "text/plain")
     assert System.monotonic_time(:millisecond) - started < 2_000
     [place] = Regex.run(~r/n10@h \(draining\).*and 42 more/, text)
     assert byte_size(place) < 300
-    assert text =~ "50 other nodes (25 draining)"
+    assert text =~ "50 other nodes (25 draining, 25 unreachable)"
     assert text =~ "and 5 more nodes"
     assert length(String.split(text, "\n")) < 60
 

@@ -40,9 +40,9 @@ defmodule ExServiceMeshRouter.Mesh.SeeingTest do
     eventually(true, 5_000, fn -> status(a, gateway).line =~ ~r/, 1 other node$/ end)
     assert [%{state: :serving, endpoints: 1}] = status(b, gateway).nodes
 
-    # It has needed no connection yet.
-    metric = ~s(mesh_peer_state{node="#{Cluster.name(b)}",state="unknown"} 1)
-    assert Cluster.call(a, Prometheus, :scrape, [gateway]) =~ metric
+    # It has been greeted.
+    metric = ~s(mesh_peer_state{node="#{Cluster.name(b)}",state="up"} 1)
+    eventually(true, 5_000, fn -> Cluster.call(a, Prometheus, :scrape, [gateway]) =~ metric end)
 
     for peer <- peers do
       eventually([:mesh_settings], 5_000, fn ->
