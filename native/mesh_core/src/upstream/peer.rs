@@ -1,5 +1,6 @@
 //! Connections to the gateway of another node.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -45,7 +46,7 @@ impl Drop for PeerStream {
 pub async fn open(peer: &Arc<Peer>) -> io::Result<Rc<PeerStream>> {
     let mut addresses = peer.addresses().into_iter();
     let mut attempts = JoinSet::new();
-    let mut failed = "it has no address".to_string();
+    let mut failed = io::Error::other("it has no address");
     loop {
         let next = addresses.next();
         let waits = next.is_some();
@@ -66,7 +67,9 @@ pub async fn open(peer: &Arc<Peer>) -> io::Result<Rc<PeerStream>> {
                 peer.set_state(PeerState::Up, None);
                 return Ok(Rc::new(stream));
             }
-            Some(Ok(Err(why))) => failed = why,
+            // What the peer itself has said says more than another address.
+            Some(Ok(Err(why))) if !is_refusal(&failed) => failed = why,
+            Some(Ok(Err(_))) => {}
             // A panic is counted where it happened.
             Some(Err(_)) => {}
             None if addresses.len() == 0 => break,
@@ -75,9 +78,9 @@ pub async fn open(peer: &Arc<Peer>) -> io::Result<Rc<PeerStream>> {
     }
     // The watch says what has become of a peer that has answered before.
     if matches!(peer.state(), PeerState::Unknown | PeerState::Unreachable) {
-        peer.set_state(PeerState::Unreachable, Some(failed.clone()));
+        peer.set_state(PeerState::Unreachable, Some(failed.to_string()));
     }
-    Err(io::Error::other(failed))
+    Err(failed)
 }
 
 /// Tries a peer that has become an upstream, so that one that cannot be reached is known before it is needed.
@@ -89,12 +92,34 @@ pub async fn greet(peer: Arc<Peer>) {
     }
 }
 
-async fn attempt(peer: Arc<Peer>, address: SocketAddr) -> Result<(PeerStream, SocketAddr), String> {
+/// The peer is there, but refuses this gateway: it stops, or does not know it.
+#[derive(Debug)]
+struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn refused(why: String) -> io::Error {
+    io::Error::other(Refused(why))
+}
+
+/// Whether the peer has refused this gateway, and so is there.
+pub fn is_refusal(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Refused>())
+}
+
+async fn attempt(peer: Arc<Peer>, address: SocketAddr) -> io::Result<(PeerStream, SocketAddr)> {
     let opened = timeout(CONNECT, open_at(peer, address)).await;
     let opened = opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
-    opened
-        .map(|stream| (stream, address))
-        .map_err(|error| format!("{address}: {}", explain(&error)))
+    opened.map(|stream| (stream, address)).map_err(|error| {
+        let why = format!("{address}: {}", explain(&error));
+        if is_refusal(&error) { refused(why) } else { io::Error::other(why) }
+    })
 }
 
 async fn open_at(peer: Arc<Peer>, address: SocketAddr) -> io::Result<PeerStream> {
@@ -108,8 +133,14 @@ async fn open_at(peer: Arc<Peer>, address: SocketAddr) -> io::Result<PeerStream>
     if !is_protocol(stream.tls.protocol().as_deref()) {
         return Err(io::Error::other("it speaks another protocol"));
     }
-    ping(&stream).await?;
-    Ok(stream)
+    match ping(&stream).await {
+        Ok(()) => Ok(stream),
+        // The peer has proved its key, so the alert is its own.
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(refused(format!("the peer refuses this node: {error}")))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Asks the peer for an answer, and waits for it.
@@ -126,7 +157,7 @@ pub async fn ping(stream: &PeerStream) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    if answer == *PONG { Ok(()) } else { Err(io::Error::other("it answers something else")) }
+    if answer == *PONG { Ok(()) } else { Err(refused("the peer refuses requests".into())) }
 }
 
 fn explain(error: &io::Error) -> String {

@@ -64,6 +64,16 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
                 pool.set_suspect(false);
                 peer.set_state(PeerState::Up, None);
             }
+            // An answer, too: it finishes what it has. That it serves nothing new concerns requests.
+            Ok(Err(error))
+                if peer::is_refusal(&error) && peer.state() != PeerState::Unreachable =>
+            {
+                link = None;
+                answered = Instant::now();
+                is_lost = false;
+                pool.set_suspect(false);
+                peer.set_state(PeerState::Up, None);
+            }
             failed => {
                 link = None;
                 let error = match failed {

@@ -1,6 +1,7 @@
 //! WebSockets over a hop.
 
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -192,7 +193,7 @@ fn a_drain_closes_tunnels_of_peers() {
     for client in &mut clients {
         assert_eq!(client.send("x").read_exact(1).expect("an echo"), b"x");
     }
-    nodes[1].mesh.stop(Some(std::time::Duration::from_secs(5)));
+    nodes[1].mesh.stop(Some(Duration::from_secs(5)));
     for client in &mut clients {
         assert_eq!(client.read_to_end(), End::Closed);
     }
@@ -205,7 +206,7 @@ fn a_drain_closes_tunnels_of_peers() {
 fn idle_tunnels_end_at_the_node_of_the_client() {
     let [b] = nodes();
     let mut config = Config::default();
-    config.timeouts.tunnel_idle = Some(std::time::Duration::from_millis(200));
+    config.timeouts.tunnel_idle = Some(Duration::from_millis(200));
     let a = Node::start("other", config);
     a.knows(&[b.spec()]);
     b.knows(&[a.spec()]);
@@ -218,4 +219,59 @@ fn idle_tunnels_end_at_the_node_of_the_client() {
     let mut rest = [0; 1];
     assert!(matches!(client.sender().read(&mut rest), Ok(0) | Err(_)));
     eventually("the endpoint's end", || endpoint.open_connections() == 0);
+}
+
+/// Its peers ask a node that drains whether it is there, and must not take it for lost.
+#[test]
+fn a_draining_node_finishes_what_takes_longer_than_a_peer_may_be_silent() {
+    let (mut nodes, endpoint) = hop();
+    endpoint.usually(vec![Do::Upgrade, Do::Echo]);
+    let mut tunnel = open(nodes[0].client());
+    endpoint.script(vec![Do::Body, Do::Gate("news"), Do::Answer]);
+    let mut poll = nodes[0].client();
+    poll.send(get(""));
+    endpoint.wait_for_requests(2);
+    let began = Instant::now();
+    nodes[1].mesh.gateway.stop(Some(Duration::from_secs(30)));
+    // The control plane has heard of it.
+    nodes[0].routes(&[]);
+    while began.elapsed() < Duration::from_secs(8) {
+        assert_eq!(
+            tunnel.send("x").read_exact(1).as_deref(),
+            Ok(&b"x"[..]),
+            "{:?}",
+            began.elapsed()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    endpoint.open_gate("news");
+    assert_eq!(poll.response().status, 200);
+    drop(poll);
+    tunnel.hang_up();
+    nodes[1].mesh.join();
+    nodes[1].is_well();
+}
+
+/// Distribution is cut for so long that the nodes have forgotten each other.
+#[test]
+fn a_tunnel_outlives_the_knowledge_of_its_node() {
+    let (nodes, endpoint) = hop();
+    endpoint.usually(vec![Do::Upgrade, Do::Echo]);
+    let mut tunnel = open(nodes[0].client());
+    nodes[0].routes(&[]);
+    for node in &nodes {
+        node.knows(&[]);
+    }
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(7) {
+        assert_eq!(
+            tunnel.send("x").read_exact(1).as_deref(),
+            Ok(&b"x"[..]),
+            "{:?}",
+            began.elapsed()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    tunnel.hang_up();
+    ends(&nodes);
 }
