@@ -42,9 +42,13 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
     let mut used = answered;
     let mut is_lost = false;
     loop {
+        let due = Instant::now() + INTERVAL;
         sleep(INTERVAL).await;
         let Some(pool) = weak.upgrade() else { return };
         let now = Instant::now();
+        if was_stopped(due) {
+            answered = now;
+        }
         if pool.take_used() {
             used = now;
         } else if pool.is_retired() || (now - used >= UNUSED && !pool.is_suspect.get()) {
@@ -56,6 +60,9 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
         let limit = now + ANSWER;
         let limit = if is_lost { limit } else { limit.min(answered + LOST) };
         let answer = timeout_at(limit, ask(&mut link, &peer)).await;
+        if was_stopped(limit) {
+            answered = Instant::now();
+        }
         let Some(pool) = weak.upgrade() else { return };
         match answer {
             Ok(Ok(())) => {
@@ -97,6 +104,12 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
     }
 }
 
+/// Whether this process itself, or its machine, was stopped until long after `due`. That it has heard nothing
+/// meanwhile says nothing of the peer.
+fn was_stopped(due: Instant) -> bool {
+    due.elapsed() > ANSWER
+}
+
 async fn ask(link: &mut Option<Rc<PeerStream>>, peer: &Arc<Peer>) -> io::Result<()> {
     match link {
         Some(link) => peer::ping(link).await,
@@ -105,5 +118,89 @@ async fn ask(link: &mut Option<Rc<PeerStream>>, peer: &Arc<Peer>) -> io::Result<
             *link = Some(peer::open(peer).await?);
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::thread;
+
+    use mesh_wire::mesh::{PING, PONG};
+    use tokio::net::TcpListener;
+    use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+    use super::*;
+    use crate::mesh::{Mesh, PeerRef, PeerSpec};
+    use crate::routing::Address;
+    use crate::transport::{TlsSocket, Transport, write_all};
+    use crate::upstream::pool::UpstreamLoad;
+    use crate::upstream::stream::UpstreamStream;
+
+    fn runtime() -> LocalRuntime {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().build_local(LocalOptions::default()).expect("a runtime")
+    }
+
+    fn spec(name: &str, mesh: &Mesh, address: SocketAddr) -> PeerSpec {
+        let key = mesh.identity.public_key.clone();
+        PeerSpec { id: name.into(), name: name.into(), key, addresses: vec![address] }
+    }
+
+    /// Answers each question.
+    async fn answer(mesh: &Mesh, listener: TcpListener) {
+        loop {
+            let (tcp, _) = listener.accept().await.expect("a connection");
+            let stream = TlsSocket::new(tcp, mesh.identity.accept().expect("TLS"));
+            spawn_local(async move {
+                stream.handshake().await.expect("a handshake");
+                let mut question = [0; PING.len()];
+                loop {
+                    std::future::poll_fn(|cx| stream.poll_read_ready(cx))
+                        .await
+                        .expect("a question");
+                    match stream.try_read(&mut question) {
+                        Ok(n) if n > 0 => write_all(&stream, PONG).await.expect("sent"),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        _ => return,
+                    }
+                }
+            });
+        }
+    }
+
+    /// A stopped process or machine hears no answers when it goes on. That says nothing of the peers.
+    #[test]
+    fn a_gateway_that_was_stopped_itself_loses_no_peer() {
+        let [own, other] = [(); 2].map(|()| Mesh::new(Arc::default()).expect("a key"));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        other.set_peers(vec![spec("own", &own, address)]).expect("peers");
+        own.set_peers(vec![spec("other", &other, address)]).expect("peers");
+        listener.set_nonblocking(true).expect("a socket");
+        thread::spawn(move || {
+            runtime().block_on(async {
+                let listener = TcpListener::from_std(listener).expect("a socket");
+                answer(&other, listener).await;
+            });
+        });
+        runtime().block_on(async {
+            let peer = own.peer("other").expect("a peer");
+            let address = UpstreamAddr::Peer(PeerRef(Arc::clone(&peer)));
+            let pool = Pool::new(Arc::new(Address::new(1, address)));
+            let stream = UpstreamStream::Peer(peer::open(&peer).await.expect("a connection"));
+            pool.note(&stream);
+            let _request = UpstreamLoad::new(&pool, false);
+            watch(&pool);
+            for _ in 0..4 {
+                sleep(INTERVAL).await;
+            }
+            thread::sleep(LOST + ANSWER);
+            for _ in 0..4 {
+                sleep(INTERVAL).await;
+                assert!(stream.is_quiet(true), "the connection is open");
+            }
+            assert_eq!(peer.state(), PeerState::Up);
+        });
     }
 }
