@@ -325,6 +325,9 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                     if let Poll::Ready(error) = uplink.as_mut().poll(cx) {
                         return Poll::Ready(Err(error));
                     }
+                    // The peer's connection has not been polled since the uplink wrote to it. A failure shows
+                    // when the peer's bytes end.
+                    let _ = upstream.poll_flush(cx);
                 }
                 if keeping.leaving.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(Error::UpstreamClosed));
