@@ -10,7 +10,7 @@ defmodule ExServiceMeshRouter.ClusterCheck do
   """
 
   # How long after a fault another node may still send requests there.
-  @known %{kill: 100, stop: 2_000, endpoint: 100}
+  @known %{kill: 100, stop: 2_000, partition: 2_000, mesh_port: 2_000, endpoint: 100}
 
   @doc "Returns `%{executed:, failed:, excused:, twice:, lost:}`."
   def verdict(results, history, folder) do
@@ -52,7 +52,7 @@ defmodule ExServiceMeshRouter.ClusterCheck do
   defp explains?(%{kind: :endpoint} = fault, result), do: begun_before?(fault, result)
 
   defp explains?(%{kind: kind} = fault, %{method: method} = result)
-       when kind in [:kill, :stop] and method != :get,
+       when kind in [:kill, :stop, :partition, :mesh_port] and method != :get,
        do: begun_before?(fault, result)
 
   defp explains?(_fault, _result), do: false

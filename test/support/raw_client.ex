@@ -25,9 +25,9 @@ defmodule ExServiceMeshRouter.RawClient do
     read_to_end(socket)
   end
 
-  def read_to_end(socket, read \\ "") do
-    case :gen_tcp.recv(socket, 0, @timeout) do
-      {:ok, bytes} -> read_to_end(socket, read <> bytes)
+  def read_to_end(socket, read \\ "", timeout \\ @timeout) do
+    case :gen_tcp.recv(socket, 0, timeout) do
+      {:ok, bytes} -> read_to_end(socket, read <> bytes, timeout)
       {:error, :closed} -> read
     end
   end

@@ -11,7 +11,8 @@ defmodule ExServiceMeshRouter.ClusterCheck.Clients do
 
   defstruct [:entries, :results, :tasks, :stop]
 
-  @doc "Starts `count` clients and `sockets` WebSockets to `host`. `entries` is a table of `{node, port}`."
+  @doc "Starts `count` clients and `sockets` WebSockets to `host`. `entries` is a table of
+  `{node, port, options}`, with options for `:gen_tcp`."
   def start(entries, host, count, sockets, seed) do
     results = :ets.new(:results, [:public, :ordered_set, write_concurrency: true])
     stop = :atomics.new(1, [])
@@ -107,8 +108,8 @@ defmodule ExServiceMeshRouter.ClusterCheck.Clients do
         state
 
       entries ->
-        {node, port} = Enum.random(entries)
-        options = [:binary, active: false, nodelay: true]
+        {node, port, options} = Enum.random(entries)
+        options = [:binary, active: false, nodelay: true] ++ options
 
         case :gen_tcp.connect({127, 0, 0, 1}, port, options, 1_000) do
           {:ok, socket} ->

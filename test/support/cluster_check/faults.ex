@@ -1,11 +1,17 @@
 defmodule ExServiceMeshRouter.ClusterCheck.Faults do
   @moduledoc "Makes faults in a cluster, one node at a time, and remembers when and where."
 
-  alias ExServiceMeshRouter.Cluster
+  alias ExServiceMeshRouter.{Cluster, Network}
   alias ExServiceMeshRouter.ClusterCheck.{Clients, Node}
 
   # `made` is when the latest fault had been made.
   defstruct [:entries, :options, :made, nodes: %{}, history: []]
+
+  @doc "The kinds of faults, with or without those that need a `Network`."
+  def kinds(network?) do
+    ~w(kill stop term disconnect endpoint)a ++
+      if(network?, do: ~w(partition mesh_port distribution loss)a, else: [])
+  end
 
   @doc "Starts and connects `count` nodes; returns when each routes to all."
   def start(count, options) do
@@ -27,7 +33,12 @@ defmodule ExServiceMeshRouter.ClusterCheck.Faults do
 
   # Clients may come.
   defp open(cluster) do
-    for {number, %{port: port}} <- cluster.nodes, do: :ets.insert(cluster.entries, {number, port})
+    network = cluster.options[:network]
+
+    for {number, %{port: port}} <- cluster.nodes do
+      options = if network, do: Network.connect_options(network, number), else: []
+      :ets.insert(cluster.entries, {number, port, options})
+    end
   end
 
   @doc "Waits until all nodes have the same table, with all nodes in it; returns the milliseconds."
@@ -116,14 +127,39 @@ defmodule ExServiceMeshRouter.ClusterCheck.Faults do
   end
 
   defp make(:disconnect, cluster, number, _endpoint) do
-    node = cluster.nodes[number]
-    others = for {n, other} <- cluster.nodes, n != number, do: other
-    for other <- others, do: Cluster.disconnect(node.peer, other.peer)
+    disconnect(cluster, number)
     cluster = made(cluster)
     pause(:rand.uniform(1_000))
-    Cluster.connect([node.peer | Enum.map(others, & &1.peer)])
+    connect(cluster)
     cluster
   end
+
+  # No packet of the node passes, as if its cable were cut. Distribution may notice it or not.
+  defp make(:partition, cluster, number, _endpoint) do
+    cluster =
+      in_network(cluster, [cut: number], 500 + :rand.uniform(7_000), fn ->
+        if :rand.uniform(2) == 1, do: disconnect(cluster, number)
+      end)
+
+    # Suspicion ends with the next answer.
+    pause(1_500)
+    cluster
+  end
+
+  defp make(:mesh_port, cluster, number, _endpoint) do
+    cluster = in_network(cluster, [mesh_port: number], 500 + :rand.uniform(7_000))
+    pause(1_500)
+    cluster
+  end
+
+  defp make(:distribution, cluster, number, _endpoint) do
+    in_network(cluster, [distribution: number], :rand.uniform(3_000), fn ->
+      disconnect(cluster, number)
+    end)
+  end
+
+  defp make(:loss, cluster, _number, _endpoint),
+    do: in_network(cluster, [loss: 5], 1_000 + :rand.uniform(3_000))
 
   defp make(:endpoint, cluster, number, endpoint) do
     %{peer: peer} = cluster.nodes[number]
@@ -133,6 +169,26 @@ defmodule ExServiceMeshRouter.ClusterCheck.Faults do
     Cluster.call(peer, Node, :restart_endpoint, [endpoint])
     cluster
   end
+
+  defp in_network(cluster, faults, time, then \\ fn -> :ok end) do
+    Network.faults(cluster.options[:network], faults)
+    cluster = made(cluster)
+    then.()
+    pause(time)
+    Network.heal(cluster.options[:network])
+    connect(cluster)
+    cluster
+  end
+
+  defp disconnect(cluster, number) do
+    for {n, other} <- cluster.nodes, n != number do
+      Cluster.disconnect(cluster.nodes[number].peer, other.peer)
+      # Neither learns of it from the other.
+      Cluster.disconnect(other.peer, cluster.nodes[number].peer)
+    end
+  end
+
+  defp connect(cluster), do: Cluster.connect(for {_number, node} <- cluster.nodes, do: node.peer)
 
   defp made(cluster), do: %{cluster | made: Clients.now()}
 

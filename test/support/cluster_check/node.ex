@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.ClusterCheck.Node do
   endpoints that take note of each request before they answer.
   """
 
-  alias ExServiceMeshRouter.{Cluster, EndpointStandIn}
+  alias ExServiceMeshRouter.{Cluster, EndpointStandIn, Network}
   alias ExServiceMeshRouter.Http.{Request, Server}
 
   defmodule Adapter do
@@ -20,14 +20,19 @@ defmodule ExServiceMeshRouter.ClusterCheck.Node do
   end
 
   @doc """
-  Starts node `number`; returns its peer process. `options`: `endpoints`, as `{endpoint, host}`,
-  `folder` for the notes, `gateway` for options of the gateway.
+  Starts node `number`; returns its peer process. `options`: `endpoints`, as `{endpoint, host}` or
+  `{endpoint, host, settings}`, `folder` for the notes, `delay` before an answer in ms, `gateway` for options of the gateway, `network` if the node has a network namespace.
   """
   def start(number, options) do
-    peer =
-      Cluster.start_node("check#{number}", arguments: [~c"-kernel", ~c"net_ticktime", ~c"60"])
+    {network, options} = Keyword.pop(options, :network)
 
-    :ok = Cluster.call(peer, __MODULE__, :boot, [number, options])
+    {place, mesh} =
+      if network,
+        do: {Network.node_options(network, number), Network.mesh(number)},
+        else: {[], [ip: {127, 0, 0, 1}]}
+
+    peer = Cluster.start_node("check#{number}", place)
+    :ok = Cluster.call(peer, __MODULE__, :boot, [number, [mesh: mesh] ++ options])
     peer
   end
 
@@ -48,7 +53,7 @@ defmodule ExServiceMeshRouter.ClusterCheck.Node do
       port: 0,
       ip: {127, 0, 0, 1},
       server: true,
-      mesh: [ip: {127, 0, 0, 1}],
+      mesh: options[:mesh],
       doctor: false
     ]
 
@@ -62,7 +67,10 @@ defmodule ExServiceMeshRouter.ClusterCheck.Node do
         "#{number}.#{System.unique_integer([:positive])}.#{System.pid()}"
       )
 
-    for {endpoint, host} <- options[:endpoints] do
+    for endpoint <- options[:endpoints] do
+      {endpoint, host, own} =
+        if tuple_size(endpoint) == 2, do: Tuple.append(endpoint, []), else: endpoint
+
       settings = [
         adapter: Adapter,
         server: true,
@@ -73,7 +81,7 @@ defmodule ExServiceMeshRouter.ClusterCheck.Node do
         delay: Keyword.get(options, :delay, 0)
       ]
 
-      start_endpoint(endpoint, settings)
+      start_endpoint(endpoint, Keyword.merge(settings, own))
     end
 
     :ok
