@@ -177,7 +177,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
       known && hello.seq <= known.seq ->
         state
 
-      known == nil and map_size(state.peers) >= @most_peers ->
+      known == nil and others(state, hello) >= @most_peers ->
         text = "#{hello.node} is ignored: there are #{@most_peers} nodes in the mesh already"
         warn(state, :peers, text)
 
@@ -185,6 +185,10 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
         state |> replace_older(hello) |> accept(known, hello)
     end
   end
+
+  # Without an older peer of the node, which a new one replaces.
+  defp others(state, hello),
+    do: Enum.count(state.peers, fn {_id, peer} -> peer.node != hello.node end)
 
   defp replace_older(state, hello) do
     older =
