@@ -192,7 +192,6 @@ impl Table {
         addresses.for_each(|(_, address)| address.retire());
     }
 
-    /// The service with this name, or the last of several.
     /// The peers that this table names and `old` did not.
     pub fn new_peers<'t>(&'t self, old: &'t Table) -> impl Iterator<Item = &'t PeerRef> {
         let new = self.addresses.keys().filter(|address| !old.addresses.contains_key(*address));

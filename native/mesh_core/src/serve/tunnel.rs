@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::worker::{TunnelGuard, Worker};
+use crate::config::Timeouts;
 use crate::observe::{Counter, ServiceCounters};
 use crate::runtime::{Buf, BufferPool, Timer, deadline};
 use crate::transport::{KEEPALIVE, fill, finish, write_all};
@@ -36,7 +37,9 @@ impl<T: Transport> Tunnel<T> {
         self.client.set_keepalive(&KEEPALIVE);
         self.upstream.set_keepalive(&KEEPALIVE);
         let client = (&self.client, &mut self.from_client);
-        relay(&worker, &self.service, client, (&self.upstream, &mut self.from_upstream)).await;
+        let timeouts = &worker.shared.config_for(T::IS_PEER).timeouts;
+        let upstream = (&self.upstream, &mut self.from_upstream);
+        relay(&worker, timeouts, &self.service, client, upstream).await;
     }
 }
 
@@ -45,12 +48,12 @@ impl<T: Transport> Tunnel<T> {
 /// bytes it has already sent.
 pub async fn relay(
     worker: &Worker,
+    timeouts: &Timeouts,
     service: &Rc<LocalService>,
     (client, from_client): (&impl Transport, &mut Buf),
     (upstream, from_upstream): (&impl Transport, &mut Buf),
 ) {
     let counters = TunnelCount::new(Rc::clone(service));
-    let timeouts = &worker.shared.config.timeouts;
     let idle_deadline = IdleDeadline::new(timeouts.tunnel_idle);
     let mut timer = Timer::default();
     let Some(open) = worker.tunnels.open() else { return };

@@ -16,6 +16,8 @@ use crate::routing::LocalPreference;
 
 /// How long a new upstream gets less than its share.
 pub const SLOW_START: Duration = Duration::from_secs(10);
+/// How long an upstream that has refused a request gets none while others are left.
+const REFUSED: Duration = Duration::from_secs(1);
 /// The load of one request at an upstream that is not new.
 const UNIT: usize = 1000;
 /// How many times a request at an upstream counts when the upstream appears.
@@ -47,6 +49,8 @@ struct Member {
     last_resort: bool,
     /// Since when it starts slowly.
     slow_since: Option<Instant>,
+    /// The peer has refused a request for this service: until then others come first.
+    refused_until: Cell<Option<Instant>>,
 }
 
 /// The smaller, the better: upstreams are used only if none of a better rank is left.
@@ -72,7 +76,7 @@ impl Balancer {
             // The upstreams that a gateway starts with are no newer than each other.
             let is_late = oldest.is_some_and(|oldest| since.duration_since(oldest) > SLOW_START);
             let slow_since = is_late.then_some(since);
-            Member { pool, last_resort, slow_since }
+            Member { pool, last_resort, slow_since, refused_until: Cell::new(None) }
         });
         let members: Vec<_> = members.collect();
         let slow = members.iter().filter_map(|member| member.slow_since);
@@ -102,6 +106,14 @@ impl Balancer {
         self.choose_of_several(attempt, failed)
     }
 
+    /// The upstream with this address has refused a request.
+    pub fn refused(&self, address: u64) {
+        let mut members = self.members.iter();
+        if let Some(member) = members.find(|member| member.pool.address.id == address) {
+            member.refused_until.set(Instant::now().checked_add(REFUSED));
+        }
+    }
+
     pub fn has_peers(&self) -> bool {
         self.members.iter().any(|member| member.pool.is_peer)
     }
@@ -110,7 +122,7 @@ impl Balancer {
     pub fn has_another(&self, attempt: &Attempt, address: u64) -> bool {
         self.members.iter().any(|member| {
             let id = member.pool.address.id;
-            id != address && !attempt.tried.contains(&id) && !member.pool.is_failing()
+            id != address && !attempt.tried.contains(&id) && !member.is_failing()
         })
     }
 
@@ -177,7 +189,20 @@ impl Balancer {
 
 impl Member {
     fn rank(&self) -> Rank {
-        Rank { is_failing: self.pool.is_failing(), is_last_resort: self.last_resort }
+        Rank { is_failing: self.is_failing(), is_last_resort: self.last_resort }
+    }
+
+    fn is_failing(&self) -> bool {
+        self.pool.is_failing() || self.refuses()
+    }
+
+    /// The clock is read only after a refusal.
+    fn refuses(&self) -> bool {
+        let refuses = self.refused_until.get().is_some_and(|until| Instant::now() < until);
+        if !refuses {
+            self.refused_until.set(None);
+        }
+        refuses
     }
 
     fn load(&self, tunnel: bool, now: Option<Instant>) -> usize {

@@ -97,6 +97,11 @@ impl LocalService {
         self.retry_budget.withdraw(now, self.counters.requests.get())
     }
 
+    /// The upstream of the checkout has refused a request.
+    pub fn refused(&self, checkout: &Checkout) {
+        self.balancer.refused(checkout.address_id());
+    }
+
     pub fn has_peers(&self) -> bool {
         self.balancer.has_peers()
     }

@@ -390,3 +390,21 @@ fn a_peer_that_was_removed_is_refused() {
     let _ = again.write_all(get);
     assert!(again.read_to_end(&mut Vec::new()).is_err());
 }
+
+/// A refusal costs a round trip: the peer is asked again after a second, not by each request.
+#[test]
+fn a_peer_that_refuses_is_left_out_for_a_while() {
+    let [a, b, c] = nodes();
+    let endpoint = Endpoint::start();
+    b.routes(&[]);
+    c.routes(std::slice::from_ref(&endpoint.address));
+    a.routes(&[a.peer(&b), a.peer(&c)]);
+    let mut client = Client::connect(a.mesh.address());
+    for _ in 0..200 {
+        let answer = client.ask("GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(answer.status, 200);
+    }
+    let retries = a.stats().retries;
+    // One for each second that 200 requests may take on a busy machine.
+    assert!(retries <= 20, "{retries} of 200 requests went to b first");
+}

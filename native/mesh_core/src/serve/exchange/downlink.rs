@@ -39,7 +39,9 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
         let mut interim = 0;
         loop {
             let Some(info) = self.read_head().await? else {
-                self.state.goes_ahead.set(true);
+                if self.state.goes_ahead.replace(true) {
+                    return Err(Error::BadResponse("a peer goes ahead twice"));
+                }
                 continue;
             };
             match info.status {

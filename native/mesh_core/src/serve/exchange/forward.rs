@@ -170,8 +170,11 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                 reuse = Reuse::Never;
             } else if let Some(before) = &mut elsewhere
                 && checkout.is_peer()
-                && self.may_go_elsewhere(&error, &before.kept)
+                && (is_stale || self.may_go_elsewhere(&error, &before.kept))
             {
+                if matches!(error, Error::RefusedByPeer) {
+                    self.service.refused(&checkout);
+                }
                 self.drop_taken(&before.kept);
                 attempt.tried.push(checkout.address_id());
                 before.failed = Some(error);

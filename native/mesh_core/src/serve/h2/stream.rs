@@ -66,7 +66,9 @@ pub async fn serve(guard: StreamGuard, request: Request<RecvStream>, respond: Se
     let stream = TunnelStream::new(&sender, frames);
     let Upgraded { upstream, mut first_bytes, service, counted: _counted } = *upgraded;
     let mut nothing = Buf::new();
-    let tunnel = relay(worker, &service, (&stream, &mut nothing), (&upstream, &mut first_bytes));
+    let timeouts = &worker.shared.config.timeouts;
+    let tunnel =
+        relay(worker, timeouts, &service, (&stream, &mut nothing), (&upstream, &mut first_bytes));
     let mut tunnel = pin!(tunnel);
     // h2 resets what has not ended by then.
     poll_fn(|cx| match sender.poll_gone(cx) {
