@@ -134,7 +134,7 @@ impl TlsSocket {
         .map(<[u8]>::to_vec)
     }
 
-    /// Ends both directions at once, and wakes whoever waits for the connection.
+    /// Ends both directions at once, and wakes the tasks that wait for the connection.
     pub fn abort(&self) {
         // Fails only if the connection has ended already.
         let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Both);

@@ -54,7 +54,6 @@ fn long_bodies_pass_whole_in_both_directions() {
     ] {
         let length = body.len();
         let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
-        // Nobody looks at a body before most of it is there.
         let take = Do::Take(length);
         endpoint.script(vec![take, Do::Body, send([head.as_bytes(), &bytes].concat())]);
         let mut client = a.client();

@@ -241,7 +241,7 @@ fn after_a_broken_connection_only_idempotent_requests_are_repeated() {
 }
 
 #[test]
-fn before_a_request_arrives_nobody_knows_whether_it_did() {
+fn a_request_that_may_have_arrived_is_not_repeated() {
     let ([a, _b, _c], relay, [far, other]) = breakable();
     assert_eq!(a.client().ask(get("")).status, 200);
     far.forget();

@@ -108,7 +108,7 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
     async fn wait_to_go_ahead(&self) -> Result<(), Stop> {
         self.state.expect_response(deadline(self.timeouts.response));
         let go = poll_fn(|_| {
-            // Whoever reads the response wakes this task.
+            // The downlink, which reads it, polls this again.
             if self.state.goes_ahead.get() { Poll::Ready(()) } else { Poll::Pending }
         });
         tokio::select! {
