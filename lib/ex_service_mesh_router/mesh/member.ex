@@ -15,7 +15,7 @@ defmodule ExServiceMeshRouter.Mesh.Member do
 
   alias ExServiceMeshRouter.{Gateway, Native, Registry}
   alias ExServiceMeshRouter.Endpoint.Candidates
-  alias ExServiceMeshRouter.Mesh.{Addresses, Checks, Hello, Memory, Peers, Scope, Warnings}
+  alias ExServiceMeshRouter.Mesh.{Addresses, Checks, Hello, Memory, Scope, Warnings}
 
   @repair 10_000
   @join_again 10
@@ -321,7 +321,8 @@ defmodule ExServiceMeshRouter.Mesh.Member do
       {:ok, state} ->
         case Hello.parse(hello, inspect(state.name)) do
           {:ok, hello} ->
-            Peers.heard(state.name, hello)
+            peers = state.name |> Memory.peers_process() |> Process.whereis()
+            if peers, do: send(peers, {:hello, hello})
             state
 
           {:error, kind, text} ->

@@ -21,4 +21,7 @@ defmodule ExServiceMeshRouter.Mesh.Memory do
   def peers(name), do: Store.all(name, :mesh_peer)
   def put_peer(name, peer), do: Store.put(name, {:mesh_peer, peer.id}, peer)
   def delete_peer(name, id), do: Store.delete(name, {:mesh_peer, id})
+
+  @doc "Returns the name of the process Peers, which gets checked hellos as `{:hello, hello}`."
+  def peers_process(name), do: Module.concat(name, Peers)
 end

@@ -28,16 +28,7 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   @most_replaced 64
 
   def start_link(config),
-    do: GenServer.start_link(__MODULE__, config, name: process_name(config.name))
-
-  @doc "Hands over a checked hello."
-  def heard(name, hello) do
-    peers = name |> process_name() |> Process.whereis()
-    if peers, do: send(peers, {:hello, hello})
-    :ok
-  end
-
-  defp process_name(name), do: Module.concat(name, Peers)
+    do: GenServer.start_link(__MODULE__, config, name: Memory.peers_process(config.name))
 
   @impl true
   def init(config) do

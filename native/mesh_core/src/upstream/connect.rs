@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
@@ -13,6 +14,7 @@ use super::peer;
 use super::pool::Pool;
 use super::stream::UpstreamStream;
 use crate::error::Error;
+use crate::mesh::Peer;
 use crate::routing::UpstreamAddr;
 
 /// Longest pause between attempts while a Unix socket's queue is full.
@@ -42,17 +44,20 @@ pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream
                 .map(UpstreamStream::Unix)
                 .map_err(|error| failure(error, &path.display(), None))
         }
-        UpstreamAddr::Peer(it) => {
-            let began = Instant::now();
-            // A burst of WebSockets needs a connection each, and all handshakes at once would take too long.
-            // The semaphore is never closed.
-            let _place = pool.handshakes.acquire().await;
-            if pool.health.has_failed_since(began) {
-                return Err(Error::ConnectTimeout);
-            }
-            peer::open(&it.0).await.map(UpstreamStream::Peer).map_err(Error::Connect)
-        }
+        // Boxed, because every request has room for this, and few open a connection to a peer.
+        UpstreamAddr::Peer(it) => Box::pin(open_peer(pool, &it.0)).await,
     }
+}
+
+async fn open_peer(pool: &Pool, peer: &Arc<Peer>) -> Result<UpstreamStream, Error> {
+    let began = Instant::now();
+    // A burst of WebSockets needs a connection each, and all handshakes at once would take too long. The
+    // semaphore is never closed.
+    let _place = pool.handshakes.acquire().await;
+    if pool.health.has_failed_since(began) {
+        return Err(Error::ConnectTimeout);
+    }
+    peer::open(peer).await.map(UpstreamStream::Peer).map_err(Error::Connect)
 }
 
 /// IPv6 first: while the endpoint is bound to `::`, no other process can have the port there.
