@@ -69,7 +69,7 @@ defmodule ExServiceMeshRouter.ClusterCheck.Node do
 
     for endpoint <- options[:endpoints] do
       {endpoint, host, own} =
-        if tuple_size(endpoint) == 2, do: Tuple.append(endpoint, []), else: endpoint
+        with {endpoint, host} <- endpoint, do: {endpoint, host, []}
 
       settings = [
         adapter: Adapter,
