@@ -68,8 +68,7 @@ defmodule ExServiceMeshRouter.ClusterCheck.Node do
       )
 
     for endpoint <- options[:endpoints] do
-      {endpoint, host, own} =
-        with {endpoint, host} <- endpoint, do: {endpoint, host, []}
+      {endpoint, host, own} = with {endpoint, host} <- endpoint, do: {endpoint, host, []}
 
       settings = [
         adapter: Adapter,
