@@ -51,11 +51,9 @@ defmodule Demo.Service do
     end
   end
 
+  # The status of a WebSocket is `:upgrade`.
   defp served_by({{status, headers, body}, request}, node),
     do: {{status, [{"x-served-by", "node #{node}"} | headers], body}, request}
-
-  # A WebSocket.
-  defp served_by({response, request}, _node), do: {response, request}
 
   @doc "Handles a request."
   def call(%{path: "/upload"} = request, service), do: upload(request, service)
