@@ -99,7 +99,8 @@ defmodule ExServiceMeshRouter.Endpoint.DevNamesTest do
         start(one)
         start(two, url: [host: "#{one.name}.localhost"])
         gateway = discovering([one, two])
-        eventually({200, two.name}, fn -> get(gateway, "#{one.name}.localhost") end)
+        settle(gateway)
+        assert get(gateway, "#{one.name}.localhost") == {200, two.name}
         assert get(gateway, "#{two.name}.localhost") == {200, two.name}
         assert get(gateway, "localhost") == {200, one.name}
       end)
