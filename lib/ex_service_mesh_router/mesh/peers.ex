@@ -40,8 +40,6 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
       scope: nil,
       peers: %{},
       replaced: [],
-      # `%{incarnation => term}` of Native.put_peers/2
-      pins: Memory.pins(config.name),
       # what the registry has, as `%{incarnation => peer}`
       used: Map.new(Registry.peers(config.name), &{&1.id, &1}),
       flushing?: false,
@@ -294,13 +292,13 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   defp flush(state) do
     state = %{state | flushing?: false}
     pins = Map.new(state.peers, fn {id, peer} -> {id, pin(peer)} end)
-    both = Map.merge(state.pins, pins)
+    both = Map.merge(Memory.pins(state.name), pins)
     used = for {id, peer} <- state.peers, used?(state, peer), into: %{}, do: {id, offer(peer)}
 
-    with :ok <- put_pins(state, state.pins, both),
+    with :ok <- put_pins(state, both),
          :ok <- route(state, used),
-         :ok <- put_pins(state, both, pins) do
-      flushed(%{state | pins: pins, used: used})
+         :ok <- put_pins(state, pins) do
+      flushed(%{state | used: used})
     else
       # The next hello of any peer comes here again.
       {:error, text} -> warn(state, text, "the data plane refuses a change of the nodes: #{text}")
@@ -308,7 +306,6 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
   end
 
   defp flushed(state) do
-    Memory.put_pins(state.name, state.pins)
     if state.greet != [], do: Member.greet(state.name, Enum.uniq(state.greet))
     if state.acknowledge != [], do: Member.acknowledge(state.name, Enum.uniq(state.acknowledge))
     %{state | greet: [], acknowledge: []}
@@ -319,8 +316,16 @@ defmodule ExServiceMeshRouter.Mesh.Peers do
     %{id: peer.id, name: peer.node, key: peer.hello.key, addresses: addresses}
   end
 
-  defp put_pins(_state, same, same), do: :ok
-  defp put_pins(state, _before, pins), do: Native.put_peers(state.gateway, Map.values(pins))
+  # The Store knows of each key that a route may need, whenever this process ends.
+  defp put_pins(state, pins) do
+    with true <- pins != Memory.pins(state.name),
+         :ok <- Native.put_peers(state.gateway, Map.values(pins)) do
+      Memory.put_pins(state.name, pins)
+    else
+      false -> :ok
+      {:error, text} -> {:error, text}
+    end
+  end
 
   # A peer uses us on the same condition.
   defp used?(state, peer), do: Memory.incarnation(state.name) in peer.hello.seen
