@@ -14,7 +14,7 @@ use super::pool::{Pool, UpstreamLoad};
 use super::watch::watch;
 use crate::routing::LocalPreference;
 
-/// How long a new upstream gets less than its share.
+/// How long an upstream that is new, or a peer that returns, gets less than its share.
 pub const SLOW_START: Duration = Duration::from_secs(10);
 /// How long an upstream that has refused a request gets none while others are left.
 const REFUSED: Duration = Duration::from_secs(1);
@@ -30,6 +30,8 @@ pub struct Attempt {
     pub tunnel: bool,
     /// Ids of the addresses that have failed or refused this request: it does not go there again.
     pub tried: Vec<u64>,
+    /// Since when the request has been held.
+    pub held_since: Option<Instant>,
 }
 
 pub struct Balancer {
@@ -40,15 +42,13 @@ pub struct Balancer {
     last: Cell<usize>,
     /// Changes with each use. Until then, the same upstream is chosen again.
     seed: Cell<u64>,
-    /// When the last slow start ends.
-    slow_until: Cell<Option<Instant>>,
 }
 
 struct Member {
     pool: Rc<Pool>,
     last_resort: bool,
-    /// Since when it starts slowly.
-    slow_since: Option<Instant>,
+    /// Since when it has been new.
+    new_since: Cell<Option<Instant>>,
     /// The peer has refused a request for this service: until then others come first.
     refused_until: Cell<Option<Instant>>,
 }
@@ -75,14 +75,11 @@ impl Balancer {
             let since = pool.address.since;
             // The upstreams that a gateway starts with are no newer than each other.
             let is_late = oldest.is_some_and(|oldest| since.duration_since(oldest) > SLOW_START);
-            let slow_since = is_late.then_some(since);
-            Member { pool, last_resort, slow_since, refused_until: Cell::new(None) }
+            let new_since = Cell::new(is_late.then_some(since));
+            Member { pool, last_resort, new_since, refused_until: Cell::new(None) }
         });
-        let members: Vec<_> = members.collect();
-        let slow = members.iter().filter_map(|member| member.slow_since);
         Balancer {
-            slow_until: Cell::new(slow.max().and_then(|since| since.checked_add(SLOW_START))),
-            members,
+            members: members.collect(),
             prefer,
             last: Cell::new(usize::MAX),
             seed: Cell::new(fastrand::u64(..)),
@@ -131,7 +128,9 @@ impl Balancer {
         let mut rng = Rng::with_seed(self.seed.get());
         let mut best = Rank { is_failing: true, is_last_resort: true };
         let [mut local, mut remote] = [Pair::default(), Pair::default()];
+        let mut is_slow = false;
         for (upstream, member) in self.members.iter().enumerate() {
+            is_slow |= member.starts_slowly();
             if failed.contains(&upstream) || attempt.tried.contains(&member.pool.address.id) {
                 continue;
             }
@@ -146,7 +145,8 @@ impl Balancer {
                 pair.add(upstream, &mut rng);
             }
         }
-        let now = self.now_if_slow();
+        // The clock is read only while an upstream starts slowly.
+        let now = is_slow.then(Instant::now);
         let load = |upstream: usize| self.members[upstream].load(attempt.tunnel, now);
         let local = local.less_loaded(self.last.get(), &mut rng, load);
         let remote = remote.less_loaded(self.last.get(), &mut rng, load);
@@ -159,6 +159,7 @@ impl Balancer {
     }
 
     /// Counts the request at the upstream that was chosen for it. The next request chooses anew.
+    #[inline(always)]
     pub fn load(&self, upstream: usize, attempt: &Attempt) -> UpstreamLoad {
         self.used(upstream);
         let pool = self.pool(upstream);
@@ -173,17 +174,6 @@ impl Balancer {
             self.last.set(upstream);
             self.seed.set(Rng::with_seed(self.seed.get()).u64(..));
         }
-    }
-
-    /// The current time, which is read only while an upstream starts slowly.
-    fn now_if_slow(&self) -> Option<Instant> {
-        let until = self.slow_until.get()?;
-        let now = Instant::now();
-        if now >= until {
-            self.slow_until.set(None);
-            return None;
-        }
-        Some(now)
     }
 }
 
@@ -207,11 +197,22 @@ impl Member {
 
     fn load(&self, tunnel: bool, now: Option<Instant>) -> usize {
         let count = if tunnel { self.pool.tunnels() } else { self.pool.in_flight() };
-        let weight = match (self.slow_since, now) {
-            (Some(since), Some(now)) => weight(now.duration_since(since)),
-            _ => UNIT,
-        };
-        (count + 1).saturating_mul(weight)
+        (count + 1).saturating_mul(now.map_or(UNIT, |now| self.weight(now)))
+    }
+
+    fn starts_slowly(&self) -> bool {
+        self.new_since.get().is_some() || self.pool.returned.get().is_some()
+    }
+
+    fn weight(&self, now: Instant) -> usize {
+        let weights = [&self.new_since, &self.pool.returned].map(|began| {
+            let weight = began.get().map_or(UNIT, |since| weight(now.duration_since(since)));
+            if weight == UNIT {
+                began.set(None);
+            }
+            weight
+        });
+        weights.into_iter().max().unwrap_or(UNIT)
     }
 }
 
@@ -421,6 +422,16 @@ mod tests {
         drop(new);
         let shares = balancer.shares(&any);
         assert!(shares[1] > 3000, "{shares:?}");
+        // A peer that was lost and has answered again.
+        let balancer = aged("PPP", Some(2), &[60, 60, 60]);
+        balancer.pool(1).returned.set(Some(Instant::now()));
+        let _old = [balancer.with(0, 8, false), balancer.with(2, 8, false)];
+        let first = balancer.with(1, 1, false);
+        assert_eq!(balancer.shares(&any)[1], 0);
+        drop(first);
+        let since = Instant::now().checked_sub(SLOW_START);
+        balancer.pool(1).returned.set(since);
+        assert!(balancer.shares(&any)[1] > 3000);
         // It is no longer new.
         let balancer = aged("LLL", Some(2), &[60, 11, 60]);
         assert!(is_even(&balancer.shares(&any)));

@@ -31,6 +31,8 @@ pub struct Pool {
     pub health: Health,
     /// The address has stopped answering: others come first.
     pub is_suspect: Cell<bool>,
+    /// When a peer that was lost has answered again.
+    pub returned: Cell<Option<Instant>>,
     /// Of the two loopback addresses, IPv4 answered last.
     pub prefers_ipv4: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
@@ -90,6 +92,7 @@ impl Pool {
             address,
             health: Health::default(),
             is_suspect: Cell::new(false),
+            returned: Cell::new(None),
             prefers_ipv4: Cell::new(false),
             idle: RefCell::default(),
             in_flight: Cell::new(0),

@@ -26,6 +26,7 @@ const LOST: Duration = Duration::from_secs(5);
 const UNUSED: Duration = Duration::from_secs(10);
 
 /// Watches the peer of a pool while it is in use.
+#[inline(never)]
 pub fn watch(pool: &Rc<Pool>) {
     pool.mark_used();
     if pool.is_watched.replace(true) {
@@ -67,7 +68,9 @@ async fn run(weak: Weak<Pool>, peer: Arc<Peer>) {
         match answer {
             Ok(Ok(())) => {
                 answered = Instant::now();
-                is_lost = false;
+                if std::mem::take(&mut is_lost) {
+                    pool.returned.set(Some(answered));
+                }
                 pool.set_suspect(false);
                 peer.set_state(PeerState::Up, None);
             }
