@@ -40,11 +40,11 @@ impl Drop for HeldRequest {
 }
 
 /// Checks out an upstream connection. If holding is configured, waits for an endpoint to return; `service`
-/// is then the service that returned.
+/// is then the service that returned, and upstreams that the attempt has tried are tried again.
 pub async fn checkout(
     worker: &Rc<Worker>,
     service: &mut Rc<LocalService>,
-    attempt: &Attempt,
+    attempt: &mut Attempt,
     reuse: Reuse,
     hold: Option<Duration>,
 ) -> Result<Checkout, Error> {
@@ -56,25 +56,28 @@ pub async fn checkout(
         return Err(failed);
     }
     let Some(_held) = HeldRequest::new(worker) else { return Err(failed) };
-    service.counters.holds.add(1);
-    let began = Instant::now();
-    loop {
+    let began = *attempt.held_since.get_or_insert_with(|| {
+        service.counters.holds.add(1);
+        Instant::now()
+    });
+    let is_over = || hold.is_some_and(|hold| began.elapsed() >= hold);
+    while !is_over() {
         let changed = worker.shared.table_changed.notified();
         // Whether the table changed or the time passed, try again.
         let _ = timeout(LOOK_AGAIN, changed).await;
+        // Peers that have refused the request may serve it now.
+        attempt.tried.clear();
         if let Some(now) = worker.routes.named(&service.service.name) {
             *service = now;
         }
         match try_checkout(worker, service, attempt, reuse).await {
             Ok(checkout) => return Ok(checkout),
             Err(error) if !error.is_transient() => return Err(error),
-            Err(_) if hold.is_some_and(|hold| began.elapsed() >= hold) => {
-                return Err(Error::HeldTooLong);
-            }
             // Tables may change in bursts: try once per burst.
             Err(_) => sleep(Duration::from_millis(1)).await,
         }
     }
+    Err(Error::HeldTooLong)
 }
 
 async fn try_checkout(

@@ -177,14 +177,43 @@ fn without_another_node_there_is_a_503() {
         assert_eq!(a.client().ask(get("")).status, 503);
     }
     assert_eq!(a.stats().sent_to_peers, 0);
-    // Even if requests may wait: nothing changes for one that was refused.
-    let mut config = Config::default();
-    config.timeouts.hold = Some(Duration::from_secs(60));
-    let patient = Node::start("patient", config);
-    patient.knows(&[b.spec()]);
-    b.knows(&[patient.spec()]);
-    patient.routes(&[patient.peer(&b)]);
-    assert_eq!(patient.client().ask(get("")).status, 503);
+}
+
+/// `timeouts.hold` is for what peers refuse, too: an endpoint that restarts is gone before other nodes know.
+#[test]
+fn a_refused_request_waits_until_a_node_serves_it() {
+    let [_, b, c] = nodes();
+    let patient = |name, hold| {
+        let mut config = Config::default();
+        config.timeouts.hold = hold;
+        let patient = Node::start(name, config);
+        patient.knows(&[b.spec(), c.spec()]);
+        b.knows(&[patient.spec()]);
+        c.knows(&[patient.spec()]);
+        patient.routes(&[patient.peer(&b), patient.peer(&c)]);
+        patient
+    };
+    let brief = patient("brief", Some(Duration::from_millis(300)));
+    let began = Instant::now();
+    assert_eq!(brief.client().ask(get("")).status, 503);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!(brief.stats().holds, 1);
+
+    for (name, hold) in [("patient", Some(Duration::from_secs(60))), ("endless", None)] {
+        let patient = patient(name, hold);
+        let endpoint = Endpoint::start();
+        let body = "x".repeat(10_000);
+        let ask = format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10000\r\n\r\n{body}");
+        let mut client = patient.client();
+        client.send(ask);
+        patient.mesh.eventually("it is held", |_| patient.stats().holds > 0);
+        // No route of the patient changes.
+        c.routes(std::slice::from_ref(&endpoint.address));
+        assert_eq!(client.response().status, 200);
+        let requests = endpoint.requests();
+        assert!(requests.len() == 1 && requests[0].body == body.as_bytes());
+        c.routes(&[]);
+    }
 }
 
 /// A relay between `a` and `b`, of which `a` prefers `b`.

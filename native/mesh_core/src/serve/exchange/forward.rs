@@ -72,6 +72,16 @@ struct Elsewhere {
 }
 
 impl Elsewhere {
+    /// How long a request may wait for an upstream. What peers have refused has reached no endpoint, so it may
+    /// wait as if it had not been sent; of what a peer failed to serve that is not known.
+    #[cold]
+    fn hold(&self, hold: Option<Duration>) -> Option<Duration> {
+        match self.failed {
+            None | Some(Error::RefusedByPeer) => hold,
+            Some(_) => Some(Duration::ZERO),
+        }
+    }
+
     /// The error of a request for which no upstream is left: what went wrong before says more.
     #[cold]
     fn explain(elsewhere: &mut Option<Box<Elsewhere>>, error: Error) -> Error {
@@ -125,17 +135,12 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
             let checkout = match service.checkout_idle(&attempt, reuse, worker.oldest_idle()) {
                 Some(checkout) => checkout,
                 None => {
-                    // What a peer has refused or failed to serve is not held: no new upstream may be tried.
-                    let never = Some(Duration::ZERO);
-                    let hold = if attempt.tried.is_empty() {
-                        worker.shared.config_for(S::OF_PEER).timeouts.hold
-                    } else {
-                        never
-                    };
+                    let hold = worker.shared.config_for(S::OF_PEER).timeouts.hold;
+                    let hold = elsewhere.as_ref().map_or(hold, |before| before.hold(hold));
                     let checkout = tokio::select! {
                         biased;
                         () = body.client_gone() => return Err(Error::ClientGone),
-                        checkout = checkout(worker, service, &attempt, reuse, hold) => checkout,
+                        checkout = checkout(worker, service, &mut attempt, reuse, hold) => checkout,
                     };
                     checkout.map_err(|error| Elsewhere::explain(&mut elsewhere, error))?
                 }
@@ -151,7 +156,10 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                 let leaving = self.prepare(&checkout, before, &attempt);
                 keeping = Some(Keeping { kept: &before.kept, leaving });
             }
-            let error = match self.pass(&checkout.stream, &mut received, keeping).await {
+            // By reference: with a box among its arguments, LLVM copies the whole future.
+            let passed = self.pass(&checkout.stream, &mut received, keeping.as_mut()).await;
+            drop(keeping);
+            let error = match passed {
                 Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
                 Err(error) => error,
             };
@@ -284,7 +292,7 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
         &mut self,
         upstream: &impl Transport,
         received: &mut Buf,
-        mut keeping: Option<Keeping<'_>>,
+        mut keeping: Option<&mut Keeping<'_>>,
     ) -> Result<Passed, Error> {
         let kept = keeping.as_ref().map(|keeping| keeping.kept);
         let Exchange { worker, service, method, head, body, sink, state, timer, .. } = self;
