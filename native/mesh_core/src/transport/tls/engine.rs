@@ -1,60 +1,34 @@
-//! A TLS connection as a [`Transport`].
-//!
-//! rustls is used without its buffers: bytes are decrypted when they are read and encrypted when they are
-//! written, so an idle connection owns no buffer.
-//!
-//! Two rules keep readiness right. What has been decrypted is read before the socket is asked again. What has
-//! been encrypted counts as written, and what the socket did not accept of it is sent by the next poll for
-//! either direction.
+//! Drives rustls: takes received records, and makes plain bytes, records to send, and alerts of them.
 
-use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::task::{Context, Poll, ready};
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::byte_stream::Transport;
+use super::buffers::{Incoming, OUTGOING, Outgoing};
+use crate::transport::byte_stream::Transport;
 
-/// Received records: the longest one (RFC 8446 section 5.2) fits several times.
-const INCOMING: usize = 64 * 1024;
-/// How much is encrypted at once.
-const OUTGOING: usize = 64 * 1024;
 /// A record's header, its content type and its authentication tag, and room to spare.
 const OVERHEAD: usize = 64;
 const RECORD: usize = 16 * 1024;
-/// How many spare buffers each thread keeps.
-const SPARE: usize = 16;
 
-thread_local! {
-    static INCOMING_BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-pub struct TlsSocket {
-    tcp: TcpStream,
-    tls: RefCell<Tls>,
-}
-
-struct Tls {
-    side: Side,
-    incoming: Incoming,
+pub struct Tls {
+    pub side: Side,
+    pub incoming: Incoming,
     /// Decrypted bytes that the last reader had no room for, from `plain_from` on.
-    plain: Vec<u8>,
-    plain_from: usize,
+    pub plain: Vec<u8>,
+    pub plain_from: usize,
     /// `incoming` may have more whole records.
-    more: bool,
+    pub more: bool,
     /// rustls has nothing to do until more bytes arrive.
-    starved: bool,
+    pub starved: bool,
     /// Encrypted bytes that the socket has not accepted.
-    outgoing: Outgoing,
+    pub outgoing: Outgoing,
     /// The peer has sent close_notify.
-    ended: bool,
-    failed: bool,
+    pub ended: bool,
+    pub failed: bool,
 }
 
 /// Boxed, because they take several kilobytes.
@@ -74,9 +48,9 @@ enum Step {
     Ended,
 }
 
-impl TlsSocket {
-    pub fn new(tcp: TcpStream, side: Side) -> TlsSocket {
-        let tls = Tls {
+impl Tls {
+    pub fn new(side: Side) -> Tls {
+        Tls {
             side,
             incoming: Incoming::default(),
             plain: Vec::new(),
@@ -86,144 +60,10 @@ impl TlsSocket {
             outgoing: Outgoing::default(),
             ended: false,
             failed: false,
-        };
-        TlsSocket { tcp, tls: RefCell::new(tls) }
-    }
-
-    /// Completes the handshake. Both sides have then proved that they have the keys they presented.
-    pub async fn handshake(&self) -> io::Result<()> {
-        loop {
-            let (handshaking, alert) = {
-                let mut tls = self.tls.borrow_mut();
-                let stepped = tls.run(&mut []);
-                (tls.is_handshaking(), stepped)
-            };
-            // Also an alert, which tells the peer what was wrong.
-            std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-            alert?;
-            if !handshaking {
-                return Ok(());
-            }
-            loop {
-                std::future::poll_fn(|cx| self.tcp.poll_read_ready(cx)).await?;
-                match self.tls.borrow_mut().receive(&self.tcp) {
-                    Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                    Ok(_) => break,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
-            }
         }
     }
 
-    /// The public key of the peer, once the handshake is complete.
-    pub fn peer_key(&self) -> Option<Vec<u8>> {
-        let tls = self.tls.borrow();
-        let keys: Option<&[CertificateDer<'_>]> = match &tls.side {
-            Side::Client(client) => client.peer_certificates(),
-            Side::Server(server) => server.peer_certificates(),
-        };
-        keys.and_then(|keys| keys.first()).map(|key| key.to_vec())
-    }
-
-    pub fn protocol(&self) -> Option<Vec<u8>> {
-        match &self.tls.borrow().side {
-            Side::Client(client) => client.alpn_protocol(),
-            Side::Server(server) => server.alpn_protocol(),
-        }
-        .map(<[u8]>::to_vec)
-    }
-
-    /// Ends both directions at once, and wakes the tasks that wait for the connection.
-    pub fn abort(&self) {
-        // Fails only if the connection has ended already.
-        let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Both);
-    }
-}
-
-impl Transport for TlsSocket {
-    const IS_PEER: bool = true;
-
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (waits_to_send, readable) = {
-            let tls = self.tls.borrow();
-            (!tls.outgoing.is_empty(), tls.more || !tls.plain.is_empty() || tls.ended || tls.failed)
-        };
-        if waits_to_send {
-            // A failure shows when the peer's bytes end.
-            let _ = self.poll_flush(cx);
-        }
-        if readable { Poll::Ready(Ok(())) } else { self.tcp.poll_read_ready(cx) }
-    }
-
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_flush(cx))?;
-        self.tcp.poll_write_ready(cx)
-    }
-
-    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        let mut tls = self.tls.borrow_mut();
-        loop {
-            let n = tls.run(into)?;
-            if n > 0 || into.is_empty() {
-                return Ok(n);
-            }
-            if tls.ended {
-                return Ok(0);
-            }
-            if tls.receive(&self.tcp)? == 0 {
-                // Without close_notify the end may be an attacker's (RFC 8446 section 6.1).
-                tls.failed = true;
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut tls = self.tls.borrow_mut();
-        if !tls.flush(&self.tcp)? {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        tls.write(bytes, &self.tcp)
-    }
-
-    /// Ready once the socket has accepted all encrypted bytes.
-    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if self.tls.borrow_mut().flush(&self.tcp)? {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.tcp.poll_write_ready(cx))?;
-        }
-    }
-
-    fn shut_down_writing(&self) -> io::Result<()> {
-        let mut tls = self.tls.borrow_mut();
-        tls.encrypt(None)?;
-        tls.flush(&self.tcp).map(|_| ())
-    }
-
-    fn is_quiet(&self, probe: bool) -> bool {
-        let tls = self.tls.borrow();
-        let is_empty = tls.outgoing.is_empty() && tls.plain.is_empty() && tls.incoming.is_empty();
-        is_empty && !tls.ended && !tls.failed && self.tcp.is_quiet(probe)
-    }
-
-    async fn failed(&self) {
-        Transport::failed(&self.tcp).await;
-    }
-
-    fn set_keepalive(&self, keepalive: &TcpKeepalive) {
-        Transport::set_keepalive(&self.tcp, keepalive);
-    }
-
-    fn reset_on_close(&self) {
-        Transport::reset_on_close(&self.tcp);
-    }
-}
-
-impl Tls {
-    fn is_handshaking(&self) -> bool {
+    pub fn is_handshaking(&self) -> bool {
         match &self.side {
             Side::Client(client) => client.is_handshaking(),
             Side::Server(server) => server.is_handshaking(),
@@ -232,7 +72,7 @@ impl Tls {
 
     /// Processes the received records until `into` is full or more bytes are needed. Returns how many bytes
     /// are in `into`.
-    fn run(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    pub fn run(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut n = self.take_plain(into);
         while self.failed || !self.starved {
             if n > 0 && n == into.len() {
@@ -302,7 +142,7 @@ impl Tls {
         n
     }
 
-    fn receive(&mut self, tcp: &TcpStream) -> io::Result<usize> {
+    pub fn receive(&mut self, tcp: &TcpStream) -> io::Result<usize> {
         let read = Transport::try_read(tcp, self.incoming.room());
         match read {
             Ok(n) => {
@@ -315,7 +155,7 @@ impl Tls {
     }
 
     /// Encrypts and sends a part of `bytes`. Returns its length.
-    fn write(&mut self, bytes: &[u8], tcp: &TcpStream) -> io::Result<usize> {
+    pub fn write(&mut self, bytes: &[u8], tcp: &TcpStream) -> io::Result<usize> {
         let part = &bytes[..bytes.len().min(OUTGOING)];
         if !part.is_empty() {
             self.encrypt(Some(part))?;
@@ -325,7 +165,7 @@ impl Tls {
     }
 
     /// Appends the encrypted bytes to `outgoing`; `None` is a close_notify.
-    fn encrypt(&mut self, bytes: Option<&[u8]>) -> io::Result<()> {
+    pub fn encrypt(&mut self, bytes: Option<&[u8]>) -> io::Result<()> {
         loop {
             // What has arrived comes first: rustls offers it before it lets us write.
             let Tls { side, incoming, plain, outgoing, .. } = self;
@@ -349,7 +189,7 @@ impl Tls {
     }
 
     /// Sends the encrypted bytes. Returns whether the socket has accepted them all.
-    fn flush(&mut self, tcp: &TcpStream) -> io::Result<bool> {
+    pub fn flush(&mut self, tcp: &TcpStream) -> io::Result<bool> {
         while !self.outgoing.is_empty() {
             match Transport::try_write(tcp, self.outgoing.filled()) {
                 Ok(n) => self.outgoing.consume(n),
@@ -476,104 +316,4 @@ enum Written {
     Done,
     Again,
     PeerEnded,
-}
-
-/// Encrypted bytes that have not been sent.
-#[derive(Default)]
-struct Outgoing {
-    data: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Outgoing {
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    fn filled(&self) -> &[u8] {
-        &self.data[self.start..self.end]
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-    }
-
-    /// Room for more. It is zeroed only when the buffer grows.
-    fn room(&mut self, size: usize) -> &mut [u8] {
-        if self.data.is_empty() {
-            self.data = SCRATCH.take();
-        }
-        if self.data.len() < self.end + size {
-            self.data.resize(self.end + size, 0);
-        }
-        &mut self.data[self.end..self.end + size]
-    }
-
-    fn advance(&mut self, n: usize) {
-        self.end += n;
-    }
-
-    /// Returns the buffer, which is empty.
-    fn release(&mut self) {
-        (self.start, self.end) = (0, 0);
-        let data = std::mem::take(&mut self.data);
-        if (1..=2 * OUTGOING).contains(&data.len()) {
-            SCRATCH.set(data);
-        }
-    }
-}
-
-/// Received records that have not been processed.
-#[derive(Default)]
-struct Incoming {
-    data: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Incoming {
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    fn filled_mut(&mut self) -> &mut [u8] {
-        &mut self.data[self.start..self.end]
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-        if self.start >= self.end {
-            (self.start, self.end) = (0, 0);
-        }
-    }
-
-    /// The room for more, which is never empty: a record that is not whole fits several times.
-    fn room(&mut self) -> &mut [u8] {
-        if self.data.is_empty() {
-            let spare = INCOMING_BUFFERS.with_borrow_mut(Vec::pop);
-            self.data = spare.unwrap_or_else(|| vec![0; INCOMING]);
-        }
-        if self.start > 0 && self.data.len() - self.end < INCOMING / 2 {
-            self.data.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        &mut self.data[self.end..]
-    }
-
-    fn advance(&mut self, n: usize) {
-        self.end += n;
-    }
-
-    /// Returns the buffer if it is empty.
-    fn release(&mut self) {
-        if self.is_empty() && !self.data.is_empty() {
-            let data = std::mem::take(&mut self.data);
-            INCOMING_BUFFERS.with_borrow_mut(|spare| {
-                if spare.len() < SPARE {
-                    spare.push(data);
-                }
-            });
-        }
-    }
 }
