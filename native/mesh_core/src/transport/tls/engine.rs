@@ -112,7 +112,8 @@ impl Tls {
         step
     }
 
-    /// Lets rustls write the alert that tells the peer what was wrong.
+    /// Lets rustls write the alert that tells the peer what was wrong, and never asks it again: it would find
+    /// the same bytes wrong once more.
     fn fail(&mut self) {
         self.failed = true;
         let Tls { side, incoming, plain, outgoing, .. } = self;
@@ -124,7 +125,8 @@ impl Tls {
                 Side::Server(server) => out.handle(server.process_tls_records(received)),
             };
             incoming.consume(discard);
-            if !matches!(step, Ok(Step::Again | Step::Read)) {
+            // Plain bytes from before the failure come first.
+            if !matches!(step, Ok(Step::Read)) {
                 return;
             }
         }
@@ -158,7 +160,9 @@ impl Tls {
     pub fn write(&mut self, bytes: &[u8], tcp: &TcpStream) -> io::Result<usize> {
         let part = &bytes[..bytes.len().min(OUTGOING)];
         if !part.is_empty() {
-            self.encrypt(Some(part))?;
+            if let Err(error) = self.encrypt(Some(part)) {
+                return Err(self.send_alert(error, tcp));
+            }
             self.flush(tcp)?;
         }
         Ok(part.len())
@@ -166,6 +170,9 @@ impl Tls {
 
     /// Appends the encrypted bytes to `outgoing`; `None` is a close_notify.
     pub fn encrypt(&mut self, bytes: Option<&[u8]>) -> io::Result<()> {
+        if self.failed {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
         loop {
             // What has arrived comes first: rustls offers it before it lets us write.
             let Tls { side, incoming, plain, outgoing, .. } = self;
@@ -186,6 +193,13 @@ impl Tls {
                 }
             }
         }
+    }
+
+    /// Sends the alert that tells the peer of the error, if the socket accepts it (RFC 8446 section 6.2).
+    #[cold]
+    pub fn send_alert(&mut self, error: io::Error, tcp: &TcpStream) -> io::Error {
+        let _ = self.flush(tcp);
+        error
     }
 
     /// Sends the encrypted bytes. Returns whether the socket has accepted them all.

@@ -106,7 +106,10 @@ impl Transport for TlsSocket {
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut tls = self.tls.borrow_mut();
         loop {
-            let n = tls.run(into)?;
+            let n = match tls.run(into) {
+                Ok(n) => n,
+                Err(error) => return Err(tls.send_alert(error, &self.tcp)),
+            };
             if n > 0 || into.is_empty() {
                 return Ok(n);
             }
