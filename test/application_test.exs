@@ -63,9 +63,7 @@ defmodule ExServiceMeshRouter.ApplicationTest do
   end
 
   test "restores the settings of endpoints when it stops" do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
+    port = free_port()
     http = [ip: {127, 0, 0, 1}, port: port]
     endpoints = [GivenBackWeb.Endpoint, GivenBackWeb.Other.Endpoint]
 

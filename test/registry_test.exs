@@ -139,9 +139,7 @@ defmodule ExServiceMeshRouter.RegistryTest do
   end
 
   test "a service that does not answer gives its client a 502 and affects no other" do
-    {:ok, listener} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, closed} = :inet.port(listener)
-    :gen_tcp.close(listener)
+    closed = free_port()
 
     gateway =
       start_gateway(

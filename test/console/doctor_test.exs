@@ -462,9 +462,7 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     end
 
     test "an endpoint whose port the gateway takes is not found", context do
-      {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-      {:ok, port} = :inet.port(socket)
-      :gen_tcp.close(socket)
+      port = free_port()
       url = [host: context.name <> ".test"]
       endpoint(context, url: url, http: [ip: {0, 0, 0, 0}, port: port], server: true)
       start_supervised!(context.endpoint)

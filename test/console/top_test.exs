@@ -47,9 +47,7 @@ defmodule ExServiceMeshRouter.Console.TopTest do
 
     assert_raise Mix.Error, message, fn -> Task.run(["--port", port]) end
 
-    {:ok, listener} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, free} = :inet.port(listener)
-    :gen_tcp.close(listener)
+    free = free_port()
 
     assert_raise Mix.Error, "no gateway answers on port #{free}: connection refused", fn ->
       Task.run(["--port", to_string(free)])

@@ -57,12 +57,21 @@ defmodule ExServiceMeshRouter.GatewayCase do
     "http://127.0.0.1:#{port}"
   end
 
-  @doc "A port that was free a moment ago, and soon is the gateway's or an endpoint's of this test."
+  @doc """
+  A port that was free on all addresses a moment ago. It is below those that systems choose by themselves, which
+  an outgoing connection of another process could get at any time.
+  """
   def free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
+    port = Enum.random(10_240..32_000)
+
+    case :gen_tcp.listen(port, ip: {0, 0, 0, 0}) do
+      {:ok, socket} ->
+        :gen_tcp.close(socket)
+        port
+
+      {:error, :eaddrinuse} ->
+        free_port()
+    end
   end
 
   def url(gateway), do: "http://127.0.0.1:#{ExServiceMeshRouter.port(gateway)}"

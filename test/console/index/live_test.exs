@@ -16,13 +16,6 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
     report
   end
 
-  defp closed_port do
-    {:ok, listener} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(listener)
-    :gen_tcp.close(listener)
-    port
-  end
-
   defp open_stream(gateway) do
     socket = gateway |> url() |> RawClient.connect()
     RawClient.send(socket, "GET /.mesh/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -43,7 +36,7 @@ defmodule ExServiceMeshRouter.Console.Index.LiveTest do
   test "the page has traffic, and errors in words" do
     services = %{
       "up.localhost" => start_server("up"),
-      "gone.localhost" => "http://127.0.0.1:#{closed_port()}"
+      "gone.localhost" => "http://127.0.0.1:#{free_port()}"
     }
 
     gateway = start_gateway(index: true, services: services)
