@@ -75,5 +75,26 @@ defmodule ExServiceMeshRouter.Native do
   @doc false
   def reopen_log(_gateway), do: not_loaded()
 
+  # A request that a process of this VM answers: `{:mesh_calls, [call]}` is sent to a dispatcher.
+
+  @doc false
+  def call_take(_call), do: not_loaded()
+  @doc false
+  def call_read(_call, _max), do: not_loaded()
+  @doc false
+  def call_head(_call, _status, _headers, _framing), do: not_loaded()
+  @doc false
+  def call_data(_call, _iodata, _offset), do: not_loaded()
+  @doc false
+  def call_flush(_call), do: not_loaded()
+  @doc false
+  def call_finish(_call), do: not_loaded()
+  @doc false
+  def call_fail(_call), do: not_loaded()
+  @doc false
+  def call_watch(_call), do: not_loaded()
+  @doc false
+  def call_alive(_call), do: not_loaded()
+
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -4,11 +4,12 @@
 //! [`Gateway::open`] binds the sockets, [`Gateway::set_routes`] sets the routing table, and each thread
 //! that calls [`Gateway::run_worker`] serves until [`Gateway::stop`].
 //!
-//! Modules import in one direction only: `gateway` > `serve` > `upstream` > `routing` > `observe` > `runtime`,
-//! `error`, `config`. `tests/layers.rs` checks it.
+//! Modules import in one direction only: `gateway` > `serve` > `upstream` > `routing` > `calls` > `observe` >
+//! `runtime`, `error`, `config`. `tests/layers.rs` checks it.
 
 #![forbid(unsafe_code)]
 
+pub mod calls;
 pub mod config;
 pub mod observe;
 
@@ -28,6 +29,7 @@ pub use error::Side;
 pub use gateway::Gateway;
 pub use mesh::{PeerError, PeerSpec, PeerState, PeerStats};
 pub use mesh_wire::proxy_protocol::ProxyProtocol;
+pub use mesh_wire::request::BodyLength;
 pub use routing::{
     LocalPreference, Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr, UpstreamSpec,
 };

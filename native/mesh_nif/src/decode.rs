@@ -80,6 +80,17 @@ impl<'a> Map<'a> {
         value.and_then(read).map_err(|wrong| wrong.under(key))
     }
 
+    /// The same for a key that may be missing.
+    pub fn maybe<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(Term<'a>) -> Decoded<T>,
+    ) -> Decoded<Option<T>> {
+        let atom = Atom::from_str(self.term.get_env(), key);
+        let is_there = atom.is_ok_and(|atom| self.term.map_get(atom).is_ok());
+        if is_there { self.with(key, read).map(Some) } else { Ok(None) }
+    }
+
     pub fn get<T: Decoder<'a>>(&mut self, key: &str) -> Decoded<T> {
         self.with(key, decoded)
     }
@@ -108,10 +119,15 @@ pub fn parsed<T: FromStr>(term: Term<'_>) -> Decoded<T> {
     text.ok_or_else(|| DecodeError::got(term, name::<T>()))
 }
 
+/// The elements of a list. rustler panics at the end of an improper one.
+pub fn terms<'a>(term: Term<'a>, expected: &str) -> Decoded<Vec<Term<'a>>> {
+    let items = term.list_length().and_then(|_| term.decode());
+    items.map_err(|_| DecodeError::got(term, expected))
+}
+
 /// Decodes each element with `read`. An error has the index.
 pub fn list<'a, T>(term: Term<'a>, read: impl Fn(Term<'a>) -> Decoded<T>) -> Decoded<Vec<T>> {
-    let items: Vec<Term<'a>> = term.decode().map_err(|_| DecodeError::got(term, "a list"))?;
-    let items = items.into_iter().enumerate();
+    let items = terms(term, "a list")?.into_iter().enumerate();
     items
         .map(|(index, item)| read(item).map_err(|wrong| wrong.under(&format!("[{index}]"))))
         .collect()

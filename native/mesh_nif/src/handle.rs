@@ -9,6 +9,7 @@ use std::time::Duration;
 use mesh_core::Gateway;
 use rustler::{Env, LocalPid, Monitor, Resource};
 
+use crate::send::Relay;
 use crate::slots::Slots;
 
 /// The drain time of a gateway whose owner ended without stopping it.
@@ -20,6 +21,8 @@ pub struct Handle {
     pub slots: Slots,
     /// Records and lines sent to the observing process, which has not acknowledged them.
     pub unacknowledged: Arc<AtomicUsize>,
+    /// Sends messages for workers whose process was killed.
+    pub relay: Arc<Relay>,
 }
 
 #[rustler::resource_impl]

@@ -3,11 +3,14 @@
 //!
 //! Whatever can be tested without a VM belongs in `mesh_core`.
 
+mod atoms;
+mod calls;
 mod config;
 mod decode;
 mod handle;
 mod mesh;
 mod observe;
+mod send;
 mod slots;
 mod terms;
 
@@ -22,7 +25,6 @@ use rustler::{Atom, Encoder, Env, LocalPid, NifResult, ResourceArc, SerdeTerm, T
 
 use handle::{Handle, contain};
 use slots::{NoneLeft, Slots};
-use terms::atoms;
 
 /// Binds the sockets. Failures outside of this program are returned as values. The gateway stops when
 /// `owner` ends.
@@ -44,8 +46,12 @@ fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
     };
     match contain(|| Gateway::open(config)) {
         Ok(Ok(gateway)) => {
-            let handle =
-                ResourceArc::new(Handle { gateway, slots, unacknowledged: Arc::default() });
+            let handle = ResourceArc::new(Handle {
+                gateway,
+                slots,
+                unacknowledged: Arc::default(),
+                relay: Arc::default(),
+            });
             // An owner that has already ended cannot be monitored.
             if env.monitor(&handle, &owner).is_none() {
                 handle.stop(Some(Duration::ZERO));
@@ -61,6 +67,7 @@ fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
 /// still serves under this index. Its process was killed, which does not end the call.
 #[rustler::nif(schedule = "DirtyIo")]
 fn run(env: Env<'_>, handle: ResourceArc<Handle>, index: usize) -> Term<'_> {
+    let _sending = send::Sending::from(env, &handle.relay);
     match handle.slots.run(index, || contain(|| handle.gateway.run_worker(index))) {
         Ok(Ok(())) => atoms::ok().encode(env),
         Ok(Err(WorkerError::AlreadyRunning(_))) => (atoms::error(), atoms::running()).encode(env),

@@ -6,8 +6,8 @@ use mesh_core::config::MeshConfig;
 use mesh_core::{MeshInfo, PeerSpec};
 use rustler::{Binary, Encoder, Env, NewBinary, Term};
 
+use crate::atoms;
 use crate::decode::{Decoded, Map, decoded, list, parsed};
-use crate::terms::atoms;
 
 /// Decodes `%{ips: ["0.0.0.0"], port: 0, prefer: 2}`.
 pub fn config(term: Term<'_>) -> Decoded<MeshConfig> {

@@ -15,8 +15,8 @@ use rustler::{
     Atom, Encoder, Env, LocalPid, NewBinary, NifResult, OwnedEnv, Term, types::map::map_new,
 };
 
+use crate::atoms;
 use crate::decode::{Decoded, Map, choice, optional, parsed};
-use crate::terms::atoms;
 
 /// How many records and lines may be unacknowledged. More are dropped, because a mailbox is unbounded.
 /// These take about 30 MB.

@@ -7,81 +7,15 @@ use mesh_core::{OpenError, Resolved, Rule, ServiceSpec, UpstreamAddr, UpstreamSp
 use rustler::{Atom, Encoder, Env, MapIterator, NifResult, SerdeTerm, Term};
 use serde::Serialize;
 
-use crate::decode::{DecodeError, Decoded, Map, choice, decoded, list, parsed};
-
-pub mod atoms {
-    rustler::atoms! {
-        ok,
-        error,
-        nil,
-        config,
-        running,
-        workers,
-        eaddrinuse,
-        eacces,
-        eaddrnotavail,
-        other,
-        exact,
-        suffix,
-        default,
-        __struct__,
-        mesh,
-        records,
-        lines,
-        notices,
-        duration,
-        first_byte_duration,
-        gateway_duration,
-        request_bytes,
-        response_bytes,
-        service,
-        host,
-        method,
-        path,
-        status,
-        http_version,
-        client,
-        user_agent,
-        request_id,
-        trace_id,
-        side,
-        reason,
-        downstream,
-        upstream,
-        gateway,
-        limit,
-        upstream_down,
-        upstream_up,
-        bad_response,
-        panic,
-        accept,
-        connect,
-        log_file,
-        thread,
-        records_lost,
-        peer_up,
-        peer_suspect,
-        peer_lost,
-        peer_unreachable,
-        mesh_stranger,
-        hop,
-        in_ = "in",
-        out,
-        key,
-        addresses,
-        ip,
-        port,
-    }
-}
+use crate::decode::{self, DecodeError, Decoded, Map, choice, decoded, list, parsed};
+use crate::{atoms, calls};
 
 /// Finds a peer by its id.
 pub type Peers<'a> = &'a dyn Fn(&str) -> Option<UpstreamAddr>;
 
 /// Decodes `[%{name: "AuthWeb.Endpoint", hosts: ["auth.local"], upstreams: [...]}]`, see [`upstream`].
 pub fn services(term: Term<'_>, peers: Peers<'_>) -> Decoded<Vec<ServiceSpec>> {
-    let rows: Vec<Term<'_>> =
-        term.decode().map_err(|_| DecodeError::got(term, "a list of services"))?;
-    let rows = rows.into_iter().enumerate();
+    let rows = decode::terms(term, "a list of services")?.into_iter().enumerate();
     rows.map(|(index, row)| service(row, index, peers).map_err(|wrong| wrong.under("services")))
         .collect()
 }
@@ -100,7 +34,8 @@ fn service(row: Term<'_>, index: usize, peers: Peers<'_>) -> Decoded<ServiceSpec
 }
 
 /// Decodes `%{kind: :tcp, ip: "127.0.0.1", port: 4001}`, `%{kind: :loopback, port: 4001}`,
-/// `%{kind: :unix, path: "/path"}` or `%{kind: :peer, id: "...", last_resort: false}`.
+/// `%{kind: :unix, path: "/path"}` or `%{kind: :peer, id: "...", last_resort: false}`. All but a peer may have
+/// `dispatchers: [pid]`: the processes that get its requests without a socket.
 fn upstream(term: Term<'_>, peers: Peers<'_>) -> Decoded<UpstreamSpec> {
     #[derive(Clone, Copy)]
     enum Kind {
@@ -130,7 +65,11 @@ fn upstream(term: Term<'_>, peers: Peers<'_>) -> Decoded<UpstreamSpec> {
                 return Ok(UpstreamSpec { address, last_resort: map.get("last_resort")? });
             }
         };
-        Ok(address.into())
+        let dispatchers = map.maybe("dispatchers", calls::dispatchers)?.flatten();
+        Ok(match dispatchers {
+            Some(dispatchers) => address.in_vm(Box::new(dispatchers)).into(),
+            None => address.into(),
+        })
     })
 }
 

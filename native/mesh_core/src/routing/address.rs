@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 
+use crate::calls::{Dispatch, DispatchersRef};
 use crate::mesh::PeerRef;
 
 /// Where one upstream listens.
@@ -22,6 +23,30 @@ pub enum UpstreamAddr {
     Unix(PathBuf),
     /// The gateway of another node, which has the endpoint.
     Peer(PeerRef),
+    Vm(VmUpstream),
+}
+
+/// An endpoint that is called in this VM. What cannot be a call goes to its socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VmUpstream {
+    pub socket: Box<UpstreamAddr>,
+    pub dispatchers: DispatchersRef,
+}
+
+impl UpstreamAddr {
+    /// The same endpoint, called in this VM by `dispatch`.
+    pub fn in_vm(self, dispatch: Box<dyn Dispatch>) -> UpstreamAddr {
+        let dispatchers = DispatchersRef::new(dispatch);
+        UpstreamAddr::Vm(VmUpstream { socket: Box::new(self), dispatchers })
+    }
+
+    /// Where connections are opened to.
+    pub fn socket(&self) -> &UpstreamAddr {
+        match self {
+            UpstreamAddr::Vm(vm) => &vm.socket,
+            socket => socket,
+        }
+    }
 }
 
 impl fmt::Display for UpstreamAddr {
@@ -31,6 +56,7 @@ impl fmt::Display for UpstreamAddr {
             UpstreamAddr::Loopback(port) => write!(f, "localhost:{port}"),
             UpstreamAddr::Unix(path) => write!(f, "unix:{}", path.display()),
             UpstreamAddr::Peer(peer) => f.write_str(&peer.0.name),
+            UpstreamAddr::Vm(vm) => vm.socket.fmt(f),
         }
     }
 }

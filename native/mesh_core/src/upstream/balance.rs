@@ -28,6 +28,8 @@ const NEW: usize = 10;
 pub struct Attempt {
     /// The request asks for a WebSocket.
     pub tunnel: bool,
+    /// No process of this VM would take the request: it goes to the endpoint's socket.
+    pub by_socket: bool,
     /// Ids of the addresses that have failed or refused this request: it does not go there again.
     pub tried: Vec<u64>,
     /// Since when the request has been held.

@@ -35,7 +35,7 @@ const OUT_OF_SOCKETS: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, lib
 
 /// Opens a connection. `limit` applies to each address that is tried.
 pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream, Error> {
-    match &pool.address.address {
+    match pool.address.address.socket() {
         UpstreamAddr::Tcp(address) => tcp(*address, limit).await,
         UpstreamAddr::Loopback(port) => loopback(pool, *port, limit).await,
         UpstreamAddr::Unix(path) => {
@@ -46,6 +46,7 @@ pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream
         }
         // Boxed, because every request has room for this, and few open a connection to a peer.
         UpstreamAddr::Peer(it) => Box::pin(open_peer(pool, &it.0)).await,
+        UpstreamAddr::Vm(_) => Err(Error::NotListening),
     }
 }
 

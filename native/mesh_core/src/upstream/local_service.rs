@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::balance::{Attempt, Balancer};
 use super::connect;
@@ -12,6 +12,7 @@ use super::open::OpenUpstream;
 use super::pool::{UpstreamLoad, UpstreamTunnel};
 use super::retry_budget::RetryBudget;
 use super::stream::UpstreamStream;
+use crate::calls::{CallStream, Desk, Place};
 use crate::error::{Error, Side};
 use crate::observe::ServiceCounters;
 use crate::routing::Service;
@@ -118,15 +119,50 @@ impl LocalService {
         reuse: Reuse,
         oldest: Option<Instant>,
     ) -> Option<Checkout> {
+        let pool = self.balancer.pool(upstream);
+        if let Some(desk) = &pool.calls
+            && is_call(desk, attempt)
+        {
+            return self.call(upstream, desk, desk.dispatchers.try_place()?, attempt);
+        }
         if reuse == Reuse::Never {
             return None;
         }
-        let (stream, open) =
-            self.balancer.pool(upstream).checkout(reuse == Reuse::Probed, oldest)?;
+        let (stream, open) = pool.checkout(reuse == Reuse::Probed, oldest)?;
         self.counters.upstream_connections_reused.add(1);
         let open = open.counted_for(&self.counters);
         let load = self.balancer.load(upstream, attempt);
         Some(Checkout { stream, open, load, reused: true })
+    }
+
+    #[inline(never)]
+    fn call(
+        &self,
+        upstream: usize,
+        desk: &Rc<Desk>,
+        place: Place,
+        attempt: &Attempt,
+    ) -> Option<Checkout> {
+        let stream = UpstreamStream::Call(Box::new(CallStream::new(desk, place)));
+        let load = self.balancer.load(upstream, attempt);
+        Some(Checkout { stream, open: OpenUpstream::nothing(), load, reused: false })
+    }
+
+    /// Waits until fewer calls wait for a process.
+    async fn call_later(
+        &self,
+        upstream: usize,
+        desk: &Rc<Desk>,
+        attempt: &Attempt,
+        limit: Option<Duration>,
+    ) -> Result<Option<Checkout>, Error> {
+        let place = desk.dispatchers.place();
+        let place = match limit {
+            Some(limit) => timeout(limit, place).await.map_err(|_| Error::ConnectTimeout)?,
+            None => place.await,
+        };
+        let place = place.filter(|_| is_call(desk, attempt));
+        Ok(place.and_then(|place| self.call(upstream, desk, place, attempt)))
     }
 
     async fn open(
@@ -136,6 +172,15 @@ impl LocalService {
         limit: Option<Duration>,
     ) -> Result<Checkout, Error> {
         let pool = self.balancer.pool(upstream);
+        if let Some(desk) = &pool.calls
+            && is_call(desk, attempt)
+        {
+            // Boxed, because every request has room for this, and few wait here.
+            let called = Box::pin(self.call_later(upstream, desk, attempt, limit)).await?;
+            if let Some(checkout) = called {
+                return Ok(checkout);
+            }
+        }
         // Counts while connecting, so that other requests prefer another upstream.
         let load = self.balancer.load(upstream, attempt);
         let began = Instant::now();
@@ -160,6 +205,12 @@ impl LocalService {
     }
 }
 
+/// Whether a request is called in this VM.
+#[inline(never)]
+fn is_call(desk: &Desk, attempt: &Attempt) -> bool {
+    !attempt.tunnel && !attempt.by_socket && !desk.dispatchers.have_ended()
+}
+
 impl Checkout {
     /// The id of the address, for [`Attempt::tried`].
     pub fn address_id(&self) -> u64 {
@@ -169,6 +220,15 @@ impl Checkout {
     /// The upstream is the gateway of another node.
     pub fn is_peer(&self) -> bool {
         self.load.pool.is_peer
+    }
+
+    /// The request as far as it was sent, if no process of this VM has taken it and none will. `Some(None)`: it is
+    /// not whole.
+    pub fn untaken_request(&self) -> Option<Option<Vec<u8>>> {
+        match &self.stream {
+            UpstreamStream::Call(call) => call.untaken_request(),
+            _ => None,
+        }
     }
 
     /// Waits until the peer is suspect.

@@ -13,6 +13,7 @@ use super::health::Health;
 use super::open::OpenUpstream;
 use super::peer::PeerStream;
 use super::stream::UpstreamStream;
+use crate::calls::Desk;
 use crate::routing::{Address, UpstreamAddr};
 use crate::transport::Transport;
 
@@ -28,6 +29,8 @@ pub struct Pool {
     pub address: Arc<Address>,
     /// The address is another node's gateway.
     pub is_peer: bool,
+    /// Where requests are called in this VM, if they are.
+    pub calls: Option<Rc<Desk>>,
     pub health: Health,
     /// The address has stopped answering: others come first.
     pub is_suspect: Cell<bool>,
@@ -89,6 +92,10 @@ impl Pool {
     pub fn new(address: Arc<Address>) -> Rc<Pool> {
         Rc::new(Pool {
             is_peer: matches!(address.address, UpstreamAddr::Peer(_)),
+            calls: match &address.address {
+                UpstreamAddr::Vm(vm) => Some(Desk::new(&vm.dispatchers)),
+                _ => None,
+            },
             address,
             health: Health::default(),
             is_suspect: Cell::new(false),

@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::local_ports::LocalPort;
 use super::peer::PeerStream;
+use crate::calls::CallStream;
 use crate::transport::Transport;
 
 pub enum UpstreamStream {
@@ -17,6 +18,8 @@ pub enum UpstreamStream {
     Unix(UnixStream),
     /// Shared with the watch of its peer, which ends it when the peer is lost.
     Peer(Rc<PeerStream>),
+    /// Used for one request. Boxed, because every request has room for it.
+    Call(Box<CallStream>),
 }
 
 macro_rules! delegate {
@@ -26,6 +29,10 @@ macro_rules! delegate {
             UpstreamStream::Unix($stream) => $call,
             UpstreamStream::Peer(peer) => {
                 let $stream = &peer.tls;
+                $call
+            }
+            UpstreamStream::Call(call) => {
+                let $stream = &**call;
                 $call
             }
         }

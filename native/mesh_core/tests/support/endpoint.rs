@@ -163,7 +163,7 @@ impl Endpoint {
         match &self.address {
             UpstreamAddr::Tcp(address) => address.port(),
             UpstreamAddr::Loopback(port) => *port,
-            UpstreamAddr::Unix(_) | UpstreamAddr::Peer(_) => 0,
+            _ => 0,
         }
     }
 
@@ -266,7 +266,7 @@ impl Endpoint {
             }
             UpstreamAddr::Loopback(port) => drop(TcpStream::connect(("localhost", *port))),
             UpstreamAddr::Unix(path) => drop(UnixStream::connect(path)),
-            UpstreamAddr::Peer(_) => {}
+            UpstreamAddr::Peer(_) | UpstreamAddr::Vm(_) => {}
         }
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();

@@ -14,6 +14,7 @@ pub mod mesh;
 pub mod scene;
 pub mod second_reading;
 pub mod socket;
+pub mod vm;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use mesh_wire::head::{HeadEnd, HeadScan};
 use mesh_wire::mesh;
 use mesh_wire::method::Method;
 use tokio::time::Instant;
@@ -165,6 +166,13 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
             };
             received.clear();
             received.release(&self.worker.buffers);
+            if matches!(error, Error::UpstreamClosed)
+                && let Some(request) = checkout.untaken_request()
+            {
+                // Nothing of it has run.
+                self.by_socket(request.ok_or(Error::NotListening)?, &mut attempt, &mut elsewhere);
+                continue;
+            }
             // The upstream closed an idle connection while it was checked out. No response has arrived, so the
             // request may be sent again (RFC 9110 section 9.2.2).
             let is_stale = matches!(error, Error::UpstreamClosed)
@@ -192,6 +200,26 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
             self.service.counters.retries.add(1);
             self.state.restart();
         }
+    }
+
+    /// Prepares a request that no process of this VM has taken for the endpoint's socket.
+    #[cold]
+    fn by_socket(
+        &mut self,
+        mut request: Vec<u8>,
+        attempt: &mut Attempt,
+        elsewhere: &mut Option<Box<Elsewhere>>,
+    ) {
+        let size = match HeadScan::default().find(&request) {
+            HeadEnd::Whole(size) => size,
+            _ => request.len(),
+        };
+        let kept = KeptBody::of(request.split_off(size));
+        let failed = elsewhere.take().and_then(|before| before.failed);
+        *elsewhere = Some(Box::new(Elsewhere { head: request, kept, failed }));
+        attempt.by_socket = true;
+        self.service.counters.retries.add(1);
+        self.state.restart();
     }
 
     #[inline(never)]

@@ -18,6 +18,11 @@ pub struct KeptBody {
 }
 
 impl KeptBody {
+    /// A beginning that was sent before.
+    pub fn of(bytes: Vec<u8>) -> KeptBody {
+        KeptBody { bytes: RefCell::new(bytes), ..KeptBody::default() }
+    }
+
     /// Keeps a part of the body, which is about to be sent.
     pub fn add(&self, taken: usize, parts: [&[u8]; 2]) {
         self.taken.set(taken);
