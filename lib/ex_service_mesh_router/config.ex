@@ -169,7 +169,8 @@ defmodule ExServiceMeshRouter.Config do
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
-  @enforce_keys @enforce_keys ++ [:timeouts, :native, :observe, :metrics, :mesh]
+  @enforce_keys @enforce_keys ++
+                  [:in_vm, :on_disconnect, :timeouts, :native, :observe, :metrics, :mesh]
   defstruct @enforce_keys
 
   @typedoc "A validated configuration. Its fields are an implementation detail."

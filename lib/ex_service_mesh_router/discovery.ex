@@ -15,6 +15,7 @@ defmodule ExServiceMeshRouter.Discovery do
   require Logger
 
   alias ExServiceMeshRouter.{Listeners, Registry}
+  alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Discovery.{Claim, Monitors, PhoenixEvents, Probe}
   alias ExServiceMeshRouter.Endpoint.Candidates
   alias ExServiceMeshRouter.Registry.Service
@@ -46,6 +47,7 @@ defmodule ExServiceMeshRouter.Discovery do
       own_port: config.port,
       dev_domain: config.dev_domain,
       private: {config.name, config.private_listeners},
+      in_vm: {config.name, config.in_vm, config.on_disconnect},
       subscribed?: false,
       # endpoint => its state, see know/3
       endpoints: %{},
@@ -96,10 +98,12 @@ defmodule ExServiceMeshRouter.Discovery do
     {:noreply, state |> retry(endpoint) |> settled()}
   end
 
-  def handle_info({:DOWN, monitor, :process, _pid, _reason}, state)
+  def handle_info({:DOWN, monitor, :process, pid, _reason}, state)
       when is_map_key(state.monitors, monitor) do
     endpoint = state.monitors[monitor]
-    {:noreply, state |> Monitors.drop(endpoint) |> down(endpoint) |> probe(endpoint, @retries)}
+
+    {:noreply,
+     state |> Monitors.drop(endpoint) |> down(endpoint, pid) |> probe(endpoint, @retries)}
   end
 
   def handle_info({:probe_timeout, pid}, state) do
@@ -139,7 +143,10 @@ defmodule ExServiceMeshRouter.Discovery do
     {services, state} =
       Enum.map_reduce(found, state, fn {endpoint, application}, state ->
         host = Probe.configured_host(endpoint, application)
-        {service, state} = state |> know(endpoint, application) |> claim(endpoint, host, [])
+
+        {service, state} =
+          state |> know(endpoint, application) |> claim(endpoint, host, [], false)
+
         {service, put_in(state.endpoints[endpoint].service, service)}
       end)
 
@@ -172,7 +179,8 @@ defmodule ExServiceMeshRouter.Discovery do
       retrying?: false,
       watch: [],
       warned: nil,
-      problem: nil
+      problem: nil,
+      in_vm: false
     }
 
     %{state | endpoints: Map.put_new(state.endpoints, endpoint, new)}
@@ -200,7 +208,8 @@ defmodule ExServiceMeshRouter.Discovery do
 
   defp start_probe(state, endpoint, known, retries) do
     listen = &Listeners.provide(state.private, endpoint, known.application, &1)
-    monitor = Probe.start(endpoint, known.application, listen)
+    dispatch = &Listeners.dispatchers(state.in_vm, endpoint, &1)
+    monitor = Probe.start(endpoint, known.application, listen, dispatch)
     known = %{known | probing: monitor, again: nil, retries: retries, retrying?: false}
     %{put_in(state.endpoints[endpoint], known) | probes: Map.put(state.probes, monitor, endpoint)}
   end
@@ -228,12 +237,18 @@ defmodule ExServiceMeshRouter.Discovery do
     if waiting? and known.retries == [],
       do: Listeners.complain(endpoint, result.problem, known.problem)
 
-    state = put_in(state.endpoints[endpoint].problem, result.problem)
+    if upstreams != [] and result.in_vm != known.in_vm, do: say(endpoint, result.in_vm)
+
+    state =
+      update_in(state.endpoints[endpoint], fn known ->
+        in_vm = if upstreams == [], do: known.in_vm, else: result.in_vm
+        %{known | problem: result.problem, in_vm: in_vm}
+      end)
 
     state =
       state
       |> Monitors.put(endpoint, [result.pid | result.watch])
-      |> publish(endpoint, result.host, upstreams)
+      |> publish(endpoint, result.host, upstreams, result.in_vm)
 
     cond do
       known.again -> probe(state, endpoint, known.again)
@@ -241,6 +256,15 @@ defmodule ExServiceMeshRouter.Discovery do
       true -> state
     end
   end
+
+  # The user need not act: requests are served through the socket.
+  defp say(endpoint, why) when is_binary(why),
+    do:
+      Logger.info(
+        "#{inspect(endpoint)} gets its requests through its socket, not in the VM: #{why}"
+      )
+
+  defp say(_endpoint, _in_vm), do: :ok
 
   defp retry(state, endpoint) do
     case state.endpoints[endpoint] do
@@ -253,23 +277,29 @@ defmodule ExServiceMeshRouter.Discovery do
     end
   end
 
-  defp down(state, endpoint) do
+  # Without a dispatcher, the endpoint still listens.
+  defp down(state, endpoint, pid) do
     case state.endpoints[endpoint] do
-      %{service: %Service{} = service} -> put_service(state, endpoint, %{service | upstreams: []})
-      _ -> state
+      %{service: %Service{} = service} ->
+        dispatcher? = Enum.any?(service.upstreams, &(pid in Upstream.dispatchers(&1)))
+        left = if dispatcher?, do: Enum.map(service.upstreams, &Upstream.place/1), else: []
+        put_service(state, endpoint, %{service | upstreams: left})
+
+      _ ->
+        state
     end
   end
 
-  defp publish(state, endpoint, host, upstreams) do
-    {service, state} = claim(state, endpoint, host, upstreams)
+  defp publish(state, endpoint, host, upstreams, in_vm) do
+    {service, state} = claim(state, endpoint, host, upstreams, in_vm)
     put_service(state, endpoint, service)
   end
 
-  defp claim(state, endpoint, host, upstreams) do
+  defp claim(state, endpoint, host, upstreams, in_vm) do
     known = state.endpoints[endpoint]
     claim = Claim.new(endpoint, known.application, host, state)
     if claim.mistake && claim.mistake != known.warned, do: Logger.warning(claim.mistake)
-    service = Claim.service(claim, upstreams, state)
+    service = Claim.service(claim, upstreams, in_vm, state)
     {service, put_in(state.endpoints[endpoint].warned, claim.mistake)}
   end
 

@@ -1,9 +1,10 @@
 defmodule ExServiceMeshRouter.Listeners do
   @moduledoc false
-  # Provides private listeners, which only the gateway can reach, for endpoints without a port.
+  # Provides private listeners, which only the gateway can reach, for endpoints without a port, and the
+  # dispatchers of endpoints that need no socket.
   #
-  # Discovery requests a listener when it finds an endpoint (provide/4). This process resolves port
-  # conflicts when the gateway starts (Contention); when the gateway stops, it stops the listeners and
+  # Discovery requests both when it finds an endpoint (provide/4, dispatchers/3). This process resolves port
+  # conflicts when the gateway starts (Contention); when the gateway stops, it stops both and
   # restores the settings. Its state is in the gateway's Store, so that a crash stops no listener.
 
   use GenServer
@@ -12,7 +13,7 @@ defmodule ExServiceMeshRouter.Listeners do
 
   @restore 200
 
-  alias ExServiceMeshRouter.Gateway
+  alias ExServiceMeshRouter.{Gateway, InVm}
   alias ExServiceMeshRouter.Endpoint.Settings
   alias ExServiceMeshRouter.Gateway.Store
   alias ExServiceMeshRouter.Listeners.{Contention, Listener, Policy, SocketDir, Takeover}
@@ -52,6 +53,23 @@ defmodule ExServiceMeshRouter.Listeners do
     end
   end
 
+  @doc """
+  Starts the dispatchers of an endpoint, whose process is `pid`, unless they run. Returns `{:ok, pids}`,
+  `{:error, why}` if its requests use the socket, or `nil` if `in_vm` does not want them.
+  """
+  def dispatchers({name, mode, on_disconnect}, endpoint, pid) do
+    if InVm.wanted?(mode, endpoint) do
+      with {:ok, start} <- Listener.server(endpoint, pid),
+           {:ok, pids} <- InVm.ensure(endpoint, start, on_disconnect) do
+        Store.put(name, {:dispatchers, endpoint}, true)
+        {:ok, pids}
+      else
+        :error -> {:error, "its supervisor has no server"}
+        {:error, why} -> {:error, why}
+      end
+    end
+  end
+
   @doc "Logs why an endpoint has no private listener, once per reason."
   def complain(_endpoint, same, same), do: :ok
   def complain(_endpoint, nil, _before), do: :ok
@@ -82,6 +100,8 @@ defmodule ExServiceMeshRouter.Listeners do
   @impl true
   def terminate(:shutdown, name) do
     name |> Store.get(:taken, []) |> restore()
+
+    for {endpoint, true} <- Store.all(name, :dispatchers), do: InVm.stop(endpoint)
 
     for {endpoint, where} <- Store.all(name, :private_listener),
         do: Listener.stop(endpoint, where)

@@ -11,6 +11,7 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   #     %{kind: :peer, id: id, node: "b@host", state: state}
   #
   # Other modules match only the keys that they need, so that an upstream may have more (a weight, a node).
+  # An upstream that is an endpoint of this node may have `dispatchers: [pid]`, see InVm.
   # `:loopback` is an endpoint that is bound to `::`. It is reachable at 127.0.0.1 and ::1, or at only
   # one of them if IPv6 is off (containers) or its socket does not accept IPv4. `:peer` is the gateway of
   # another node, see Registry.Replicas; the data plane knows its address by the id.
@@ -102,6 +103,16 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   end
 
   defp reachable(ip, port), do: tcp(ip, port)
+
+  @doc "Adds the processes that take requests for the upstream in place of its socket."
+  def put_dispatchers(upstream, []), do: upstream
+  def put_dispatchers(upstream, pids), do: Map.put(upstream, :dispatchers, pids)
+
+  @doc "Returns the upstream without them: two upstreams are the same place if only these differ."
+  def place(upstream), do: Map.delete(upstream, :dispatchers)
+
+  @doc "Returns the processes that take requests for the upstream."
+  def dispatchers(upstream), do: Map.get(upstream, :dispatchers, [])
 
   @doc "Replaces a named upstream by one upstream per known address of the name."
   def resolve(%{kind: :name} = upstream, addresses) do

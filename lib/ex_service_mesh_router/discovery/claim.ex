@@ -30,10 +30,16 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
 
   defp malformed(host), do: "its `url: [host: #{inspect(host)}]` is not a host name"
 
-  @doc "Returns the service with these upstreams, without the gateway's own address."
-  def service(claim, upstreams, %{own_port: own_port}) do
+  @doc """
+  Returns the service with these upstreams, without the gateway's own address. `in_vm` is that of Service.
+  """
+  def service(claim, upstreams, in_vm, %{own_port: own_port}) do
     upstreams = Enum.reject(upstreams, &own?(&1, own_port))
-    Service.endpoint(claim.endpoint, claim.application, claim.hosts, upstreams, claim.derived)
+
+    %{
+      Service.endpoint(claim.endpoint, claim.application, claim.hosts, upstreams, claim.derived)
+      | in_vm: in_vm
+    }
   end
 
   # `url: [port: 4000]` without `http:` is the address of the gateway, not of the endpoint.

@@ -11,17 +11,19 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   alias ExServiceMeshRouter.Endpoint.Settings
   alias ExServiceMeshRouter.Listeners.{Listener, Takeover}
 
-  defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: [], problem: nil]
+  defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: [], problem: nil] ++
+              [in_vm: false]
 
   @timeout 5_000
 
   @doc """
-  Starts a probe in another process and returns its monitor. The probe first calls `listen` with the
-  endpoint's process, which returns the private listener, as `Listeners.provide/4`, or `nil`. The caller
+  Starts a probe in another process and returns its monitor. The probe calls two functions with the
+  endpoint's process: first `listen`, which returns the private listener, as `Listeners.provide/4`, then
+  `dispatch`, which returns the dispatchers, as `Listeners.dispatchers/3`. The caller
   gets `{:probed, monitor, result}` or a `:DOWN` of the monitor, and must kill the process of a
   `{:probe_timeout, pid}`.
   """
-  def start(endpoint, application, listen) do
+  def start(endpoint, application, listen, dispatch) do
     caller = self()
 
     # Linked: a probe that hangs must not outlive its caller.
@@ -30,7 +32,8 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
         fn ->
           receive do
             {:go, monitor} ->
-              send(caller, {:probed, monitor, run(endpoint, application, listen)})
+              result = endpoint |> run(application, listen) |> dispatched(dispatch)
+              send(caller, {:probed, monitor, result})
           end
         end,
         [:link, :monitor]
@@ -47,6 +50,23 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
       pid -> endpoint |> running(application, pid, listen.(pid)) |> unless_ended(pid)
     end
   end
+
+  # The monitors are on the dispatchers, too.
+  defp dispatched(%{upstreams: [_ | _] = upstreams} = probe, dispatch) do
+    case dispatch.(probe.pid) do
+      nil ->
+        probe
+
+      {:error, why} ->
+        %{probe | in_vm: why}
+
+      {:ok, pids} ->
+        upstreams = Enum.map(upstreams, &Upstream.put_dispatchers(&1, pids))
+        %{probe | in_vm: true, upstreams: upstreams, watch: probe.watch ++ pids}
+    end
+  end
+
+  defp dispatched(probe, _dispatch), do: probe
 
   # An endpoint that stops answers late, and Cowboy still has its old address.
   defp unless_ended(probe, pid) do

@@ -40,6 +40,20 @@ defmodule ExServiceMeshRouter.Listeners.Front do
 
   def put_before(_spec), do: :error
 
+  @doc "Returns the start of a child specification as it was before put_before/1."
+  def remove({Bandit, :start_link, [options]}) do
+    case {options[:plug], Keyword.get(options, :thousand_island_options, [])} do
+      {{__MODULE__, plug}, [{:transport_module, BanditTransport} | island]} ->
+        options = Keyword.merge(options, plug: plug, thousand_island_options: island)
+        {Bandit, :start_link, [options]}
+
+      _own ->
+        {Bandit, :start_link, [options]}
+    end
+  end
+
+  def remove(start), do: start
+
   defp with_stream_handler(options) do
     handlers = Map.get(options, :stream_handlers, [:cowboy_stream_h])
     Map.put(options, :stream_handlers, [CowboyHandler | handlers])

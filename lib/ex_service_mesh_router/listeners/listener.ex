@@ -196,6 +196,27 @@ defmodule ExServiceMeshRouter.Listeners.Listener do
   end
 
   @doc """
+  Returns how the server of an endpoint is started, `{module, function, arguments}`, without what the
+  gateway has added; `:error` if the endpoint's supervisor has no server.
+  """
+  def server(endpoint, pid) do
+    starts =
+      for {id, _child, _, _} <-
+            if(supervisor?(pid), do: Supervisor.which_children(pid), else: []),
+          listener?(id, endpoint),
+          {:ok, %{start: start}} <- [:supervisor.get_childspec(pid, id)],
+          do: start
+
+    case starts do
+      [{__MODULE__, :start_link, [_where, start]} | _] -> {:ok, Front.remove(start)}
+      [start | _] -> {:ok, start}
+      [] -> :error
+    end
+  catch
+    :exit, _reason -> :error
+  end
+
+  @doc """
   Returns the listener processes of an endpoint, whose supervisor is `pid`. When one exits, the
   supervisor restarts it, and there is no event.
   """

@@ -28,11 +28,15 @@ defmodule ExServiceMeshRouter.Registry.Changes do
   defp hosts(%{hosts: same}, %{hosts: same}), do: []
   defp hosts(old, new), do: old.hosts |> Map.merge(new.hosts) |> Map.keys() |> Enum.sort()
 
-  # A node that restarts or becomes a last resort is a change of the peer, not of its routes.
+  # A node that restarts or becomes a last resort is a change of the peer, not of its routes. Nor is a
+  # restarted dispatcher one.
   defp route(table, host) do
     with {name, upstreams} <- table.hosts[host] do
       {name,
-       Enum.map(upstreams, &if(Upstream.peer?(&1), do: Map.take(&1, [:kind, :node]), else: &1))}
+       Enum.map(
+         upstreams,
+         &if(Upstream.peer?(&1), do: Map.take(&1, [:kind, :node]), else: Upstream.place(&1))
+       )}
     end
   end
 

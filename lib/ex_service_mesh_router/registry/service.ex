@@ -2,7 +2,9 @@ defmodule ExServiceMeshRouter.Registry.Service do
   @moduledoc false
   # A service of the registry: the hosts that it claims, and where it listens. `derived` hosts come
   # from the name of the application, see DevNames. The registry sets `since`, the time of the last
-  # change of the state. The source `:peer` is an endpoint that only other nodes have, see Replicas.
+  # change of the state. `in_vm` is true for an endpoint whose requests need no socket, and a text that
+  # says why for one that was to be so. The source `:peer` is an endpoint that only other nodes have, see
+  # Replicas.
 
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Registry.PeerState
@@ -11,7 +13,7 @@ defmodule ExServiceMeshRouter.Registry.Service do
   @most_nodes 3
 
   @enforce_keys [:key, :name, :hosts, :upstreams, :source]
-  defstruct @enforce_keys ++ [:application, :endpoint, :since, derived: []]
+  defstruct @enforce_keys ++ [:application, :endpoint, :since, derived: [], in_vm: false]
 
   @doc "Makes a service that is not an endpoint."
   def static(host, upstreams, source) when source in [:config, :runtime] do
@@ -78,7 +80,7 @@ defmodule ExServiceMeshRouter.Registry.Service do
   @doc "Returns the map of `ExServiceMeshRouter.services/0`; `links` are those of PeerState.links/1."
   def public(service, links \\ %{}) do
     service
-    |> Map.take([:name, :hosts, :source, :application, :endpoint, :since])
+    |> Map.take([:name, :hosts, :source, :application, :endpoint, :since, :in_vm])
     |> Map.put(:upstreams, Enum.map(service.upstreams, &Upstream.to_string/1))
     |> Map.put(:state, state(service))
     |> Map.put(:peers, peers(service, links))
