@@ -34,6 +34,8 @@ defmodule ExServiceMeshRouter do
         * `:suspect` - it does not answer at the moment; others come first
         * `:unreachable` - no connection can be opened; others come first
         * `:last_resort` - Erlang distribution is not connected to it; others come first
+    * `:in_vm` - `true` for an endpoint whose requests reach a process of this VM without a socket (the
+      option `in_vm`); a text that says why not for one that the option names; otherwise `false`
     * `:application`, `:endpoint` - those of an endpoint, otherwise `nil`
   """
   @type service :: %{
@@ -51,6 +53,7 @@ defmodule ExServiceMeshRouter do
               error: String.t() | nil
             }
           ],
+          in_vm: boolean() | String.t(),
           application: atom() | nil,
           endpoint: module() | nil
         }
@@ -128,7 +131,8 @@ defmodule ExServiceMeshRouter do
 
   @doc """
   Explains what the gateway does with a host: the rule, the service, its upstreams, why requests avoid
-  some of the nodes that have it (`mesh`), and why the other services do not match.
+  some of the nodes that have it (`mesh`), whether its requests need a socket (`in_vm`), and why the other
+  services do not match.
 
       iex> ExServiceMeshRouter.explain("tenant1.auth.local:4000")
       #ExServiceMeshRouter.Explanation<

@@ -109,7 +109,8 @@ defmodule ExServiceMeshRouter.RegistryTest do
         source: :config,
         application: nil,
         endpoint: nil,
-        peers: []
+        peers: [],
+        in_vm: false
       }
 
       assert [%{since: %DateTime{} = since}] = ExServiceMeshRouter.services(gateway)

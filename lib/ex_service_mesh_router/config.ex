@@ -93,6 +93,29 @@ defmodule ExServiceMeshRouter.Config do
   The gateway removes `http:` from the settings of such endpoints and adds its port to `url:` if
   there is none, so that links lead to the gateway. When it stops, it restores the settings.
 
+  ## Without a socket
+
+  With `in_vm: :auto`, or `in_vm: [AuthWeb.Endpoint]`, requests for endpoints that Bandit serves do not pass
+  through a socket. The data plane hands each one to a process of this VM, which runs Bandit's own
+  pipeline: plugs, telemetry events, logs and errors are those of Bandit. WebSockets still use the
+  endpoint's socket, and so does every endpoint that does not fit: another server than Bandit, TLS, a
+  transport of your own, or a version of Bandit that the gateway does not know. `explain/1`,
+  `mix mesh.routes` and the index say which way an endpoint takes, and why.
+
+  What is different from a Bandit of its own:
+
+    * a process for each request, not for each connection. Messages, process dictionary and Logger
+      metadata of one request cannot reach the next
+    * `conn.remote_ip`, the scheme, the host, the port and the HTTP version are the client's, also for
+      an endpoint with a port of its own
+    * limits of heads and `max_requests` are the gateway's, not those of `http_1_options`
+    * there are no `[:thousand_island, ...]` events. Those of Bandit (`[:bandit, :request, ...]`), Phoenix
+      and LiveView are emitted as before
+    * the adapter's state has no socket (`conn.adapter`), which matters to code that reaches into it
+    * `on_disconnect: :exit` ends the process of a request whose client has gone
+
+  A request that is killed gets a 500 at once. At most 1,024 requests wait for a process of an endpoint.
+
   ## Behind a load balancer
 
   `trusted_proxies` lists the peers whose `X-Forwarded-*` and `Forwarded` fields the gateway keeps and

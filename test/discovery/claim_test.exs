@@ -30,11 +30,11 @@ defmodule ExServiceMeshRouter.Discovery.ClaimTest do
       for ip <- [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}, {0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1}],
           do: Upstream.tcp(ip, 4000)
 
-    service = Claim.service(claim, [other, Upstream.unix("/s") | gateway], @development)
+    service = Claim.service(claim, [other, Upstream.unix("/s") | gateway], false, @development)
     assert service.upstreams == [other, Upstream.unix("/s")]
     assert service.key == {:endpoint, AuthWeb.Endpoint}
     # Another machine's port of that number is its own.
     far = Upstream.tcp({192, 0, 2, 1}, 4000)
-    assert Claim.service(claim, [far], @development).upstreams == [far]
+    assert Claim.service(claim, [far], false, @development).upstreams == [far]
   end
 end

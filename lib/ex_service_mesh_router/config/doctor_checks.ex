@@ -13,6 +13,7 @@ defmodule ExServiceMeshRouter.Config.DoctorChecks do
     {:server_missing,
      "the gateway or an endpoint of a release does not listen, because it lacks `server: true`"},
     {:endpoint_down, "an endpoint should listen and does not"},
+    {:in_vm, "`in_vm` names an endpoint that needs its socket, or that does not exist"},
     {:public_listener, "other machines can reach an endpoint past the gateway, in production"},
     {:host_conflict, "two services have the same host"},
     {:mesh_down, "`mesh` is configured, and the gateway cannot use it"},

@@ -19,12 +19,20 @@ defmodule ExServiceMeshRouter.Console.Places do
     {used, avoided} = Enum.split_with(peers, &PeerState.used?/1)
 
     places =
-      for(text <- service.upstreams, text not in nodes, do: {text, nil}) ++
+      if(service[:in_vm] == true and service.upstreams != [], do: [{"in VM", nil}], else: []) ++
+        for(text <- service.upstreams, text not in nodes, do: {text, nil}) ++
         for(peer <- avoided, do: {peer.node, PeerState.words(peer.state)}) ++
         for(peer <- used, do: {peer.node, nil})
 
     {shown, more} = Enum.split(places, most)
     {shown, length(more)}
+  end
+
+  @doc "Returns lines about the services that `in_vm` names and that use their sockets all the same."
+  def not_in_vm(services) do
+    for %{name: name, in_vm: why} when is_binary(why) <- services,
+        uniq: true,
+        do: "#{name} is not served in VM: #{why}"
   end
 
   @doc "Returns the same as one text, which is empty for no upstreams."

@@ -12,7 +12,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
   alias ExServiceMeshRouter.Mesh
   alias ExServiceMeshRouter.Registry.Table
 
-  # Each route has: host, service, application, upstreams, peers, state and since (`nil` without a
+  # Each route has: host, service, application, upstreams, peers, in_vm, state and since (`nil` without a
   # gateway), source, and whether the host is derived from the name of the application. `mesh` is its
   # status, or `nil` without a gateway.
   defstruct [:running?, :port, :routes, :mesh]
@@ -35,7 +35,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
     with {:ok, report} <- Remote.report(config) do
       services =
         for service <- report["services"] do
-          keys = ~w(name hosts upstreams state source application since)
+          keys = ~w(name hosts upstreams in_vm state source application since)
           service = Map.put(service, "peers", Places.read(service["peers"]))
           for key <- ["peers" | keys], into: %{}, do: {String.to_atom(key), service[key]}
         end
@@ -61,7 +61,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
     routes =
       for service <- services, host <- service.hosts do
         service
-        |> Map.take([:application, :upstreams, :peers, :state, :since, :source])
+        |> Map.take([:application, :upstreams, :peers, :in_vm, :state, :since, :source])
         |> Map.merge(%{host: host, service: service.name, derived: host in derived})
       end
 
@@ -86,6 +86,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
           application: service.application,
           upstreams: upstreams(service, snapshot),
           peers: [],
+          in_vm: nil,
           state: nil,
           since: nil,
           source: service.source,
@@ -145,7 +146,12 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
         else: ""
 
     table = Text.table([["HOST", "SERVICE", "UPSTREAM", "STATE"] | rows])
-    [headline(listing), "\n\n", table, notes, mesh_lines(listing.mesh)]
+    [headline(listing), "\n\n", table, notes, not_in_vm(listing.routes), mesh_lines(listing.mesh)]
+  end
+
+  defp not_in_vm(routes) do
+    services = for route <- routes, do: %{name: route.service, in_vm: route.in_vm}
+    for line <- Places.not_in_vm(services), do: ["\n", line, "\n"]
   end
 
   defp mesh_lines(nil), do: []

@@ -165,6 +165,7 @@ defmodule ExServiceMeshRouter.Explanation do
   @spec lines(t()) :: [String.t()]
   def lines(explanation) do
     [outcome(explanation), "rule: " <> rule(explanation)] ++
+      in_vm(explanation.service) ++
       peers(explanation.service) ++
       for({name, why} <- explanation.others, do: "not #{name}: #{why}") ++
       if(explanation.nearest, do: ["did you mean #{explanation.nearest}?"], else: [])
@@ -183,6 +184,10 @@ defmodule ExServiceMeshRouter.Explanation do
     more = if more == [], do: "", else: " and #{length(more)} more"
     Enum.join(shown, ", ") <> more
   end
+
+  defp in_vm(%{in_vm: true}), do: ["in VM: only requests for WebSockets use its socket"]
+  defp in_vm(%{in_vm: why}) when is_binary(why), do: ["not in VM: #{why}"]
+  defp in_vm(_service), do: []
 
   defp peers(nil), do: []
 

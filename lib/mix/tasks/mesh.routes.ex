@@ -23,7 +23,7 @@ defmodule Mix.Tasks.Mesh.Routes do
     * `--json` - prints `{"running": ..., "port": ..., "routes": [...], "mesh": ...}`. A route has
       `host`, `service`, `application`, `upstreams`, `peers` (those of the upstreams that are other
       nodes, with their states), `source`, `derived` (from the name of the application), and, if the
-      gateway runs, `state` and `since`. `mesh` is as in `ExServiceMeshRouter.Mesh`, or `null` if no
+      gateway runs, `state`, `since`, and `in_vm` as in `t:ExServiceMeshRouter.service/0`. `mesh` is as in `ExServiceMeshRouter.Mesh`, or `null` if no
       gateway runs
   """
 

@@ -49,7 +49,7 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
 
   defp service(service, port, live) do
     service
-    |> Map.take([:name, :hosts, :upstreams, :peers, :state, :source, :application, :since])
+    |> Map.take([:name, :hosts, :upstreams, :peers, :in_vm, :state, :source, :application, :since])
     |> Map.put(:live, Map.get(live, service.name, []))
     |> Map.put(:urls, for(host <- service.hosts, do: url(host, port)))
   end

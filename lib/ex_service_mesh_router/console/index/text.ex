@@ -38,7 +38,8 @@ defmodule ExServiceMeshRouter.Console.Index.Text do
         ]
       end
 
-    table([["SERVICE", "STATE", "OPEN", "LISTENS AT", "SINCE"] | rows])
+    notes = for line <- Places.not_in_vm(services), do: [line, "\n"]
+    [table([["SERVICE", "STATE", "OPEN", "LISTENS AT", "SINCE"] | rows]), notes]
   end
 
   defp or_dash(""), do: "-"

@@ -55,6 +55,9 @@ defmodule ExServiceMeshRouter.Console.Index.Words do
     end
   end
 
+  def source(%{source: :endpoint, in_vm: why} = service) when is_binary(why),
+    do: "#{source(%{service | in_vm: false})}, not in VM: #{why}"
+
   def source(%{source: :endpoint, application: application}), do: "endpoint of #{application}"
   def source(%{source: :config}), do: "configured"
   def source(%{source: :runtime}), do: "put at run time"
