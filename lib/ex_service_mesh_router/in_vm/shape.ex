@@ -74,9 +74,11 @@ defmodule ExServiceMeshRouter.InVm.Shape do
     }
   end
 
+  defp plug({plug, options}) when is_function(plug, 2), do: {:ok, fn -> {plug, options} end}
+  defp plug(plug) when is_function(plug, 2), do: {:ok, fn -> {plug, []} end}
   defp plug({plug, options}) when is_atom(plug), do: module(plug, options)
   defp plug(plug) when is_atom(plug) and plug != nil, do: module(plug, [])
-  defp plug(_other), do: {:error, "its plug is not a module"}
+  defp plug(_other), do: {:error, "its plug is neither a module nor a function"}
 
   defp module(plug, options) do
     if Code.ensure_loaded?(plug) and function_exported?(plug, :call, 2),
