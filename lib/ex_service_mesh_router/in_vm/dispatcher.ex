@@ -10,9 +10,6 @@ defmodule ExServiceMeshRouter.InVm.Dispatcher do
 
   alias ExServiceMeshRouter.InVm.Request
 
-  # Between the exit signal and the kill for a request whose client has gone, as in Cowboy.
-  @grace 5_000
-
   def start_link(server), do: GenServer.start_link(__MODULE__, server)
 
   @impl true
@@ -21,24 +18,13 @@ defmodule ExServiceMeshRouter.InVm.Dispatcher do
     # A batch that waits must not be copied by each garbage collection.
     Process.flag(:message_queue_data, :off_heap)
     :ets.insert(server.dispatchers, {self()})
-    more = %{dispatcher: self(), ancestors: [self() | Process.get(:"$ancestors", [])]}
+    more = %{ancestors: [self() | Process.get(:"$ancestors", [])]}
     {:ok, server |> Map.delete(:dispatchers) |> Map.merge(more)}
   end
 
   @impl true
   def handle_info({:mesh_calls, calls}, server) do
     start(calls, server)
-    {:noreply, server}
-  end
-
-  def handle_info({:mesh_closed, request}, server) do
-    Process.exit(request, :shutdown)
-    Process.send_after(self(), {:kill, request}, @grace)
-    {:noreply, server}
-  end
-
-  def handle_info({:kill, request}, server) do
-    Process.exit(request, :kill)
     {:noreply, server}
   end
 

@@ -12,6 +12,9 @@ defmodule ExServiceMeshRouter.InVm.Request do
   # Room for the conn and the fields of a usual request, so that few requests need a garbage collection.
   @heap_words 2586
 
+  # Between the exit signal and the kill for a request whose client has gone, as in Cowboy.
+  @grace 5_000
+
   @doc "Starts the process of a call. `server` is what Shape returns, with `:ancestors` and `:label`."
   def start(call, server),
     do: :erlang.spawn_opt(__MODULE__, :init, [call, server], min_heap_size: @heap_words)
@@ -19,12 +22,12 @@ defmodule ExServiceMeshRouter.InVm.Request do
   @doc false
   def init(call, server) do
     case Native.call_take(call) do
-      {ref, method, target, headers, version, body} ->
+      {_call, method, target, headers, version, body} ->
         Process.put(:"$initial_call", {__MODULE__, :init, 2})
         Process.put(:"$ancestors", server.ancestors)
         Process.put(:"$process_label", server.label)
         disconnects(server, call)
-        run(server, transport(call, ref, {method, target, headers}, version, body))
+        run(server, transport(call, {method, target, headers}, version, body))
 
       # The client has gone.
       :closed ->
@@ -32,25 +35,44 @@ defmodule ExServiceMeshRouter.InVm.Request do
     end
   end
 
-  # As Cowboy, or as Bandit, which traps exits.
-  defp disconnects(%{on_disconnect: :exit, dispatcher: dispatcher}, call),
-    do: Native.call_watch(call, dispatcher)
+  # As Bandit, which traps exits.
+  defp disconnects(%{on_disconnect: :ignore}, _call), do: Process.flag(:trap_exit, true)
 
-  defp disconnects(_server, _call), do: Process.flag(:trap_exit, true)
+  # As Cowboy. The process of the request runs the plug and does not read its messages.
+  defp disconnects(%{on_disconnect: :exit}, call) do
+    request = self()
+    spawn(fn -> watch(call, request) end)
+  end
 
-  defp run(server, %{ref: ref, client: client, request: {_, _, headers}} = transport) do
+  defp watch(call, request) do
+    monitor = Process.monitor(request)
+    Native.call_watch(call)
+
+    receive do
+      {^call, :closed} -> Process.exit(request, :shutdown)
+      {:DOWN, ^monitor, :process, _, _} -> exit(:normal)
+    end
+
+    receive do
+      {:DOWN, ^monitor, :process, _, _} -> :ok
+    after
+      @grace -> Process.exit(request, :kill)
+    end
+  end
+
+  defp run(server, %{client: client, request: {_, _, headers}} = transport) do
     secure? = ForwardedReader.scheme(headers) == :https
-    span = %{telemetry_span_context: ref}
+    # A call has no connection, whose span this would be.
+    span = %{telemetry_span_context: make_ref()}
     arguments = [transport, server.plug, span, {secure?, client}, server.options]
     apply(Bandit.Pipeline, :run, arguments)
     # Only a response that has not ended fails.
     Native.call_fail(transport.call)
   end
 
-  defp transport(call, ref, {method, target, headers}, version, body) do
+  defp transport(call, {method, target, headers}, version, body) do
     %Transport{
       call: call,
-      ref: ref,
       request: {method, target(target, headers), headers},
       version: version,
       client: client(headers),

@@ -12,7 +12,7 @@ defmodule ExServiceMeshRouter.InVm.Transport do
   # request: `{method, target, headers}` until it is read. unread: `{:length, n}`, `:chunked`, or `:none`
   # at the end of the body. continue?: the client waits for 100 (Continue). state: of the response,
   # `:unsent`, `:writing` or `:sent`.
-  @enforce_keys [:call, :ref, :request, :version, :client, :unread, :continue?]
+  @enforce_keys [:call, :request, :version, :client, :unread, :continue?]
   defstruct @enforce_keys ++ [state: :unsent]
 
   # Defaults of Plug.Conn.read_body/2.
@@ -57,7 +57,7 @@ defmodule ExServiceMeshRouter.InVm.Transport do
 
   defp read(transport, 0, _step, _timeout, parts), do: {:more, Enum.reverse(parts), transport}
 
-  defp read(%{call: call, ref: ref} = transport, left, step, timeout, parts) do
+  defp read(%{call: call} = transport, left, step, timeout, parts) do
     case Native.call_read(call, min(left, step)) do
       {:ok, part} ->
         size = byte_size(part)
@@ -68,7 +68,7 @@ defmodule ExServiceMeshRouter.InVm.Transport do
 
       :pending ->
         receive do
-          {^ref, :readable} -> read(transport, left, step, timeout, parts)
+          {^call, :readable} -> read(transport, left, step, timeout, parts)
         after
           timeout -> too_late(call)
         end
@@ -108,8 +108,10 @@ defmodule ExServiceMeshRouter.InVm.Transport do
   end
 
   def send_headers(%{state: :unsent} = transport, status, headers, :chunk_encoded) do
-    framing = if List.keymember?(headers, "content-length", 0), do: :length, else: :chunked
-    head(transport, status, headers, framing)
+    length? = List.keymember?(headers, "content-length", 0)
+    head(transport, status, headers, if(length?, do: :length, else: :chunked))
+    # The data plane keeps such a head for the first data, which may come much later.
+    if length?, do: Native.call_flush(transport.call)
     %{transport | state: :writing}
   end
 
@@ -122,18 +124,20 @@ defmodule ExServiceMeshRouter.InVm.Transport do
   end
 
   def send_data(%{state: :writing} = transport, data, end?) do
-    unless empty?(data), do: write(transport, data, 0)
+    # Here, because a NIF must not copy megabytes.
+    data = IO.iodata_to_binary(data)
+    if data != "", do: write(transport, data, 0)
     if end?, do: finish(transport), else: transport
   end
 
-  defp write(%{call: call, ref: ref} = transport, data, offset) do
+  defp write(%{call: call} = transport, data, offset) do
     case Native.call_data(call, data, offset) do
       :ok ->
         :ok
 
       {:more, offset} ->
         receive do
-          {^ref, :room} -> :ok
+          {^call, :room} -> :ok
         after
           @look_again -> :ok
         end
@@ -144,11 +148,6 @@ defmodule ExServiceMeshRouter.InVm.Transport do
         closed()
     end
   end
-
-  defp empty?(""), do: true
-  defp empty?([]), do: true
-  defp empty?([head | tail]), do: empty?(head) and empty?(tail)
-  defp empty?(_data), do: false
 
   defp finish(transport) do
     Native.call_finish(transport.call)
