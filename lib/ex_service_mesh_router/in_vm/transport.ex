@@ -213,7 +213,7 @@ defmodule ExServiceMeshRouter.InVm.Transport do
   end
 
   defp transport_error(reason) do
-    message = "Unrecoverable error: #{inspect(reason)}"
+    message = "Unrecoverable error: #{reason}"
     raise_error(Bandit.TransportError, message: message, error: reason)
   end
 
