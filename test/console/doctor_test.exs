@@ -70,6 +70,28 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     assert configured(options(context), os: :darwin) == []
   end
 
+  describe "in_vm" do
+    test "finds an endpoint that does not exist", context do
+      endpoint(context, sound(context))
+      finding = assert_cured(options(context, in_vm: [context.endpoint, No.Such.Endpoint]))
+      assert finding.check == :in_vm
+      assert finding.why =~ "the gateway finds no such endpoint"
+      assert configured(options(context, in_vm: :auto)) == []
+    end
+
+    test "finds an endpoint that needs its socket", context do
+      endpoint(context, sound(context, http: [port: 0]))
+      start_supervised!(context.endpoint)
+      in_vm = [in_vm: [context.endpoint], doctor: [except: [:url_port]]]
+      gateway = start_gateway(Keyword.merge(options(context, in_vm), port: 0))
+      settle(gateway)
+      assert [finding] = gateway |> Snapshot.running() |> Doctor.examine()
+      assert finding.check == :in_vm
+      assert finding.why =~ "its server is not Bandit"
+      assert finding.fix =~ "config :ex_service_mesh_router, in_vm: false"
+    end
+  end
+
   describe "url_port" do
     test "finds an endpoint with its own port in links", context do
       endpoint(context, sound(context, url: [port: 4001]))

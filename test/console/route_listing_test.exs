@@ -118,6 +118,30 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
     assert text =~ ~r/#{host} \*  .*  listening since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n/
   end
 
+  test "says which endpoints need no socket, and why others do", context do
+    define(context.application, context.endpoint, url: [host: "own.local"], server: true)
+    other = unique("bandit")
+    settings = [adapter: Bandit.PhoenixAdapter, url: [host: "bandit.local"], plug: fn _ -> "" end]
+    define(other.application, other.endpoint, [server: true, http: false] ++ settings)
+    for endpoint <- [context.endpoint, other.endpoint], do: start_supervised!(endpoint)
+    discover = [only: [context.application, other.application]]
+
+    gateway =
+      start_gateway(
+        [index: true, in_vm: :auto] ++
+          Keyword.merge(options(context), port: 0, discover: discover)
+      )
+
+    settle(gateway)
+    configure(options(context, port: ExServiceMeshRouter.port(gateway)))
+    text = run()
+    assert text =~ ~r/bandit.local .* in VM, unix:/
+    assert text =~ "#{inspect(context.endpoint)} is not served in VM: its server is not Bandit\n"
+    assert {404, index} = get(gateway, "nothing.localhost")
+    assert index =~ "in VM, unix:"
+    assert index =~ "#{inspect(context.endpoint)} is not served in VM: its server is not Bandit\n"
+  end
+
   test "handles an empty configuration, and reports errors" do
     configure(port: free_port(), discover: false)
     assert run() =~ "the configuration names no endpoint and no service"
