@@ -37,14 +37,20 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReader do
   defp address(""), do: :empty
 
   defp address(text) do
-    text =
-      case Regex.run(~r/\A(?:\[([^\]]*)\]|([0-9.]+))(?::[0-9]{1,5})?\z/, text) do
-        [_, ipv6] -> ipv6
-        [_, "", ipv4] -> ipv4
-        nil -> text
-      end
+    with :error <- Network.parse_address(text),
+         :error <- text |> without_port() |> Network.parse_address() do
+      :error
+    else
+      {:ok, ip} -> {:ok, Network.unmap(ip)}
+    end
+  end
 
-    with {:ok, ip} <- Network.parse_address(text), do: {:ok, Network.unmap(ip)}
+  defp without_port(text) do
+    case Regex.run(~r/\A(?:\[([^\]]*)\]|([0-9.]+))(?::[0-9]{1,5})?\z/, text) do
+      [_, ipv6] -> ipv6
+      [_, "", ipv4] -> ipv4
+      nil -> ""
+    end
   end
 
   defp loopback?({127, _, _, _}), do: true
