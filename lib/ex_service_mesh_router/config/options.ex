@@ -132,7 +132,7 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:in_vm, :in_vm, false,
        "which endpoints get their requests without a socket, from the data plane to a process of this VM; `:auto` is every endpoint that Bandit serves, see below"},
       {:on_disconnect, {:in, [:ignore, :exit]}, :ignore,
-       "what happens to a request of `in_vm` whose client disconnects: `:ignore` lets it run, as Bandit; `:exit` ends its process, as Cowboy"},
+       "what happens to a request of `in_vm` whose client resets the connection or stream: `:ignore` lets it run, as Bandit; `:exit` ends its process, as Cowboy. A client that only ends its sending side waits for its response"},
       {:default, {:or, nil, :host}, nil,
        "host whose service answers for unknown hosts; without it, they get a 404"},
       {:dev_domain, :domain, dev_domain(),
