@@ -61,6 +61,11 @@ defmodule ExServiceMeshRouter.InVmTest do
 
   defp plug("/file", conn, _test), do: Conn.file(conn, __ENV__.file, 10, 20)
 
+  defp plug("/hints", conn, _test) do
+    {:ok, body, conn} = conn |> Conn.inform(103, [{"link", "</x>"}]) |> Conn.read()
+    Conn.respond(conn, 200, [], body)
+  end
+
   defp plug("/early", conn, _test),
     do: conn |> Conn.inform(103, [{"link", "</x>"}]) |> Conn.respond(200, [], "late")
 
@@ -202,6 +207,15 @@ defmodule ExServiceMeshRouter.InVmTest do
       fields = "Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n"
       RawClient.send(socket, "POST /echo HTTP/1.1\r\nHost: #{host}\r\n#{fields}\r\n")
       assert RawClient.read_until(socket, "\r\n\r\n") =~ "HTTP/1.1 100"
+      RawClient.send(socket, "abc")
+      assert {200, "abc"} = answer(RawClient.read_to_end(socket))
+    end
+
+    test "is asked for even after another interim response", %{gateway: gateway, host: host} do
+      socket = RawClient.connect(url(gateway))
+      fields = "Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n"
+      RawClient.send(socket, "POST /hints HTTP/1.1\r\nHost: #{host}\r\n#{fields}\r\n")
+      assert RawClient.read_until(socket, "HTTP/1.1 100 Continue\r\n\r\n") =~ "HTTP/1.1 103"
       RawClient.send(socket, "abc")
       assert {200, "abc"} = answer(RawClient.read_to_end(socket))
     end

@@ -94,7 +94,8 @@ defmodule ExServiceMeshRouter.InVm.Transport do
 
   def send_headers(%{state: :unsent} = transport, status, headers, :inform) do
     head(transport, status, headers, :interim)
-    %{transport | continue?: false}
+    # Another one, such as 103 (Early Hints), does not let the client send its body.
+    %{transport | continue?: transport.continue? and status != 100}
   end
 
   def send_headers(%{state: :unsent} = transport, status, headers, :no_body) do
