@@ -405,6 +405,22 @@ mod tests {
     const POST: &[u8] = b"POST / HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n";
 
     #[test]
+    fn a_dropped_call_keeps_what_is_written_until_it_is_taken_back() {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let call = Call::new(&Arc::default(), place);
+        call.begin_request(POST);
+        call.fail();
+        assert_eq!(call.write_request(b"more"), Some(4));
+        let cx = Context::from_waker(Waker::noop());
+        assert!(call.poll_response(&cx, 0).is_ready());
+        assert_eq!(call.untaken_request(), Some(Some([POST, b"more"].concat())));
+        // What does not fit is missing, and the task waits for the response alone.
+        assert_eq!(call.write_request(&vec![b'x'; 300_000]), Some(256 * 1024 - POST.len() - 4));
+        assert!(call.poll_request_room(&cx).is_pending());
+        assert_eq!(call.untaken_request(), Some(None));
+    }
+
+    #[test]
     fn a_request_is_queued_up_to_its_bound() {
         let (call, sent) = taken(POST);
         let part = vec![b'x'; 100_000];

@@ -80,9 +80,10 @@ impl Shared {
         }
     }
 
-    /// The process reads no more of the request.
+    /// The process reads no more of the request. A call that was dropped is still filled: the worker is about to
+    /// take the request back, and what was refused would be missing.
     pub fn reads_no_more(&self) -> bool {
-        self.end.is_some() || self.phase == Phase::Dropped
+        self.end.is_some()
     }
 
     /// Frees the room of a chunk. Returns who waits for it.
