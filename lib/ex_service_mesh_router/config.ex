@@ -112,9 +112,12 @@ defmodule ExServiceMeshRouter.Config do
     * there are no `[:thousand_island, ...]` events. Those of Bandit (`[:bandit, :request, ...]`), Phoenix
       and LiveView are emitted as before
     * the adapter's state has no socket (`conn.adapter`), which matters to code that reaches into it
-    * `on_disconnect: :exit` ends the process of a request whose client has gone
+    * `on_disconnect: :exit` ends the process of a request whose client resets the connection or stream.
+      If several gateways serve the endpoint, the option of the first one counts
 
   A request that is killed gets a 500 at once. At most 1,024 requests wait for a process of an endpoint.
+  A request whose client does not read holds up to 256 KiB of its response, and what its process has:
+  about as much as a socket's buffers, and not part of `limits: [buffer_bytes: ...]`.
 
   ## Behind a load balancer
 

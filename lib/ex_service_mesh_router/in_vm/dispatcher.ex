@@ -10,6 +10,8 @@ defmodule ExServiceMeshRouter.InVm.Dispatcher do
 
   alias ExServiceMeshRouter.InVm.Request
 
+  @idle 1_000
+
   def start_link(server), do: GenServer.start_link(__MODULE__, server)
 
   @impl true
@@ -25,10 +27,12 @@ defmodule ExServiceMeshRouter.InVm.Dispatcher do
   @impl true
   def handle_info({:mesh_calls, calls}, server) do
     start(calls, server)
-    {:noreply, server}
+    {:noreply, server, @idle}
   end
 
-  def handle_info(_other, server), do: {:noreply, server}
+  # A call whose process ended before it took it is known to be lost once nothing refers to it.
+  def handle_info(:timeout, server), do: {:noreply, server, :hibernate}
+  def handle_info(_other, server), do: {:noreply, server, @idle}
 
   @impl true
   def terminate(_reason, server) do

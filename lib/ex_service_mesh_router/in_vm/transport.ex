@@ -21,7 +21,7 @@ defmodule ExServiceMeshRouter.InVm.Transport do
   @read_timeout 15_000
 
   # How much of a file is read at once.
-  @file_step 262_144
+  @file_step 65_536
 
   # A safety net: the data plane sends a message when there is room, and when the client is gone.
   @look_again 5_000

@@ -12,8 +12,9 @@ pub type Place = OwnedSemaphorePermit;
 
 /// How much of a request is queued for the process. The first part, with the head, may be longer.
 const MAX_REQUEST: usize = 256 * 1024;
-/// How much of a response is queued for the worker. A head may be beyond it.
-const MAX_RESPONSE: usize = 1024 * 1024;
+/// How much of a response is queued for the worker: about as much as a socket's buffers. A head may be beyond it.
+const MAX_RESPONSE: usize = 256 * 1024;
+
 /// A message to a process that waits.
 pub trait Notice: Send {
     /// Identifies the process. A second notice for it replaces the first.
