@@ -116,8 +116,8 @@ defmodule ExServiceMeshRouter.Config do
       If several gateways serve the endpoint, the option of the first one counts
 
   A request that is killed gets a 500 at once. At most 1,024 requests wait for a process of an endpoint.
-  A request whose client does not read holds up to 256 KiB of its response, and what its process has:
-  about as much as a socket's buffers, and not part of `limits: [buffer_bytes: ...]`.
+  A request whose client does not read holds up to 256 KiB of its response, and what its process has
+  (with a long file 0.6 MiB in all). That is not part of `limits: [buffer_bytes: ...]`.
 
   ## Behind a load balancer
 
