@@ -74,6 +74,7 @@ defmodule ExServiceMeshRouter.Console.Top do
   defp row(service) do
     live = service["live"]
     up? = service["state"] == "listening"
+    places = %{upstreams: service["upstreams"] || [], peers: Places.read(service["peers"])}
 
     {unless(up?, do: :red),
      [
@@ -86,7 +87,7 @@ defmodule ExServiceMeshRouter.Console.Top do
        "#{live["in_flight"]}",
        "#{live["tunnels"]}",
        "#{live["requests"]}",
-       Places.count(%{upstreams: service["upstreams"] || [], peers: Places.read(service["peers"])})
+       Places.count(places)
      ]}
   end
 

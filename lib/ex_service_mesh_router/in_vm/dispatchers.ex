@@ -29,7 +29,8 @@ defmodule ExServiceMeshRouter.InVm.Dispatchers do
       for index <- 1..System.schedulers_online(),
           do: Supervisor.child_spec({Dispatcher, server}, id: {Dispatcher, index})
 
-    Supervisor.init([{Drainer, {dispatchers, server.shutdown}} | children], strategy: :one_for_one)
+    drainer = {Drainer, {dispatchers, server.shutdown}}
+    Supervisor.init([drainer | children], strategy: :one_for_one)
   end
 
   @doc "Returns the dispatchers of an endpoint; none if it has not been started."

@@ -47,9 +47,11 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
     end
   end
 
+  @shown [:name, :hosts, :upstreams, :peers, :in_vm, :state, :source, :application, :since]
+
   defp service(service, port, live) do
     service
-    |> Map.take([:name, :hosts, :upstreams, :peers, :in_vm, :state, :source, :application, :since])
+    |> Map.take(@shown)
     |> Map.put(:live, Map.get(live, service.name, []))
     |> Map.put(:urls, for(host <- service.hosts, do: url(host, port)))
   end
