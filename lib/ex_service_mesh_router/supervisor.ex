@@ -90,8 +90,8 @@ defmodule ExServiceMeshRouter.Supervisor do
         shutdown(config)
 
     # A failing worker exits at most once a second. The other children exit only when they are killed:
-    # this allows ten kills a second.
-    intensity = 10 + 2 * config.native.workers
+    # this allows three kills of each in a second.
+    intensity = 3 * length(children)
     options = [strategy: :one_for_one, max_restarts: intensity, max_seconds: 1]
     {:ok, {flags, specs}} = Supervisor.init(children, options)
 
