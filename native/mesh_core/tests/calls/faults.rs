@@ -169,7 +169,7 @@ fn a_client_that_has_its_response_did_not_leave() {
 
 /// A request waits in its worker, not in a mailbox, and has the time that a connection would have.
 #[test]
-fn calls_that_nobody_takes_are_bounded() {
+fn calls_that_no_process_takes_are_bounded() {
     let vm = Vm::start();
     let scene = Scene::new(|config| config.timeouts.connect = ms(500));
     scene.route_to(&[vm.at(&scene.endpoint.address)]);

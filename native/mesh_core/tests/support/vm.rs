@@ -113,7 +113,7 @@ impl Vm {
         self.0.batches.load(Ordering::SeqCst)
     }
 
-    /// Calls that nobody has got.
+    /// Calls that no test has taken.
     pub fn waiting(&self) -> usize {
         lock(&self.0.calls).len()
     }
