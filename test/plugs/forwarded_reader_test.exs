@@ -83,6 +83,25 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReaderTest do
     assert client(" , ") == {0, 0, 0, 0}
   end
 
+  test "blanks around an address are no part of it" do
+    for list <- ["203.0.113.7 ", "  203.0.113.7", "\t203.0.113.7\t", "203.0.113.7 ,\t#{@proxy} "],
+        do: assert(client(list) == @client, inspect(list))
+  end
+
+  test "a port is a number from 1 to 65535" do
+    port = fn text -> ForwardedReader.port([{"x-forwarded-port", text}]) end
+    assert {port.("1"), port.("443"), port.("65535")} == {1, 443, 65_535}
+
+    for bad <- ["", "0", "65536", "99999999999999999999", "+80", "-1", "80 ", "80,80", "x"],
+        do: assert(port.(bad) == nil, inspect(bad))
+  end
+
+  test "a host has no port" do
+    host = fn text -> ForwardedReader.host([{"x-forwarded-host", text}]) end
+    assert {host.("a.local"), host.("a.local:4000")} == {"a.local", "a.local"}
+    assert {host.("[::1]"), host.("[::1]:4000"), host.("")} == {"[::1]", "[::1]", nil}
+  end
+
   test "a missing or repeated field gives nil" do
     assert ForwardedReader.client([]) == nil
     field = {"x-forwarded-for", "203.0.113.7"}

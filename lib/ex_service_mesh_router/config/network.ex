@@ -70,6 +70,8 @@ defmodule ExServiceMeshRouter.Config.Network do
   def to_string({bits, length, size}), do: "#{:inet.ntoa(tuple(bits, size))}/#{length}"
 
   @doc "Returns whether one of the blocks contains the address."
+  def member?([], _ip), do: false
+
   def member?(networks, ip) do
     {bits, size} = ip |> unmap() |> bits()
 

@@ -65,9 +65,12 @@ defmodule ExServiceMeshRouter.InVm.Request do
     # A call has no connection, whose span this would be.
     span = %{telemetry_span_context: make_ref()}
     arguments = [transport, server.plug, span, {secure?, client}, server.options]
-    apply(Bandit.Pipeline, :run, arguments)
-    # Only a response that has not ended fails.
-    Native.call_fail(transport.call)
+
+    case apply(Bandit.Pipeline, :run, arguments) do
+      {:ok, %Transport{state: :sent}} -> :ok
+      # Only a response that has not ended fails.
+      _ -> Native.call_fail(transport.call)
+    end
   end
 
   defp transport(call, {method, target, headers}, version, body) do

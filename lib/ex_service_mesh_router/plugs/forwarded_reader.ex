@@ -1,6 +1,7 @@
 defmodule ExServiceMeshRouter.Plugs.ForwardedReader do
   @moduledoc false
   # Reads the forwarded fields that the gateway writes. A missing, repeated or malformed field is `nil`.
+  # Each request has them, so what is usual takes no function of String, which knows Unicode.
 
   alias ExServiceMeshRouter.Config.Network
   alias ExServiceMeshRouter.Gateway.TrustedProxies
@@ -18,31 +19,41 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReader do
   """
   def client(headers) do
     with value when is_binary(value) <- one(headers, "x-forwarded-for") do
-      trusted = TrustedProxies.all()
-      value |> String.split(",") |> Enum.reverse() |> walk(trusted, nil)
+      value
+      |> :binary.split(",", [:global])
+      |> :lists.reverse()
+      |> walk(TrustedProxies.all(), nil)
     end
   end
 
   defp walk([], _trusted, proxy), do: proxy || @unknown
 
   defp walk([entry | rest], trusted, proxy) do
-    case entry |> String.trim() |> address() do
+    case address(entry) do
       :empty -> walk(rest, trusted, proxy)
       :error -> if proxy == nil or loopback?(proxy), do: @unknown, else: proxy
       {:ok, ip} -> if Network.member?(trusted, ip), do: walk(rest, trusted, ip), else: ip
     end
   end
 
-  # Some proxies add the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`.
-  defp address(""), do: :empty
+  defp address(" " <> entry), do: address(entry)
 
-  defp address(text) do
-    with :error <- Network.parse_address(text),
-         :error <- text |> without_port() |> Network.parse_address() do
+  defp address(entry) do
+    with :error <- Network.parse_address(entry),
+         :error <- entry |> String.trim() |> odd_address() do
       :error
     else
       {:ok, ip} -> {:ok, Network.unmap(ip)}
+      :empty -> :empty
     end
+  end
+
+  # Some proxies add the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`.
+  defp odd_address(""), do: :empty
+
+  defp odd_address(text) do
+    with :error <- Network.parse_address(text),
+         do: text |> without_port() |> Network.parse_address()
   end
 
   defp without_port(text) do
@@ -67,25 +78,26 @@ defmodule ExServiceMeshRouter.Plugs.ForwardedReader do
   @doc "Returns the host without its port, which has a separate field."
   def host(headers) do
     case one(headers, "x-forwarded-host") do
-      "[" <> _ = literal -> literal |> String.split("]") |> hd() |> Kernel.<>("]")
-      host when is_binary(host) and host != "" -> host |> String.split(":") |> hd()
+      "[" <> _ = literal -> literal |> :binary.split("]") |> hd() |> Kernel.<>("]")
+      host when is_binary(host) and host != "" -> host |> :binary.split(":") |> hd()
       _ -> nil
     end
   end
 
   def port(headers) do
-    with value when is_binary(value) <- one(headers, "x-forwarded-port"),
-         {port, ""} when port in 1..65_535 <- Integer.parse(value) do
-      port
-    else
-      _ -> nil
-    end
+    with value when is_binary(value) <- one(headers, "x-forwarded-port"), do: port(value, 0)
   end
 
-  defp one(headers, name) do
-    case for {^name, value} <- headers, do: value do
-      [value] -> value
-      _ -> nil
-    end
-  end
+  defp port("", port) when port in 1..65_535, do: port
+
+  defp port(<<digit, rest::binary>>, port) when digit in ?0..?9 and port <= 65_535,
+    do: port(rest, port * 10 + digit - ?0)
+
+  defp port(_text, _port), do: nil
+
+  defp one([{name, value} | rest], name),
+    do: if(:lists.keymember(name, 1, rest), do: nil, else: value)
+
+  defp one([_other | rest], name), do: one(rest, name)
+  defp one([], _name), do: nil
 end
