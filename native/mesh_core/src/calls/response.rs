@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::StatusCode;
-use mesh_wire::fields::{content_length, is_token_char};
+use mesh_wire::fields::{content_length, is_token_char, repeated_length};
 use mesh_wire::lines::{field, number};
 
 /// How the end of a response body is told.
@@ -98,7 +98,8 @@ pub fn write_head<'f>(
         }
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                let number = content_length(value).ok_or(BadHead::Lengths)?;
+                let repeated = || repeated_length(value).map(|(_, number)| number);
+                let number = content_length(value).or_else(repeated).ok_or(BadHead::Lengths)?;
                 if length.replace(number).is_some_and(|before| before != number) {
                     return Err(BadHead::Lengths);
                 }
@@ -173,7 +174,8 @@ mod tests {
             (200, "a", "b\r\nc: d", Framing::Length),
             (200, "a", "b\nc", Framing::Length),
             (200, "a", "\0", Framing::Length),
-            (200, "content-length", "1, 1", Framing::Length),
+            (200, "content-length", "1, 2", Framing::Length),
+            (200, "content-length", "1,", Framing::Length),
             (200, "content-length", "1", Framing::Chunked),
             (200, "a", &long, Framing::None),
         ] {

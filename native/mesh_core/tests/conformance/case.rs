@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::support::application::Application;
 use crate::support::client::{Client, End};
 use crate::support::endpoint::{Endpoint, Script};
+use crate::support::eventually;
 use crate::support::wire::{Request, Response};
 
 /// How binding the rule is.
@@ -39,6 +41,8 @@ pub struct Case {
     pub level: Level,
     /// A rule of this gateway's own; says nothing about others.
     pub ours: bool,
+    /// About words that an endpoint has and an application that is called has not.
+    pub of_endpoints: bool,
     acts: Vec<Act>,
     scripts: Vec<Script>,
     to_head: bool,
@@ -58,6 +62,7 @@ pub fn case(
         section,
         level,
         ours: false,
+        of_endpoints: false,
         to_head: send.starts_with(b"HEAD "),
         acts: vec![Act::Send(send)],
         scripts: Vec::new(),
@@ -68,6 +73,12 @@ pub fn case(
 impl Case {
     pub fn ours(mut self) -> Case {
         self.ours = true;
+        self
+    }
+
+    /// A call writes the framing and the reason by itself, has no trailers, and knows no wrong heads.
+    pub fn of_endpoints(mut self) -> Case {
+        self.of_endpoints = true;
         self
     }
 
@@ -113,6 +124,8 @@ pub struct Transcript {
     pub malformed: Option<String>,
     /// Our own gateway, which must give exactly the status it documents.
     pub own: bool,
+    /// The gateway calls an application in its VM.
+    pub called: bool,
 }
 
 impl Transcript {
@@ -155,6 +168,8 @@ impl Transcript {
 pub struct Bench<'a> {
     proxy: SocketAddr,
     endpoint: &'a Endpoint,
+    /// Between the proxy and the endpoint.
+    called: Option<&'a Application>,
     own: bool,
     patience: Duration,
 }
@@ -162,7 +177,12 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub fn new(proxy: SocketAddr, endpoint: &'a Endpoint, own: bool) -> Bench<'a> {
         let patience = if own { crate::support::PATIENCE } else { Duration::from_secs(3) };
-        Bench { proxy, endpoint, own, patience }
+        Bench { proxy, endpoint, called: None, own, patience }
+    }
+
+    /// Our own gateway, which calls the application.
+    pub fn called(self, application: &'a Application) -> Bench<'a> {
+        Bench { called: Some(application), ..self }
     }
 
     pub fn run(&self, case: Case) -> Verdict {
@@ -223,6 +243,7 @@ impl<'a> Bench<'a> {
             seen: without_sentinels(state.connections.iter().map(|c| c.raw.as_slice())),
             malformed: state.connections.iter().find_map(|c| c.malformed.clone()),
             own: self.own,
+            called: self.called.is_some(),
         }))
     }
 
@@ -234,6 +255,9 @@ impl<'a> Bench<'a> {
             client.try_send(b"GET /sentinel HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
         if asked.is_ok() {
             let _ = client.try_response(false);
+        }
+        if let Some(application) = self.called {
+            eventually("the application is idle", || application.is_idle());
         }
         self.endpoint.settle();
     }

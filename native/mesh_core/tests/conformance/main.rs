@@ -21,6 +21,16 @@ macro_rules! topics {
                 run::run(cases::$topic::cases());
             }
         )*
+
+        /// Requests that an application in the gateway's VM answers.
+        mod called {
+            $(
+                #[test]
+                fn $topic() {
+                    crate::run::run_called(crate::cases::$topic::cases());
+                }
+            )*
+        }
     };
 }
 

@@ -5,6 +5,7 @@
 // Each test binary and example uses its own part of this.
 #![allow(dead_code)]
 
+pub mod application;
 pub mod client;
 pub mod endpoint;
 pub mod frames;

@@ -124,8 +124,8 @@ pub fn request(head: &[u8]) -> Result<(Request, Length), String> {
     ))
 }
 
-/// `to_head`: the response is one to HEAD.
-pub fn response(head: &[u8], to_head: bool) -> Result<(Response, Length), String> {
+/// The head of a response, whatever its fields say of the body.
+pub fn response_head(head: &[u8]) -> Result<Response, String> {
     let (line, fields) = parse_head(head)?;
     let mut parts = line.splitn(3, ' ');
     let version = parts.next().unwrap_or("");
@@ -133,12 +133,19 @@ pub fn response(head: &[u8], to_head: bool) -> Result<(Response, Length), String
     if version != "HTTP/1.1" && version != "HTTP/1.0" {
         return Err(format!("bad version in {line:?}"));
     }
+    Ok(Response { line, status, fields, head: head.to_vec(), ..Response::default() })
+}
+
+/// `to_head`: the response is one to HEAD.
+pub fn response(head: &[u8], to_head: bool) -> Result<(Response, Length), String> {
+    let response = response_head(head)?;
+    let status = response.status;
     let length = if to_head || status < 200 || status == 204 || status == 304 {
         Length::Known(0)
     } else {
-        length(&fields, Length::UntilClose)?
+        length(&response.fields, Length::UntilClose)?
     };
-    Ok((Response { line, status, fields, head: head.to_vec(), ..Response::default() }, length))
+    Ok((response, length))
 }
 
 /// What a body has come to so far.

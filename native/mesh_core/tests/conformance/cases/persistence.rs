@@ -62,7 +62,7 @@ fn lasting() -> Vec<Case> {
             .script(reply("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")),
         case("a 502 keeps the connection", "RFC 9112 9.3", Should, get(""),
             all_of(vec![gets(502, vec![]), stays_open()]))
-            .script(vec![Do::Body, send("nonsense\r\n\r\n"), Do::Close]).ours(),
+            .script(vec![Do::Body, send("nonsense\r\n\r\n"), Do::Close]).ours().of_endpoints(),
         case("a client that closed its side still gets its answer", "RFC 9112 9.6", Should, get(""),
             gets(200, vec![Body(b"late")]))
             .script(vec![Do::Gate("go"), send(ok("late"))])

@@ -35,18 +35,21 @@ fn right() -> Vec<Case> {
             gets(200, vec![Body(b"hello"), Lacks("content-length")])),
         answer("chunks with extensions", "RFC 9112 7.1.1", Must,
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\n\r\n",
-            gets(200, vec![Body(b"hello")])),
+            gets(200, vec![Body(b"hello")]))
+            .of_endpoints(),
         answer("chunks with a space before an extension", "RFC 9112 7.1.1", Must,
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 ;a=b\r\nhello\r\n0 ;c\r\n\r\n",
-            gets(200, vec![Body(b"hello")])),
+            gets(200, vec![Body(b"hello")]))
+            .of_endpoints(),
         // No grammar has it, and servers on small devices send it.
         answer("chunk sizes in a field of fixed width", "RFC 9112 7.1", Should,
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5   \r\nhello\r\n0   \r\n\r\n",
-            gets(200, vec![Body(b"hello")])),
+            gets(200, vec![Body(b"hello")]))
+            .of_endpoints(),
         answer("trailers, but not a length among them", "RFC 9110 6.5.1", Strict, with_trailer,
             gets(200, vec![Body(b"hello"), NoTrailer("content-length"), Lacks("x-sum")])),
         answer("a trailer", "RFC 9110 6.5.2", Should, with_trailer,
-            gets(200, vec![Trailer("x-sum", "1")])),
+            gets(200, vec![Trailer("x-sum", "1")])).of_endpoints(),
         case("a body until close", "RFC 9112 6.3", Must, get(""),
             gets(200, vec![Body(b"hello")])).script(until_close.clone()),
         case("a body until close keeps the client's connection", "RFC 9112 9.3", Should, get(""),
@@ -74,7 +77,7 @@ fn right() -> Vec<Case> {
             "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", gets(200, vec![Body(b"hi")])),
         answer("a reason phrase of its own", "RFC 9112 4", Should,
             "HTTP/1.1 200 All is well\r\nContent-Length: 2\r\n\r\nhi",
-            gets(200, vec![Line("HTTP/1.1 200 All is well")])).ours(),
+            gets(200, vec![Line("HTTP/1.1 200 All is well")])).ours().of_endpoints(),
         answer("a status nobody knows", "RFC 9110 15", Must,
             "HTTP/1.1 299 Odd\r\nContent-Length: 2\r\n\r\nhi", gets(299, vec![Body(b"hi")])),
         answer("an error's body", "RFC 9110 15.6", Must,
@@ -181,18 +184,20 @@ fn malformed() -> Vec<Case> {
         wrong("a bare LF", Strict, b"HTTP/1.1 200 OK\nContent-Length: 0\n\n"),
         wrong("a bare CR in a value", Must, b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n"),
         wrong("a NUL in a value", Must, b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n"),
-        wrong("a NUL in the reason", Strict, b"HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n"),
+        wrong("a NUL in the reason", Strict, b"HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n")
+            .of_endpoints(),
         wrong("a space before a colon", Strict, b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n"),
         wrong("a fold", Strict, b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n"),
         wrong("a line without a colon", Strict, b"HTTP/1.1 200 OK\r\nX\r\nContent-Length: 0\r\n\r\n"),
         wrong("an empty field name", Strict, b"HTTP/1.1 200 OK\r\n: a\r\nContent-Length: 0\r\n\r\n"),
         wrong("a giant head", Strict, &giant),
         wrong("fields without end", Strict, many.as_bytes()),
-        fields("length and chunks", Strict, "Content-Length: 5\r\nTransfer-Encoding: chunked"),
+        fields("length and chunks", Strict, "Content-Length: 5\r\nTransfer-Encoding: chunked")
+            .of_endpoints(),
         case("length and chunks, and both could be right", "RFC 9112 6.3", Strict, get(""),
             not_believed())
             .script(reply("HTTP/1.1 200 OK\r\nContent-Length: 15\r\nTransfer-Encoding: chunked\r\n\r\n\
-                           5\r\nhello\r\n0\r\n\r\n")),
+                           5\r\nhello\r\n0\r\n\r\n")).of_endpoints(),
         fields("two lengths", Must, "Content-Length: 5\r\nContent-Length: 6"),
         fields("a list of lengths", Must, "Content-Length: 5, 6"),
         fields("a list of lengths with an empty member", Strict, "Content-Length: 5,"),
@@ -204,13 +209,15 @@ fn malformed() -> Vec<Case> {
         fields("a length that is no number", Must, "Content-Length: five"),
         fields("an empty length", Must, "Content-Length:"),
         fields("a length above 64 bits", Must, "Content-Length: 18446744073709551621"),
-        fields("chunked twice", Strict, "Transfer-Encoding: chunked, chunked"),
-        fields("chunked is not last", Strict, "Transfer-Encoding: chunked, gzip"),
-        fields("an unknown coding", Strict, "Transfer-Encoding: xyz"),
-        fields("an unknown coding and a length", Strict, "Transfer-Encoding: x\r\nContent-Length: 5"),
+        fields("chunked twice", Strict, "Transfer-Encoding: chunked, chunked").of_endpoints(),
+        fields("chunked is not last", Strict, "Transfer-Encoding: chunked, gzip")
+            .of_endpoints(),
+        fields("an unknown coding", Strict, "Transfer-Encoding: xyz").of_endpoints(),
+        fields("an unknown coding and a length", Strict, "Transfer-Encoding: x\r\nContent-Length: 5")
+            .of_endpoints(),
         case("chunks from HTTP/1.0", "RFC 9112 6.1", Strict, get(""), not_believed())
             .script(reply("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
-                           5\r\nhello\r\n0\r\n\r\n")),
+                           5\r\nhello\r\n0\r\n\r\n")).of_endpoints(),
     ]
 }
 
