@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod calls;
 mod claims;
 mod gateway;
 mod model;
@@ -21,6 +22,7 @@ mod replay;
 mod sockets;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, OnceLock};
 
 use mesh_wire::chunked::Output;
 use mesh_wire::host::Host;
@@ -283,6 +285,14 @@ pub fn differential(data: &[u8]) {
             assert_eq!(requests, served.requests, "{cuts:?}: it depends on how the bytes arrive");
         }
     }
+}
+
+/// What an application says with the functions of a call, in any order: the client gets it as valid HTTP/1.1, sees
+/// when something is missing, and the next response on its connection is the next request's.
+pub fn call(data: &[u8]) {
+    static STAGE: OnceLock<Mutex<calls::CallStage>> = OnceLock::new();
+    let stage = STAGE.get_or_init(|| Mutex::new(calls::CallStage::new()));
+    stage.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).play(data);
 }
 
 /// What `differential` says, of a gateway with sockets.

@@ -37,7 +37,7 @@ macro_rules! replay {
     };
 }
 
-replay!(request_head, chunked, host, forwarded, response_head, proxy_protocol, differential);
+replay!(request_head, chunked, host, forwarded, response_head, proxy_protocol, differential, call);
 
 /// The inputs of `differential` through a real gateway.
 #[test]
