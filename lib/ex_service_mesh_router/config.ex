@@ -112,12 +112,16 @@ defmodule ExServiceMeshRouter.Config do
     * there are no `[:thousand_island, ...]` events. Those of Bandit (`[:bandit, :request, ...]`), Phoenix
       and LiveView are emitted as before
     * the adapter's state has no socket (`conn.adapter`), which matters to code that reaches into it
-    * `on_disconnect: :exit` ends the process of a request whose client resets the connection or stream.
-      If several gateways serve the endpoint, the option of the first one counts
+    * `on_disconnect: :exit` ends the process of a request whose client leaves: it resets the connection or
+      stream, or closes its connection, or only its sending side. As in Cowboy, a client that sends a request,
+      closes its sending side and waits (`nc -N`) gets no response. By default it gets one. Through the
+      gateway of another node only resets are noticed. Each gateway has its own option
 
-  A request that is killed gets a 500 at once. At most 1,024 requests wait for a process of an endpoint.
-  A request whose client does not read holds up to 256 KiB of its response, and what its process has
-  (with a long file 0.6 MiB in all). That is not part of `limits: [buffer_bytes: ...]`.
+  A request that is killed gets a 500 at once; once its client has got the head of the response, the
+  connection or stream is reset. At most 1,024 requests wait for a process of an endpoint.
+  A request whose client does not read holds up to 256 KiB of its response, one that its process does not
+  read up to 256 KiB of its body. What is beyond 16 KiB counts in `limits: [buffer_bytes: ...]`; once that is
+  used up, 16 KiB are held.
 
   ## Behind a load balancer
 
@@ -148,9 +152,10 @@ defmodule ExServiceMeshRouter.Config do
 
   An idle connection has no buffer. Long bodies go through buffers of 256 KiB, and a client that does
   not read its response keeps one. `limits: [buffer_bytes: ...]` bounds the memory of all connections
-  for such buffers, for responses that wait in HTTP/2 connections, and (a quarter of it) for uploads
-  over HTTP/2. Beyond it, buffers are small: 16 KiB for an HTTP/1.1 connection and for an HTTP/2
-  stream, and 64 KiB for the uploads of an HTTP/2 connection. With the default, 600 downloads whose
+  for such buffers, for responses that wait in HTTP/2 connections, for what is queued between the gateway
+  and processes (`in_vm`), and (a quarter of it) for uploads over HTTP/2. Beyond it, buffers are small:
+  16 KiB for an HTTP/1.1 connection, for an HTTP/2 stream and for each direction between the gateway and
+  a process, and 64 KiB for the uploads of an HTTP/2 connection. With the default, 600 downloads whose
   clients do not read take about 45 MiB. The kernel's socket buffers are not included
   (`net.ipv4.tcp_wmem` and `tcp_rmem` on Linux).
 
@@ -195,8 +200,7 @@ defmodule ExServiceMeshRouter.Config do
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
-  @enforce_keys @enforce_keys ++
-                  [:in_vm, :on_disconnect, :timeouts, :native, :observe, :metrics, :mesh]
+  @enforce_keys @enforce_keys ++ [:in_vm, :timeouts, :native, :observe, :metrics, :mesh]
   defstruct @enforce_keys
 
   @typedoc "A validated configuration. Its fields are an implementation detail."

@@ -47,7 +47,7 @@ defmodule ExServiceMeshRouter.Discovery do
       own_port: config.port,
       dev_domain: config.dev_domain,
       private: {config.name, config.private_listeners},
-      in_vm: {config.name, config.in_vm, config.on_disconnect},
+      in_vm: {config.name, config.in_vm},
       subscribed?: false,
       # endpoint => its state, see know/3
       endpoints: %{},

@@ -17,11 +17,10 @@ defmodule ExServiceMeshRouter.InVm do
   Starts the dispatchers of an endpoint unless they run. `start` is that of its server's child
   specification. Returns `{:ok, pids}`, or `{:error, why}` if requests must use the socket.
   """
-  def ensure(endpoint, start, on_disconnect) do
+  def ensure(endpoint, start) do
     with {:ok, server} <- Shape.server(start),
          [] <- Dispatchers.all(endpoint),
-         more = %{on_disconnect: on_disconnect, label: {__MODULE__, endpoint}},
-         {:ok, _pid} <- start(endpoint, Map.merge(server, more)) do
+         {:ok, _pid} <- start(endpoint, Map.put(server, :label, {__MODULE__, endpoint})) do
       {:ok, Dispatchers.all(endpoint)}
     else
       [_ | _] = pids ->

@@ -57,10 +57,10 @@ defmodule ExServiceMeshRouter.Listeners do
   Starts the dispatchers of an endpoint, whose process is `pid`, unless they run. Returns `{:ok, pids}`,
   `{:error, why}` if its requests use the socket, or `nil` if `in_vm` does not want them.
   """
-  def dispatchers({name, mode, on_disconnect}, endpoint, pid) do
+  def dispatchers({name, mode}, endpoint, pid) do
     if InVm.wanted?(mode, endpoint) do
       with {:ok, start} <- Listener.server(endpoint, pid),
-           {:ok, pids} <- InVm.ensure(endpoint, start, on_disconnect) do
+           {:ok, pids} <- InVm.ensure(endpoint, start) do
         Store.put(name, {:dispatchers, endpoint}, true)
         {:ok, pids}
       else

@@ -58,7 +58,7 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:body_rate, count(), 240,
        "minimum bytes per second of a body; a client that sends or reads more slowly uses up its `idle` time, which every byte renews otherwise"},
       {:buffer_bytes, {"bytes", 0}, 33_554_432,
-       "memory of all connections for large buffers and for HTTP/2; beyond it buffers are small, see below"}
+       "memory of all connections for large buffers, HTTP/2 and `in_vm`; beyond it buffers are small, see below"}
     ]
   end
 
@@ -132,7 +132,8 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:in_vm, :in_vm, false,
        "which endpoints get their requests without a socket, from the data plane to a process of this VM; `:auto` is every endpoint that Bandit serves, see below"},
       {:on_disconnect, {:in, [:ignore, :exit]}, :ignore,
-       "what happens to a request of `in_vm` whose client resets the connection or stream: `:ignore` lets it run, as Bandit; `:exit` ends its process, as Cowboy. A client that only ends its sending side waits for its response"},
+       "what happens to a request of `in_vm` whose client leaves: `:ignore` lets it run, as Bandit; `:exit` ends its process, as Cowboy, also when the client only closes its sending side",
+       native: true},
       {:default, {:or, nil, :host}, nil,
        "host whose service answers for unknown hosts; without it, they get a 404"},
       {:dev_domain, :domain, dev_domain(),

@@ -22,11 +22,11 @@ defmodule ExServiceMeshRouter.InVm.Request do
   @doc false
   def init(call, server) do
     case Native.call_take(call) do
-      {_call, method, target, headers, version, body} ->
+      {_call, method, target, headers, version, body, on_disconnect} ->
         Process.put(:"$initial_call", {__MODULE__, :init, 2})
         Process.put(:"$ancestors", server.ancestors)
         Process.put(:"$process_label", server.label)
-        disconnects(server, call)
+        disconnects(on_disconnect, call)
         run(server, transport(call, {method, target, headers}, version, body))
 
       # The client has gone.
@@ -36,10 +36,10 @@ defmodule ExServiceMeshRouter.InVm.Request do
   end
 
   # As Bandit, which traps exits.
-  defp disconnects(%{on_disconnect: :ignore}, _call), do: Process.flag(:trap_exit, true)
+  defp disconnects(:ignore, _call), do: Process.flag(:trap_exit, true)
 
   # As Cowboy. The process of the request runs the plug and does not read its messages.
-  defp disconnects(%{on_disconnect: :exit}, call) do
+  defp disconnects(:exit, call) do
     request = self()
     spawn(fn -> watch(call, request) end)
   end

@@ -28,8 +28,19 @@ pub struct Config {
     pub start_trace: bool,
     /// Report durations to clients in `Server-Timing`.
     pub server_timing: bool,
+    /// What a client that leaves does to the process of its request.
+    pub on_disconnect: OnDisconnect,
     pub timeouts: Timeouts,
     pub limits: Limits,
+}
+
+/// What becomes of the process of a request without a socket when its client leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// It runs on, as in Bandit. A client that only closes its sending side has not left.
+    Ignore,
+    /// It ends, as in Cowboy, for which a client that closes its sending side has left.
+    Exit,
 }
 
 /// How the gateway takes part in a mesh.
@@ -99,8 +110,8 @@ pub struct Limits {
     /// Minimum transfer rate of bodies, in bytes per second. A slower client uses up its `idle` timeout
     /// instead of restarting it with every byte.
     pub body_rate: Option<u64>,
-    /// Memory for large buffers and for queued HTTP/2 data, over all workers. Without it connections use small
-    /// buffers.
+    /// Memory for large buffers, for queues of calls and for queued HTTP/2 data, over all workers. Without it
+    /// connections use small buffers.
     pub buffer_bytes: usize,
 }
 
@@ -159,6 +170,7 @@ impl Default for Config {
             request_id: true,
             start_trace: false,
             server_timing: false,
+            on_disconnect: OnDisconnect::Ignore,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }

@@ -71,6 +71,8 @@ rustler::atoms! {
     none,
     length,
     chunked,
+    ignore,
+    exit,
     http_1_0 = "HTTP/1.0",
     http_1_1 = "HTTP/1.1",
     http_2 = "HTTP/2",

@@ -7,6 +7,7 @@ use mesh_core::BodyLength;
 use mesh_core::calls::{
     Call, CallHead, ClientVersion, Dispatch, Framing, Notice, Read, Taken, Write,
 };
+use mesh_core::config::OnDisconnect;
 use rustler::schedule::consume_timeslice;
 use rustler::sys::ErlNifTerm;
 use rustler::{
@@ -122,7 +123,8 @@ fn send_now(env: Env<'_>, call: &CallRef, what: Atom) {
     let _ = env.send(&env.pid(), (call, what));
 }
 
-/// `{call, method, target, headers, version, body}` or `:closed`. The calling process answers the request.
+/// `{call, method, target, headers, version, body, on_disconnect}` or `:closed`. The calling process answers the
+/// request.
 #[rustler::nif]
 fn call_take<'a>(env: Env<'a>, call: CallRef) -> Term<'a> {
     match call.0.take(|head| self::head(env, &call, head)) {
@@ -153,8 +155,13 @@ fn head<'a>(env: Env<'a>, call: &CallRef, head: &CallHead<'_>) -> Term<'a> {
         BodyLength::Length(length) => (atoms::length(), length).encode(env),
         BodyLength::Chunked => atoms::chunked().encode(env),
     };
+    let on_disconnect = match call.0.on_disconnect() {
+        OnDisconnect::Ignore => atoms::ignore(),
+        OnDisconnect::Exit => atoms::exit(),
+    };
     let fields = fields.collect::<Vec<_>>();
-    (call, binary(env, head.method), binary(env, head.target), fields, version, body).encode(env)
+    let (method, target) = (binary(env, head.method), binary(env, head.target));
+    (call, method, target, fields, version, body, on_disconnect).encode(env)
 }
 
 fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {

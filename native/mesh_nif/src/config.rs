@@ -1,7 +1,7 @@
 //! Decodes the argument of `open/1`: a map that the control plane has validated. Durations are
 //! milliseconds; `nil` means no limit.
 
-use mesh_core::config::{Limits, Timeouts};
+use mesh_core::config::{Limits, OnDisconnect, Timeouts};
 use mesh_core::{Config, ProxyProtocol};
 use rustler::Term;
 
@@ -21,6 +21,7 @@ pub fn read(term: Term<'_>) -> Decoded<(Config, usize)> {
                 .with("trace", |it| optional(it, |it| choice(it, &[("start", ())])))?
                 .is_some(),
             server_timing: map.get("server_timing")?,
+            on_disconnect: map.with("on_disconnect", on_disconnect)?,
             timeouts: map.with("timeouts", |term| Map::read(term, timeouts))?,
             limits: map.with("limits", |term| Map::read(term, limits))?,
         };
@@ -41,6 +42,10 @@ fn limits(map: &mut Map<'_>) -> Decoded<Limits> {
         head_bytes, header_count, body_bytes, connections, connections_per_client,
         requests_per_connection, held_requests, body_rate, buffer_bytes
     }))
+}
+
+fn on_disconnect(term: Term<'_>) -> Decoded<OnDisconnect> {
+    choice(term, &[("ignore", OnDisconnect::Ignore), ("exit", OnDisconnect::Exit)])
 }
 
 fn proxy_protocol(term: Term<'_>) -> Decoded<ProxyProtocol> {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::mem;
+use std::sync::Arc;
 use std::task::Waker;
 
 use mesh_wire::head::{HeadEnd, HeadScan};
@@ -11,8 +12,9 @@ use super::call::Call;
 use super::head::CallHead;
 use super::process::{Body, Process, Response};
 use super::queue::{Queue, SMALL_PART, chunks};
-use super::response::{BadHead, FAILED, Framing, write_head};
+use super::response::{BadHead, Framing, write_head};
 use super::shared::{End, Notice, Phase, arm};
+use crate::runtime::Budget;
 
 /// As the gateway allows to any endpoint.
 const MAX_INTERIM: usize = 32;
@@ -71,9 +73,13 @@ impl Call {
         }
         drop(process);
         if let Some(writer) = writer {
-            self.bell.ring(writer);
+            self.origin.bell.ring(writer);
         }
         Taken::Head(read)
+    }
+
+    fn buffers(&self) -> &Arc<Budget> {
+        &self.origin.config.buffers
     }
 
     /// Never happens: the gateway has written the head.
@@ -94,7 +100,7 @@ impl Call {
         let mut writer = None;
         let read = self.read_part(&mut self.process.lock(), &mut writer, max, read, notice);
         if let Some(writer) = writer {
-            self.bell.ring(writer);
+            self.origin.bell.ring(writer);
         }
         read
     }
@@ -163,7 +169,7 @@ impl Call {
         }
         let mut shared = self.shared.lock();
         shared.request.consumed(part.len());
-        if shared.request.has_much_room() && shared.writer.is_some() {
+        if shared.request.has_much_room(self.buffers()) && shared.writer.is_some() {
             *writer = shared.writer.take();
         }
     }
@@ -205,7 +211,10 @@ impl Call {
         if shared.is_closed || shared.end.is_some() {
             return Ok(false);
         }
-        shared.response.reserve_beyond(head.bytes.len());
+        shared.response.reserve_beyond(head.bytes.len(), self.buffers());
+        if framing != Framing::Interim {
+            shared.unread_head = Some(shared.response.len());
+        }
         shared.response.push(vec![head.bytes]);
         if process.response == Response::Complete {
             shared.end = Some(End::Complete);
@@ -235,11 +244,11 @@ impl Call {
         if shared.is_closed || shared.end.is_some() {
             return Write::Closed;
         }
-        let n = shared.response.reserve(wanted);
+        let n = shared.response.reserve(wanted, self.buffers());
         let is_chunked = process.response == Response::Chunked;
         if n > 0 && n <= SMALL_PART {
             if is_chunked {
-                append_chunk(&mut shared.response, &part[..n]);
+                append_chunk(&mut shared.response, &part[..n], self.buffers());
             } else {
                 shared.response.append(&part[..n]);
             }
@@ -251,7 +260,7 @@ impl Call {
                 return Write::Closed;
             }
             if is_chunked {
-                shared.response.reserve_beyond(bytes[0].len() - n);
+                shared.response.reserve_beyond(bytes[0].len() - n, self.buffers());
             }
             shared.response.push(bytes);
         }
@@ -270,7 +279,8 @@ impl Call {
         }
         let notice = notice();
         let mut shared = self.shared.lock();
-        if shared.is_closed || shared.end.is_some() || shared.response.has_much_room() {
+        if shared.is_closed || shared.end.is_some() || shared.response.has_much_room(self.buffers())
+        {
             return Write::Again(n);
         }
         arm(&mut shared.room, notice);
@@ -290,20 +300,22 @@ impl Call {
         }
         let before = mem::replace(&mut process.response, Response::Complete);
         let mut shared = self.shared.lock();
-        let last = match before {
+        let last: &[u8] = match before {
             Response::Complete | Response::Failed => return true,
-            Response::None => FAILED,
             Response::Chunked => b"0\r\n\r\n",
-            Response::Length(_) => b"",
+            Response::None | Response::Length(_) => b"",
         };
         if shared.is_closed {
             return false;
         }
-        shared.response.reserve_beyond(last.len());
-        shared.response.append(last);
-        // A length that was not reached is an error.
-        let is_short = matches!(before, Response::Length(Some(_)));
-        shared.end.get_or_insert(if is_short { End::Failed } else { End::Complete });
+        // A length that was not reached is an error, and so is no head.
+        if matches!(before, Response::None | Response::Length(Some(_))) {
+            shared.fail(before != Response::None, self.buffers());
+        } else {
+            shared.response.reserve_beyond(last.len(), self.buffers());
+            shared.response.append(last);
+            shared.end.get_or_insert(End::Complete);
+        }
         drop(process);
         self.tell_worker(shared);
         true
@@ -318,13 +330,8 @@ impl Call {
         if shared.is_closed || shared.end.is_some() || shared.phase != Phase::Taken {
             return;
         }
-        if mem::replace(&mut process.response, Response::Failed) == Response::None {
-            shared.response.reserve_beyond(FAILED.len());
-            shared.response.append(FAILED);
-            shared.end = Some(End::Complete);
-        } else {
-            shared.end = Some(End::Failed);
-        }
+        let before = mem::replace(&mut process.response, Response::Failed);
+        shared.fail(before != Response::None, self.buffers());
         drop(process);
         self.tell_worker(shared);
     }
@@ -359,13 +366,13 @@ fn chunk(data: &[u8]) -> Vec<u8> {
 }
 
 /// The same for a small part, which joins those before.
-fn append_chunk(queue: &mut Queue, data: &[u8]) {
+fn append_chunk(queue: &mut Queue, data: &[u8], budget: &Arc<Budget>) {
     let mut line = [0; 20];
     let mut rest = &mut line[..];
     // A size in hexadecimal has at most 16 digits.
     let _ = write!(rest, "{:x}\r\n", data.len());
     let n = 20 - rest.len();
-    queue.reserve_beyond(n + 2);
+    queue.reserve_beyond(n + 2, budget);
     for part in [&line[..n], data, b"\r\n"] {
         queue.append(part);
     }
@@ -380,6 +387,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::calls::origin::{CallConfig, Origin};
 
     /// For the process with this number; counts what is sent.
     struct Counted(u64, Arc<AtomicUsize>);
@@ -396,7 +404,7 @@ mod tests {
 
     fn taken(request: &[u8]) -> (Arc<Call>, Arc<AtomicUsize>) {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let call = Call::new(&Arc::default(), place);
+        let call = Call::new(&Origin::new(&CallConfig::default()), place);
         call.begin_request(request);
         assert!(matches!(call.take(|_| ()), Taken::Head(())));
         (call, Arc::default())
@@ -407,7 +415,7 @@ mod tests {
     #[test]
     fn a_dropped_call_keeps_what_is_written_until_it_is_taken_back() {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let call = Call::new(&Arc::default(), place);
+        let call = Call::new(&Origin::new(&CallConfig::default()), place);
         call.begin_request(POST);
         call.fail();
         assert_eq!(call.write_request(b"more"), Some(4));

@@ -8,28 +8,33 @@ use std::task::{Context, Poll};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::bell::Bell;
+use super::origin::Origin;
 use super::process::Process;
 use super::queue::{SMALL_PART, chunks};
 use super::shared::{End, Phase, Place, Shared, register, send};
+use crate::config::OnDisconnect;
 
 pub struct Call {
     /// The sides meet here. Locked for a moment, and never while anything is woken, sent, or copied at length.
     pub(super) shared: Mutex<Shared>,
     /// What only the process uses. Locked before `shared`.
     pub(super) process: Mutex<Process>,
-    /// Of the worker.
-    pub(super) bell: Arc<Bell>,
+    pub(super) origin: Arc<Origin>,
 }
 
 impl Call {
     /// `place` is its place among the calls that wait.
-    pub fn new(bell: &Arc<Bell>, place: Place) -> Arc<Call> {
+    pub fn new(origin: &Arc<Origin>, place: Place) -> Arc<Call> {
         Arc::new(Call {
             shared: Mutex::new(Shared::new(place)),
             process: Mutex::new(Process::new()),
-            bell: Arc::clone(bell),
+            origin: Arc::clone(origin),
         })
+    }
+
+    /// What becomes of the process when the client leaves.
+    pub fn on_disconnect(&self) -> OnDisconnect {
+        self.origin.config.on_disconnect
     }
 
     /// Wakes the worker's task.
@@ -38,7 +43,7 @@ impl Call {
         let writer = if shared.reads_no_more() { shared.writer.take() } else { None };
         drop(shared);
         for task in [reader, writer].into_iter().flatten() {
-            self.bell.ring(task);
+            self.origin.bell.ring(task);
         }
     }
 }
@@ -49,7 +54,7 @@ impl Call {
     pub fn begin_request(&self, part: &[u8]) {
         let part = part.to_vec();
         let mut shared = self.shared.lock();
-        shared.request.reserve_beyond(part.len());
+        shared.request.reserve_beyond(part.len(), &self.origin.config.buffers);
         shared.request.push(vec![part]);
     }
 
@@ -60,7 +65,7 @@ impl Call {
             shared.is_partial = true;
             return None;
         }
-        let n = shared.request.reserve(part.len());
+        let n = shared.request.reserve(part.len(), &self.origin.config.buffers);
         shared.is_partial |= n < part.len();
         if n <= SMALL_PART {
             shared.request.append(&part[..n]);
@@ -78,7 +83,7 @@ impl Call {
 
     pub fn poll_request_room(&self, cx: &Context<'_>) -> Poll<()> {
         let mut shared = self.shared.lock();
-        if shared.request.has_room() || shared.reads_no_more() {
+        if shared.request.has_room(&self.origin.config.buffers) || shared.reads_no_more() {
             return Poll::Ready(());
         }
         register(&mut shared.writer, cx);
@@ -89,8 +94,8 @@ impl Call {
     /// the end.
     pub fn next_response(&self, consumed: usize) -> Poll<Result<Option<Vec<u8>>, ()>> {
         let mut shared = self.shared.lock();
-        let room = shared.consumed_response(consumed);
-        let chunk = shared.response.pop();
+        let room = shared.consumed_response(consumed, &self.origin.config.buffers);
+        let chunk = shared.next_response();
         let next = match (chunk, shared.end) {
             (Some(chunk), _) => Poll::Ready(Ok(Some(chunk))),
             (None, Some(End::Complete)) => Poll::Ready(Ok(None)),
@@ -106,7 +111,7 @@ impl Call {
     /// Ready if [`next_response`](Self::next_response) would be.
     pub fn poll_response(&self, cx: &Context<'_>, consumed: usize) -> Poll<()> {
         let mut shared = self.shared.lock();
-        let room = shared.consumed_response(consumed);
+        let room = shared.consumed_response(consumed, &self.origin.config.buffers);
         let is_ready =
             !shared.response.is_empty() || shared.end.is_some() || shared.phase == Phase::Dropped;
         if !is_ready {

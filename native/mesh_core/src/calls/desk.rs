@@ -8,13 +8,13 @@ use std::task::{Poll, Waker};
 
 use tokio::task::spawn_local;
 
-use super::bell::Bell;
 use super::call::Call;
 use super::dispatch::DispatchersRef;
+use super::origin::{CallConfig, Origin};
 
 pub struct Desk {
     pub dispatchers: DispatchersRef,
-    pub bell: Arc<Bell>,
+    pub origin: Arc<Origin>,
     /// Calls of this turn of the event loop.
     outbox: RefCell<Vec<Arc<Call>>>,
     /// Wakes the task, once it has run.
@@ -23,10 +23,10 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(dispatchers: &DispatchersRef) -> Rc<Desk> {
+    pub fn new(dispatchers: &DispatchersRef, config: &CallConfig) -> Rc<Desk> {
         Rc::new(Desk {
             dispatchers: dispatchers.clone(),
-            bell: Arc::default(),
+            origin: Origin::new(config),
             outbox: RefCell::default(),
             task: RefCell::default(),
             is_running: Cell::new(false),
@@ -45,7 +45,7 @@ impl Desk {
         }
         drop(outbox);
         if !self.is_running.replace(true) {
-            spawn_local(run(Rc::downgrade(self), Arc::clone(&self.bell)));
+            spawn_local(run(Rc::downgrade(self), Arc::clone(&self.origin)));
         } else if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
@@ -85,12 +85,12 @@ impl Drop for Desk {
     }
 }
 
-async fn run(desk: Weak<Desk>, bell: Arc<Bell>) {
-    let ended = Ended(desk, bell);
+async fn run(desk: Weak<Desk>, origin: Arc<Origin>) {
+    let ended = Ended(desk, origin);
     let mut tasks = Vec::new();
     poll_fn(|cx| {
         let Some(desk) = ended.0.upgrade() else { return Poll::Ready(()) };
-        ended.1.answer(cx.waker(), &mut tasks);
+        ended.1.bell.answer(cx.waker(), &mut tasks);
         tasks.drain(..).for_each(Waker::wake);
         desk.task.borrow_mut().get_or_insert_with(|| cx.waker().clone());
         desk.hand_out();
@@ -100,11 +100,11 @@ async fn run(desk: Weak<Desk>, bell: Arc<Bell>) {
 }
 
 /// However the task ends, no request waits for it.
-struct Ended(Weak<Desk>, Arc<Bell>);
+struct Ended(Weak<Desk>, Arc<Origin>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.1.close();
+        self.1.bell.close();
         let Some(desk) = self.0.upgrade() else { return };
         // Otherwise the worker ends, which says nothing of the processes.
         if std::thread::panicking() {
@@ -137,11 +137,11 @@ mod tests {
     /// Sends calls in a worker that ends at once. Returns them, and whether the dispatchers have ended.
     fn sent(send: fn(&[Arc<Call>]) -> bool) -> (Vec<Arc<Call>>, bool) {
         let dispatchers = DispatchersRef::new(Box::new(Process(send)));
-        let desk = Desk::new(&dispatchers);
+        let desk = Desk::new(&dispatchers, &CallConfig::default());
         let runtime = Builder::new_current_thread().build_local(LocalOptions::default());
         let calls = runtime.unwrap().block_on(async {
             let call = || {
-                let call = Call::new(&desk.bell, dispatchers.try_place().unwrap());
+                let call = Call::new(&desk.origin, dispatchers.try_place().unwrap());
                 call.begin_request(b"GET / HTTP/1.1\r\n\r\n");
                 desk.send(Arc::clone(&call));
                 call

@@ -1,11 +1,14 @@
 //! What the two sides of a call share.
 
 use std::mem;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::queue::Queue;
+use super::response::FAILED;
+use crate::runtime::Budget;
 
 /// A place among the calls that wait, until dropped.
 pub type Place = OwnedSemaphorePermit;
@@ -28,6 +31,8 @@ pub type Notices = Vec<Box<dyn Notice>>;
 
 pub struct Shared {
     pub phase: Phase,
+    /// How many chunks are in front of the final head, until the worker takes the head.
+    pub unread_head: Option<usize>,
     /// The worker has left: the client is gone, or the response is complete.
     pub is_closed: bool,
     /// The process has ended its response.
@@ -67,6 +72,7 @@ impl Shared {
     pub fn new(place: Place) -> Shared {
         Shared {
             phase: Phase::Waiting,
+            unread_head: None,
             is_closed: false,
             end: None,
             request: Queue::new(MAX_REQUEST),
@@ -88,9 +94,33 @@ impl Shared {
     }
 
     /// Frees the room of a chunk. Returns who waits for it.
-    pub fn consumed_response(&mut self, n: usize) -> Notices {
+    pub fn consumed_response(&mut self, n: usize, budget: &Budget) -> Notices {
+        if n == 0 {
+            return Vec::new();
+        }
         self.response.consumed(n);
-        if n > 0 && self.response.has_much_room() { mem::take(&mut self.room) } else { Vec::new() }
+        if self.response.has_much_room(budget) { mem::take(&mut self.room) } else { Vec::new() }
+    }
+
+    /// Takes the next chunk of the response.
+    pub fn next_response(&mut self) -> Option<Vec<u8>> {
+        let chunk = self.response.pop()?;
+        self.unread_head = self.unread_head.and_then(|before| before.checked_sub(1));
+        Some(chunk)
+    }
+
+    /// Ends the response. Without a head, or with one of which the client has got nothing, it is a 500.
+    pub fn fail(&mut self, has_head: bool, budget: &Arc<Budget>) {
+        if has_head {
+            let Some(before) = self.unread_head.take() else {
+                self.end = Some(End::Failed);
+                return;
+            };
+            self.response.truncate(before);
+        }
+        self.response.reserve_beyond(FAILED.len(), budget);
+        self.response.append(FAILED);
+        self.end = Some(End::Complete);
     }
 
     pub fn take_notices(&mut self) -> [Notices; 3] {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use super::call::Call;
 use super::desk::Desk;
 use super::shared::Place;
+use crate::config::OnDisconnect;
 use crate::transport::Transport;
 
 pub struct CallStream {
@@ -22,7 +23,7 @@ pub struct CallStream {
 impl CallStream {
     pub fn new(desk: &Rc<Desk>, place: Place) -> CallStream {
         CallStream {
-            call: Call::new(&desk.bell, place),
+            call: Call::new(&desk.origin, place),
             desk: Rc::clone(desk),
             is_sent: Cell::new(false),
             part: RefCell::default(),
@@ -83,6 +84,10 @@ impl Transport for CallStream {
             Some(n) => Ok(n),
             None => Err(ErrorKind::BrokenPipe.into()),
         }
+    }
+
+    fn ends_with_client(&self) -> bool {
+        self.call.on_disconnect() == OnDisconnect::Exit
     }
 
     fn shut_down_writing(&self) -> io::Result<()> {

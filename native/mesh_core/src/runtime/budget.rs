@@ -36,6 +36,23 @@ impl Budget {
     }
 }
 
+impl Share {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes more, even if it exceeds the budget, or returns some.
+    pub fn resize(&mut self, bytes: usize) {
+        let used = &self.budget.used;
+        if bytes > self.bytes {
+            used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else {
+            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);

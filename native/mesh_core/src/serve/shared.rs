@@ -43,7 +43,7 @@ pub struct Shared {
     pub connections: AtomicUsize,
     pub held_requests: AtomicUsize,
     pub client_limit: Arc<ClientLimit>,
-    /// The part of `limits.buffer_bytes` for large buffers and for queued HTTP/2 responses.
+    /// The part of `limits.buffer_bytes` for large buffers, queues of calls and queued HTTP/2 responses.
     pub buffers: Arc<Budget>,
     /// The part for the windows of HTTP/2 uploads.
     pub upload_windows: Arc<Budget>,

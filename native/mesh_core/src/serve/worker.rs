@@ -22,6 +22,7 @@ use super::client_limit::{Admitted, RefusedConnection};
 use super::shared::Shared;
 use super::task_pool::TaskPool;
 use super::tunnels::Tunnels;
+use crate::calls::CallConfig;
 use crate::error::Error;
 use crate::observe::{Notice, WorkerCounters};
 use crate::runtime::BufferPool;
@@ -86,8 +87,12 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(shared: Arc<Shared>, index: usize, counters: Arc<WorkerCounters>) -> Rc<Worker> {
+        let calls = CallConfig {
+            buffers: Arc::clone(&shared.buffers),
+            on_disconnect: shared.config.on_disconnect,
+        };
         Rc::new(Worker {
-            routes: LocalRoutes::new(Arc::clone(&shared.table), index),
+            routes: LocalRoutes::new(Arc::clone(&shared.table), index, calls),
             buffers: BufferPool::new(Arc::clone(&shared.buffers)),
             shared,
             counters,

@@ -53,6 +53,11 @@ pub trait Transport {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether what is at the other end is to end as soon as the client closes its sending side.
+    fn ends_with_client(&self) -> bool {
+        false
+    }
+
     /// Tells the peer that nothing more will be sent.
     fn shut_down_writing(&self) -> io::Result<()>;
 

@@ -262,6 +262,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::calls::CallConfig;
     use crate::mesh::PeerRef;
     use crate::routing::{Address, UpstreamAddr};
 
@@ -282,7 +283,7 @@ mod tests {
             let since = now.checked_sub(age).expect("the machine runs for longer");
             let mut address = Address::new(id, address);
             address.since = since;
-            (Pool::new(Arc::new(address)), kind.is_lowercase())
+            (Pool::new(Arc::new(address), &CallConfig::default()), kind.is_lowercase())
         });
         Balancer::new(upstreams.collect(), LocalPreference(prefer))
     }

@@ -15,6 +15,7 @@ use super::balance::Balancer;
 use super::local_service::LocalService;
 use super::pool::Pool;
 use super::retry_budget::RetryBudget;
+use crate::calls::CallConfig;
 use crate::routing::{Address, LocalPreference, Service, Table};
 
 pub struct LocalRoutes {
@@ -31,6 +32,7 @@ struct Inner {
 /// What this worker has of the services that it has used.
 struct Used {
     worker: usize,
+    calls: CallConfig,
     services: HashMap<u64, Rc<LocalService>>,
     /// The same for requests of peers, which only upstreams on this node serve.
     services_for_peers: HashMap<u64, Rc<LocalService>>,
@@ -41,9 +43,10 @@ struct Used {
 }
 
 impl LocalRoutes {
-    pub fn new(table: Arc<ArcSwap<Table>>, worker: usize) -> LocalRoutes {
+    pub fn new(table: Arc<ArcSwap<Table>>, worker: usize, calls: CallConfig) -> LocalRoutes {
         let used = Used {
             worker,
+            calls,
             services: HashMap::new(),
             services_for_peers: HashMap::new(),
             pools: HashMap::new(),
@@ -140,6 +143,6 @@ impl Used {
 
     fn pool(&mut self, address: &Arc<Address>) -> Rc<Pool> {
         let pool = self.pools.entry(address.id);
-        Rc::clone(pool.or_insert_with(|| Pool::new(Arc::clone(address))))
+        Rc::clone(pool.or_insert_with(|| Pool::new(Arc::clone(address), &self.calls)))
     }
 }

@@ -13,7 +13,7 @@ use super::health::Health;
 use super::open::OpenUpstream;
 use super::peer::PeerStream;
 use super::stream::UpstreamStream;
-use crate::calls::Desk;
+use crate::calls::{CallConfig, Desk};
 use crate::routing::{Address, UpstreamAddr};
 use crate::transport::Transport;
 
@@ -89,11 +89,11 @@ struct Idle {
 }
 
 impl Pool {
-    pub fn new(address: Arc<Address>) -> Rc<Pool> {
+    pub fn new(address: Arc<Address>, calls: &CallConfig) -> Rc<Pool> {
         Rc::new(Pool {
             is_peer: matches!(address.address, UpstreamAddr::Peer(_)),
             calls: match &address.address {
-                UpstreamAddr::Vm(vm) => Some(Desk::new(&vm.dispatchers)),
+                UpstreamAddr::Vm(vm) => Some(Desk::new(&vm.dispatchers, calls)),
                 _ => None,
             },
             address,
@@ -221,7 +221,8 @@ mod tests {
     use crate::observe::ServiceCounters;
 
     fn pool() -> Rc<Pool> {
-        Pool::new(Arc::new(Address::new(1, UpstreamAddr::Unix("/nowhere".into()))))
+        let address = Address::new(1, UpstreamAddr::Unix("/nowhere".into()));
+        Pool::new(Arc::new(address), &CallConfig::default())
     }
 
     /// `n` connections and their other ends.

@@ -64,6 +64,10 @@ impl Transport for UpstreamStream {
         delegate!(self, stream => Transport::poll_flush(stream, cx))
     }
 
+    fn ends_with_client(&self) -> bool {
+        delegate!(self, stream => stream.ends_with_client())
+    }
+
     fn shut_down_writing(&self) -> io::Result<()> {
         delegate!(self, stream => stream.shut_down_writing())
     }

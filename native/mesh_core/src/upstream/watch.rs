@@ -134,6 +134,7 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
     use super::*;
+    use crate::calls::CallConfig;
     use crate::mesh::{Mesh, PeerRef, PeerSpec};
     use crate::routing::Address;
     use crate::transport::{TlsSocket, Transport, write_all};
@@ -190,7 +191,7 @@ mod tests {
         runtime().block_on(async {
             let peer = own.peer("other").expect("a peer");
             let address = UpstreamAddr::Peer(PeerRef(Arc::clone(&peer)));
-            let pool = Pool::new(Arc::new(Address::new(1, address)));
+            let pool = Pool::new(Arc::new(Address::new(1, address)), &CallConfig::default());
             let stream = UpstreamStream::Peer(peer::open(&peer).await.expect("a connection"));
             pool.note(&stream);
             let _request = UpstreamLoad::new(&pool, false);

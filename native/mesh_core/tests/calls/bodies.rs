@@ -7,6 +7,7 @@ use mesh_core::calls::Framing;
 
 use super::requests::scene;
 use crate::support::client::{Client, End, get, post};
+use crate::support::scene::Scene;
 use crate::support::vm::{A_WHILE, Part, Vm};
 use crate::support::wire::{self, Length};
 
@@ -147,6 +148,64 @@ fn a_response_waits_for_the_client() {
         drop(client);
         scene.ends_clean();
     }
+}
+
+/// Queues share `limits.buffer_bytes` with the other buffers. Once it is used up they are as long as a small buffer, and
+/// everything still arrives.
+#[test]
+fn queues_count_in_the_budget_for_buffers() {
+    const SMALL: usize = 16 * 1024;
+    let vm = Vm::start();
+    // Three quarters are for buffers.
+    let scene = Scene::new(|config| config.limits.buffer_bytes = (1 << 20) / 3 * 4);
+    scene.route_to(&[vm.at(&scene.endpoint.address)]);
+    let body = pattern(1 << 20);
+    let mut waiting = Vec::new();
+    let mut queued = Vec::new();
+    for _ in 0..8 {
+        let mut client = scene.client();
+        client.send(post(&format!("Content-Length: {}\r\n", body.len()), ""));
+        let before = scene.mesh.service_stats().request_body_bytes as usize;
+        let mut sender = client.sender();
+        let sent = body.clone();
+        let sending = std::thread::spawn(move || sender.write_all(&sent).expect("sent"));
+        let (call, _) = vm.take();
+        let ahead = || scene.mesh.service_stats().request_body_bytes as usize - before;
+        let (mut seen, mut still_since) = (0, Instant::now());
+        while still_since.elapsed() < A_WHILE {
+            if ahead() != seen {
+                (seen, still_since) = (ahead(), Instant::now());
+            }
+        }
+        queued.push(seen);
+        waiting.push((client, call, sending));
+    }
+    let total: usize = queued.iter().sum();
+    assert!(queued[0] > 8 * SMALL, "the first has room: {queued:?}");
+    assert!(queued[7] <= 2 * SMALL, "the last has a small buffer: {queued:?}");
+    assert!(total <= (1 << 20) + 8 * 2 * SMALL, "{queued:?}");
+    for (mut client, call, sending) in waiting {
+        assert_eq!(call.read_all().map(|read| read == body), Some(true));
+        let answering = std::thread::spawn({
+            let body = body.clone();
+            move || call.respond(200, &body, false)
+        });
+        assert!(client.response().body == body);
+        assert!(answering.join().expect("no panic"));
+        sending.join().expect("no panic");
+    }
+    // All of it has been returned.
+    scene.mesh.wait_idle();
+    let mut client = scene.client();
+    client.send(get(""));
+    let (call, _) = vm.take();
+    let length = body.len().to_string();
+    call.head(200, &[("content-length", &length)], Framing::Length);
+    // The head is in the queue, too.
+    assert!(call.write_now(&body) >= 250 * 1024);
+    client.reset();
+    drop(call);
+    scene.ends_clean();
 }
 
 /// The process answers before it has read the body, and does not read it at all.

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use mesh_core::calls::{Framing, MAX_WAITING};
+use mesh_core::config::OnDisconnect;
 
 use super::requests::scene;
-use crate::support::client::{Client, End, get, post};
-use crate::support::endpoint::Endpoint;
+use crate::support::client::{Client, End, get, get_target, post};
+use crate::support::endpoint::{Do, Endpoint, ok, send};
 use crate::support::eventually;
 use crate::support::http2::{Peer, answer};
 use crate::support::mesh::Mesh;
@@ -48,6 +49,32 @@ fn a_process_that_fails_before_its_head_gives_500() {
     scene.ends_clean();
 }
 
+/// A head with a length waits for the first part of its body, so the client has got nothing yet.
+#[test]
+fn a_process_that_fails_before_its_head_is_sent_gives_500() {
+    let vm = Vm::start();
+    let scene = scene(&vm);
+    let mut client = scene.client();
+    for (interim, finishes) in [(false, false), (false, true), (true, false), (true, true)] {
+        client.send(get(""));
+        let (call, _) = vm.take();
+        if interim {
+            call.head(103, &[("link", "<a>")], Framing::Interim);
+            assert_eq!(client.response().status, 103);
+        }
+        call.head(200, &[("content-length", "10"), ("x-secret", "1")], Framing::Length);
+        if finishes {
+            assert!(call.0.finish(), "short of its length");
+        }
+        drop(call);
+        let answer = client.response();
+        assert_eq!((answer.status, answer.body.len()), (500, 0), "{interim} {finishes}");
+        assert!(answer.fields.one("x-secret").is_none());
+    }
+    drop(client);
+    scene.ends_clean();
+}
+
 #[test]
 fn a_response_that_breaks_off_is_seen_to() {
     let vm = Vm::start();
@@ -76,12 +103,17 @@ fn a_response_that_breaks_off_is_seen_to() {
         let mut peer = Peer::connect(scene.mesh.address()).await;
         let (response, _) = peer.begin(crate::support::http2::get("a.test", "/"), true).await;
         let vm = vm.clone();
-        std::thread::spawn(move || {
+        let writing = tokio::task::spawn_blocking(move || {
             let (call, _) = vm.take();
             call.head(200, &[], Framing::Chunked);
             call.write(b"abc");
+            call
         });
-        answer(response).await.expect_err("a reset");
+        let call = writing.await.expect("no panic");
+        let mut body = response.await.expect("the head").into_body();
+        assert_eq!(body.data().await.expect("a part").expect("a part"), "abc");
+        drop(call);
+        body.data().await.expect("an end").expect_err("a reset");
     });
     scene.ends_clean();
 }
@@ -147,6 +179,109 @@ fn a_client_that_leaves_is_noticed_at_every_stage() {
     client.read_until(b"\r\n\r\n").expect("the head");
     client.reset();
     assert!(!waiting.join().expect("no panic"));
+    scene.ends_clean();
+}
+
+/// A scene in which a client that closes its sending side has left.
+fn leaving_scene(vm: &Vm) -> Scene {
+    let scene = Scene::new(|config| config.on_disconnect = OnDisconnect::Exit);
+    scene.route_to(&[vm.at(&scene.endpoint.address)]);
+    scene
+}
+
+#[test]
+fn a_client_that_closes_its_sending_side_has_left_if_the_process_is_to_end() {
+    let vm = Vm::start();
+    let scene = leaving_scene(&vm);
+    let upload = post("Content-Length: 5\r\n", "hello");
+    // Each with what the process does before: nothing, or a part of its response.
+    for (request, begins) in [
+        (get(""), false),
+        (upload, false),
+        (get_target("/1") + &get_target("/2"), false),
+        (get(""), true),
+    ] {
+        let mut client = scene.client();
+        client.send(request);
+        let (call, _) = vm.take();
+        assert_eq!(call.0.on_disconnect(), OnDisconnect::Exit);
+        let gone = call.watch();
+        if begins {
+            call.head(200, &[], Framing::Chunked);
+            client.read_until(b"\r\n\r\n").expect("the head");
+        }
+        client.fin();
+        arrives(&gone);
+        assert_ne!(client.read_to_end(), End::Silent);
+    }
+    // With the request, which is not even taken.
+    let mut client = scene.client();
+    client.send(get(""));
+    client.fin();
+    let call = vm.next();
+    eventually("the call is over", || !call.0.is_alive());
+    drop((client, call));
+    // A client of HTTP/2 closes the sending side of a stream with each request. It leaves with its connection.
+    let (asked, waiting) = (vm.clone(), scene.mesh.address());
+    run(async {
+        let mut peer = Peer::connect(waiting).await;
+        let (response, _) = peer.begin(crate::support::http2::get("a.test", "/"), true).await;
+        let answering = std::thread::spawn({
+            let vm = asked.clone();
+            move || vm.take().0.respond(200, b"stays", false)
+        });
+        assert_eq!(answer(response).await.expect("an answer").body, b"stays");
+        assert!(answering.join().expect("no panic"));
+        let (_response, _) = peer.begin(crate::support::http2::get("a.test", "/"), true).await;
+        let call = tokio::task::spawn_blocking(move || asked.take().0).await.expect("a call");
+        let gone = call.watch();
+        drop((peer, _response));
+        tokio::task::spawn_blocking(move || {
+            arrives(&gone);
+            drop(call);
+        })
+        .await
+        .expect("it left");
+    });
+    scene.ends_clean();
+}
+
+/// By default the client gets its response.
+#[test]
+fn a_client_that_closes_its_sending_side_has_not_left() {
+    let vm = Vm::start();
+    let scene = scene(&vm);
+    let mut client = scene.client();
+    client.send(get(""));
+    let (call, _) = vm.take();
+    assert_eq!(call.0.on_disconnect(), OnDisconnect::Ignore);
+    let gone = call.watch();
+    client.fin();
+    // Nothing tells that the gateway has seen it but its answer to another request.
+    scene.others_are_served();
+    assert!(gone.try_recv().is_err());
+    assert!(call.respond(200, b"late", false));
+    assert_eq!(client.response().body, b"late");
+    drop((client, call));
+    scene.ends_clean();
+}
+
+/// The option is about requests without a socket.
+#[test]
+fn a_client_that_closes_its_sending_side_gets_the_response_of_an_endpoint() {
+    let vm = Vm::start();
+    let scene = leaving_scene(&vm);
+    scene.route_to(std::slice::from_ref(&scene.endpoint.address));
+    let late = vec![Do::Gate("go"), send(ok("late"))];
+    scene.endpoint.script(late);
+    let mut client = scene.client();
+    client.send(get(""));
+    scene.endpoint.wait_for_requests(1);
+    client.fin();
+    scene.others_are_served();
+    scene.endpoint.open_gate("go");
+    assert_eq!(client.response().body, b"late");
+    drop(client);
     scene.ends_clean();
 }
 

@@ -168,8 +168,8 @@ impl Transcript {
 pub struct Bench<'a> {
     proxy: SocketAddr,
     endpoint: &'a Endpoint,
-    /// Between the proxy and the endpoint.
-    called: Option<&'a Application>,
+    /// Our own gateway calls it, and it asks the endpoint.
+    pub called: Option<&'a Application>,
     own: bool,
     patience: Duration,
 }
@@ -178,11 +178,6 @@ impl<'a> Bench<'a> {
     pub fn new(proxy: SocketAddr, endpoint: &'a Endpoint, own: bool) -> Bench<'a> {
         let patience = if own { crate::support::PATIENCE } else { Duration::from_secs(3) };
         Bench { proxy, endpoint, called: None, own, patience }
-    }
-
-    /// Our own gateway, which calls the application.
-    pub fn called(self, application: &'a Application) -> Bench<'a> {
-        Bench { called: Some(application), ..self }
     }
 
     pub fn run(&self, case: Case) -> Verdict {

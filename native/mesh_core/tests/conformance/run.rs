@@ -38,9 +38,7 @@ fn judge(
 ) {
     let mut mesh = Mesh::to(config, upstream);
     let mut bench = Bench::new(mesh.address(), endpoint, true);
-    if let Some(application) = called {
-        bench = bench.called(application);
-    }
+    bench.called = called;
     let count = cases.len();
     let failures: Vec<String> = cases
         .into_iter()

@@ -4,6 +4,7 @@
 mod support;
 
 mod bodies;
+mod called;
 mod dial;
 mod forwarding;
 mod last_part;

@@ -38,8 +38,9 @@ pub trait RequestBody {
         false
     }
 
-    /// As `client_gone`, once the whole request has been read.
-    fn watch(&mut self) -> impl Future<Output = ()> {
+    /// As `client_gone`, once the whole request has been read. `or_closed`: a client that has closed its sending
+    /// side is gone, too.
+    fn watch(&mut self, _or_closed: bool) -> impl Future<Output = ()> {
         self.client_gone()
     }
 }

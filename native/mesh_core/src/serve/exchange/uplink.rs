@@ -31,7 +31,7 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
     /// Returns the error that ends the exchange.
     pub async fn run(&mut self, head: &mut Vec<u8>) -> Error {
         match self.send(head).await {
-            Ok(()) => self.body.watch().await,
+            Ok(()) => self.body.watch(self.upstream.ends_with_client()).await,
             Err(Stop::Failed(error)) => return error,
             Err(Stop::Upstream) => {
                 // The downlink finds the endpoint's response, if there is one.

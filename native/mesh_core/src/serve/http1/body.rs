@@ -151,11 +151,12 @@ impl<T: Transport> RequestBody for Http1Body<'_, T> {
     }
 
     /// Reads what the client sends next while there is room, to notice when it leaves. A client that only
-    /// closed its sending side still gets its response.
-    async fn watch(&mut self) {
+    /// closed its sending side still gets its response, unless `or_closed`.
+    async fn watch(&mut self, or_closed: bool) {
         while self.input.is_empty() || self.input.has_room() {
             let read = std::future::poll_fn(|cx| poll_fill(cx, self.client, self.input, self.pool));
             match read.await {
+                Ok(0) if or_closed => return,
                 Ok(0) => {
                     self.client.set_keepalive(&KEEPALIVE_HALF_CLOSED);
                     break;
