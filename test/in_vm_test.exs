@@ -297,7 +297,8 @@ defmodule ExServiceMeshRouter.InVmTest do
       RawClient.send(socket, "GET /wait HTTP/1.1\r\nHost: #{host}\r\n\r\n")
       assert_receive {:waits, pid}, 2_000
       monitor = Process.monitor(pid)
-      # A reset: a client that only closes its sending side still waits for its response.
+      # Waits until the monitor is set.
+      assert Process.alive?(pid)
       :ok = :inet.setopts(socket, linger: {true, 0})
       :gen_tcp.close(socket)
       {pid, monitor}
@@ -307,6 +308,39 @@ defmodule ExServiceMeshRouter.InVmTest do
     test "ends its process with on_disconnect: :exit", %{gateway: gateway, host: host} do
       {_pid, monitor} = disconnected(gateway, host)
       assert_receive {:DOWN, ^monitor, :process, _, :shutdown}, 2_000
+    end
+
+    @tag options: [on_disconnect: :exit]
+    test "ends its process also when it only closes its sending side", context do
+      %{gateway: gateway, host: host} = context
+      {socket, _pid, monitor} = half_closed(gateway, host)
+      assert_receive {:DOWN, ^monitor, :process, _, :shutdown}, 2_000
+      assert RawClient.read_to_end(socket) == ""
+    end
+
+    test "gets its response after it has closed its sending side otherwise", context do
+      %{gateway: gateway, host: host, application: application} = context
+      # The option is that of the gateway by which a request comes.
+      options = [in_vm: :auto, on_disconnect: :exit, discover: [only: [application]]]
+      other = start_gateway(options)
+      settle(other)
+      {socket, pid, _monitor} = half_closed(gateway, host)
+      {_socket, _pid, monitor} = half_closed(other, host)
+      assert_receive {:DOWN, ^monitor, :process, _, :shutdown}, 2_000
+      send(pid, :go)
+      assert {200, "waited"} = socket |> RawClient.read_to_end() |> answer()
+    end
+
+    defp half_closed(gateway, host) do
+      socket = RawClient.connect(url(gateway))
+      fields = "Host: #{host}\r\nConnection: close\r\n"
+      RawClient.send(socket, "GET /wait HTTP/1.1\r\n#{fields}\r\n")
+      assert_receive {:waits, pid}, 2_000
+      monitor = Process.monitor(pid)
+      # Waits until the monitor is set.
+      assert Process.alive?(pid)
+      :ok = :gen_tcp.shutdown(socket, :write)
+      {socket, pid, monitor}
     end
 
     test "does not end it otherwise", %{gateway: gateway, host: host} do

@@ -4,6 +4,7 @@ defmodule ExServiceMeshRouter.Cluster do
   output, so that it need not be a node itself, and can cut them off from each other.
   """
 
+  alias Bandit.Pipeline
   alias ExServiceMeshRouter.EndpointStandIn
 
   @cookie "ex_service_mesh_router_test"
@@ -124,6 +125,12 @@ defmodule ExServiceMeshRouter.Cluster do
 
   @doc "The lines that the gateways of the node have logged, and their events of peers."
   def log(peer), do: for({_, line} <- call(peer, :ets, :tab2list, [__MODULE__]), do: line)
+
+  @doc "A plug of an endpoint that says where it runs, and what it sees of a client without a socket."
+  def plug(%{adapter: {module, _}} = conn) do
+    how = if module == Pipeline, do: Pipeline.version(conn), else: :socket
+    inspect({node(), how, conn.remote_ip})
+  end
 
   # On the node
 
