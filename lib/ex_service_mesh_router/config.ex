@@ -102,7 +102,7 @@ defmodule ExServiceMeshRouter.Config do
   transport of your own, or a version of Bandit that the gateway does not know. `explain/1`,
   `mix mesh.routes` and the index say which way an endpoint takes, and why.
 
-  What is different from a Bandit of its own:
+  The main differences from a Bandit of its own (the guide "Deployment" lists all):
 
     * a process for each request, not for each connection. Messages, process dictionary and Logger
       metadata of one request cannot reach the next
