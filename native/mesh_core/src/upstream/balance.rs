@@ -30,6 +30,8 @@ pub struct Attempt {
     pub tunnel: bool,
     /// No process of this VM would take the request: it goes to the endpoint's socket.
     pub by_socket: bool,
+    /// It was sent again to a socket that had just closed a new connection.
+    pub again: bool,
     /// Ids of the addresses that have failed or refused this request: it does not go there again.
     pub tried: Vec<u64>,
     /// Since when the request has been held.

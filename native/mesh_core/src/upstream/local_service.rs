@@ -222,6 +222,11 @@ impl Checkout {
         self.load.pool.is_peer
     }
 
+    /// The request uses the socket of an endpoint whose requests are called in this VM.
+    pub fn replaces_call(&self) -> bool {
+        self.load.pool.calls.is_some() && !matches!(self.stream, UpstreamStream::Call(_))
+    }
+
     /// The request as far as it was sent, if no process of this VM has taken it and none will. `Some(None)`: it is
     /// not whole.
     pub fn untaken_request(&self) -> Option<Option<Vec<u8>>> {

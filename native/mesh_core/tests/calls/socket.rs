@@ -131,3 +131,30 @@ fn requests_for_an_endpoint_that_is_gone_are_answered() {
     drop(client);
     scene.ends_clean();
 }
+
+/// An endpoint that stops ends its processes first. Its socket then closes connections that it has not accepted.
+#[test]
+fn a_socket_that_closes_a_new_connection_is_asked_once_more() {
+    let vm = Vm::echoing();
+    let scene = scene(&vm);
+    let mut client = scene.client();
+    assert_eq!(client.ask(get_target("/a")).body, b"GET /a\n");
+    vm.die();
+    scene.endpoint.script(vec![Do::Body, Do::Close]);
+    assert_eq!(client.ask(get_target("/b")).body, b"/b");
+    // The pooled connection that the last request left is closed, and so is the new one.
+    for _ in 0..2 {
+        scene.endpoint.script(vec![Do::Body, Do::Close]);
+    }
+    assert_eq!(client.ask(get_target("/c")).body, b"/c");
+    assert_eq!(scene.endpoint.requests().len(), 5);
+    // Not for ever, and not if it may have had an effect.
+    scene.endpoint.forget();
+    scene.endpoint.usually(vec![Do::Body, Do::Close]);
+    assert_eq!(client.ask(get_target("/d")).status, 502);
+    assert_eq!(scene.endpoint.requests().len(), 3);
+    assert_eq!(client.ask(post("Content-Length: 5\r\n", "hello")).status, 502);
+    assert_eq!(scene.endpoint.requests().len(), 4);
+    drop(client);
+    scene.ends_clean();
+}

@@ -174,11 +174,13 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                 continue;
             }
             // The upstream closed an idle connection while it was checked out. No response has arrived, so the
-            // request may be sent again (RFC 9110 section 9.2.2).
+            // request may be sent again (RFC 9110 section 9.2.2). An endpoint that stops ends its dispatchers
+            // first, and its socket closes the connections that it has not accepted.
             let is_stale = matches!(error, Error::UpstreamClosed)
-                && checkout.reused
                 && repeatable
-                && !self.state.upstream_spoke.get();
+                && !self.state.upstream_spoke.get()
+                && (checkout.reused
+                    || checkout.replaces_call() && !std::mem::replace(&mut attempt.again, true));
             // A peer closes no idle connection while it lives, so another upstream comes first.
             let stays =
                 is_stale && !(checkout.is_peer() && self.service.has_another(&attempt, &checkout));
