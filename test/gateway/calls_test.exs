@@ -134,7 +134,7 @@ defmodule ExServiceMeshRouter.Gateway.CallsTest do
       {call, "POST", _, _, _, body, _} = Native.call_take(call)
       {:end, read} = read_all(call)
       :ok = Native.call_head(call, 200, [{"x-body", inspect(body)}], :chunked)
-      :ok = write_all(call, [read, [?!, "?"]])
+      :ok = write_all(call, read <> "!?")
       :ok = Native.call_finish(call)
     end
 
@@ -358,13 +358,14 @@ defmodule ExServiceMeshRouter.Gateway.CallsTest do
           fn -> Native.call_head(call, 200, [{"a", "b"} | :improper], :length) end,
           fn -> Native.call_head(call, 200, [], :unknown) end,
           fn -> Native.call_head(call, "200", [], :length) end,
-          fn -> Native.call_data(call, :data, 0) end
+          fn -> Native.call_data(call, :data, 0) end,
+          fn -> Native.call_data(call, ["a list"], 0) end
         ],
         do: assert_raise(ArgumentError, wrong)
 
     assert Native.call_head(call, 200, [], :chunked) == :ok
     assert_raise ArgumentError, fn -> Native.call_data(call, "abc", 4) end
-    assert Native.call_data(call, ["abc", ?d, [<<"e">>]], 3) == :ok
+    assert Native.call_data(call, "abcde", 3) == :ok
     assert {:error, "the response has already been sent"} = Native.call_head(call, 200, [], :none)
     assert Native.call_finish(call) == :ok
     assert RawClient.read_until(socket, "2\r\nde\r\n0\r\n\r\n") =~ "200 OK"

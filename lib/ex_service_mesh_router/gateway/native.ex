@@ -84,7 +84,7 @@ defmodule ExServiceMeshRouter.Native do
   @doc false
   def call_head(_call, _status, _headers, _framing), do: not_loaded()
   @doc false
-  def call_data(_call, _iodata, _offset), do: not_loaded()
+  def call_data(_call, _binary, _offset), do: not_loaded()
   @doc false
   def call_flush(_call), do: not_loaded()
   @doc false

@@ -126,10 +126,15 @@ defmodule ExServiceMeshRouter.InVm.Transport do
 
   def send_data(%{state: :writing} = transport, data, end?) do
     # Here, because a NIF must not copy megabytes.
-    data = IO.iodata_to_binary(data)
+    data = flat(data)
     if data != "", do: write(transport, data, 0)
     if end?, do: finish(transport), else: transport
   end
+
+  # Bandit's list around a body: the body need not be copied.
+  defp flat([data | []]), do: flat(data)
+  defp flat(data) when is_binary(data), do: data
+  defp flat(data), do: IO.iodata_to_binary(data)
 
   defp write(%{call: call} = transport, data, offset) do
     case Native.call_data(call, data, offset) do

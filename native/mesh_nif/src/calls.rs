@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use mesh_core::BodyLength;
 use mesh_core::calls::{
     Call, CallHead, ClientVersion, Dispatch, Framing, Notice, Read, Taken, Write,
@@ -17,6 +18,7 @@ use rustler::{
 
 use crate::atoms;
 use crate::decode::{self, DecodeError, Decoded, choice};
+use crate::held_binary::HeldBinary;
 use crate::send::Message;
 
 /// Copying this much takes about a hundredth of the time that a call may take.
@@ -233,12 +235,13 @@ fn ok_or_closed(is_ok: bool) -> Atom {
 fn call_data<'a>(
     env: Env<'a>,
     call: CallRef,
-    data: Term<'a>,
+    data: Binary<'a>,
     offset: usize,
 ) -> NifResult<Term<'a>> {
-    let data = Binary::from_iolist(data)?;
     let part = data.as_slice().get(offset..).ok_or(Error::BadArg)?;
-    let written = call.0.write(part, || ProcessNotice::notice(env, &call, atoms::room()));
+    let hold = |n| Bytes::from_owner(HeldBinary::new(&data)).slice(offset..offset + n);
+    let written =
+        call.0.write_held(part, hold, || ProcessNotice::notice(env, &call, atoms::room()));
     let n = match written {
         Write::Accepted(n) => n,
         Write::Again(n) => {

@@ -8,6 +8,7 @@ mod calls;
 mod config;
 mod decode;
 mod handle;
+mod held_binary;
 mod mesh;
 mod observe;
 mod send;

@@ -5,13 +5,14 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
+use bytes::Bytes;
 use mesh_wire::head::{HeadEnd, HeadScan};
 use parking_lot::MutexGuard;
 
 use super::call::Call;
 use super::head::CallHead;
 use super::process::{Body, Process, Response};
-use super::queue::{Queue, SMALL_PART, chunks};
+use super::queue::{Chunk, Queue, SMALL_PART, chunks, held_chunks};
 use super::response::{BadHead, Framing, write_head};
 use super::shared::{End, Notice, Phase, arm};
 use crate::runtime::Budget;
@@ -59,7 +60,7 @@ impl Call {
         shared.phase = Phase::Taken;
         // Dropped in the end, which lets another request in.
         let _place = shared.place.take();
-        let part = shared.request.pop().unwrap_or_default();
+        let part = shared.request.pop().unwrap_or_default().into_vec();
         drop(shared);
         let HeadEnd::Whole(size) = HeadScan::default().find(&part) else {
             return self.refuse(process);
@@ -143,7 +144,7 @@ impl Call {
             self.drop_part(process, writer);
             let mut shared = self.shared.lock();
             match shared.request.pop() {
-                Some(part) => process.part = part,
+                Some(part) => process.part = part.into_vec(),
                 None if shared.is_closed || shared.end.is_some() => return Read::Closed,
                 None => match armed.take() {
                     Some(armed) => {
@@ -215,7 +216,7 @@ impl Call {
         if framing != Framing::Interim {
             shared.unread_head = Some(shared.response.len());
         }
-        shared.response.push(vec![head.bytes]);
+        shared.response.push([Chunk::Copied(head.bytes)]);
         if process.response == Response::Complete {
             shared.end = Some(End::Complete);
         }
@@ -228,6 +229,17 @@ impl Call {
 
     /// Sends a part of the response body. `notice` makes the message that announces room.
     pub fn write(&self, part: &[u8], notice: impl FnOnce() -> Box<dyn Notice>) -> Write {
+        self.write_held(part, |n| Bytes::copy_from_slice(&part[..n]), notice)
+    }
+
+    /// The same. `hold` returns the first bytes of `part` without a copy: the process, which waits for room to send
+    /// the rest, has them anyway.
+    pub fn write_held(
+        &self,
+        part: &[u8],
+        hold: impl FnOnce(usize) -> Bytes,
+        notice: impl FnOnce() -> Box<dyn Notice>,
+    ) -> Write {
         let mut process = self.process.lock();
         let mut wanted = part.len();
         match process.response {
@@ -254,15 +266,18 @@ impl Call {
             }
         } else if n > 0 {
             drop(shared);
-            let bytes = if is_chunked { vec![chunk(&part[..n])] } else { chunks(&part[..n]) };
+            let bytes = if n < wanted { held_chunks(&hold(n)) } else { chunks(&part[..n]) };
             shared = self.shared.lock();
             if shared.is_closed {
                 return Write::Closed;
             }
             if is_chunked {
-                shared.response.reserve_beyond(bytes[0].len() - n, self.buffers());
+                append_size(&mut shared.response, n, self.buffers());
             }
             shared.response.push(bytes);
+            if is_chunked {
+                append_end(&mut shared.response, self.buffers());
+            }
         }
         if let Response::Length(Some(left)) = &mut process.response {
             *left -= n as u64;
@@ -356,26 +371,26 @@ impl Call {
     }
 }
 
-fn chunk(data: &[u8]) -> Vec<u8> {
-    let mut chunk = Vec::with_capacity(data.len() + 20);
-    // Writing to a vector does not fail.
-    let _ = write!(chunk, "{:x}\r\n", data.len());
-    chunk.extend_from_slice(data);
-    chunk.extend_from_slice(b"\r\n");
-    chunk
+/// Appends a small part as a chunk, for which room is reserved without its framing.
+fn append_chunk(queue: &mut Queue, data: &[u8], budget: &Arc<Budget>) {
+    append_size(queue, data.len(), budget);
+    queue.append(data);
+    append_end(queue, budget);
 }
 
-/// The same for a small part, which joins those before.
-fn append_chunk(queue: &mut Queue, data: &[u8], budget: &Arc<Budget>) {
+fn append_size(queue: &mut Queue, size: usize, budget: &Arc<Budget>) {
     let mut line = [0; 20];
     let mut rest = &mut line[..];
     // A size in hexadecimal has at most 16 digits.
-    let _ = write!(rest, "{:x}\r\n", data.len());
+    let _ = write!(rest, "{size:x}\r\n");
     let n = 20 - rest.len();
-    queue.reserve_beyond(n + 2, budget);
-    for part in [&line[..n], data, b"\r\n"] {
-        queue.append(part);
-    }
+    queue.reserve_beyond(n, budget);
+    queue.append(&line[..n]);
+}
+
+fn append_end(queue: &mut Queue, budget: &Arc<Budget>) {
+    queue.reserve_beyond(2, budget);
+    queue.append(b"\r\n");
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::origin::Origin;
 use super::process::Process;
-use super::queue::{SMALL_PART, chunks};
+use super::queue::{Chunk, SMALL_PART, chunks};
 use super::shared::{End, Phase, Place, Shared, register, send};
 use crate::config::OnDisconnect;
 
@@ -55,7 +55,7 @@ impl Call {
         let part = part.to_vec();
         let mut shared = self.shared.lock();
         shared.request.reserve_beyond(part.len(), &self.origin.config.buffers);
-        shared.request.push(vec![part]);
+        shared.request.push([Chunk::Copied(part)]);
     }
 
     /// Queues more of the request. `None` if the process reads no more of it; 0 if there is no room.
@@ -92,7 +92,7 @@ impl Call {
 
     /// Takes a chunk of the response, once the chunk before (of length `consumed`) has been read. `Ok(None)` is
     /// the end.
-    pub fn next_response(&self, consumed: usize) -> Poll<Result<Option<Vec<u8>>, ()>> {
+    pub fn next_response(&self, consumed: usize) -> Poll<Result<Option<Chunk>, ()>> {
         let mut shared = self.shared.lock();
         let room = shared.consumed_response(consumed, &self.origin.config.buffers);
         let chunk = shared.next_response();

@@ -4,7 +4,10 @@
 //! as a small buffer.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::runtime::{Budget, SMALL, Share};
 
@@ -13,8 +16,41 @@ pub const SMALL_PART: usize = 16 * 1024;
 /// Longer data is queued in chunks of this size, so that room comes back bit by bit.
 const CHUNK: usize = 64 * 1024;
 
+pub enum Chunk {
+    Copied(Vec<u8>),
+    /// Data of the process, which holds it until the chunk is queued.
+    Held(Bytes),
+}
+
+impl Default for Chunk {
+    fn default() -> Chunk {
+        Chunk::Copied(Vec::new())
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Chunk::Copied(bytes) => bytes,
+            Chunk::Held(bytes) => bytes,
+        }
+    }
+}
+
+impl Chunk {
+    /// The bytes to change, copied if they are not the queue's own.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Chunk::Copied(bytes) => bytes,
+            Chunk::Held(bytes) => bytes.into(),
+        }
+    }
+}
+
 pub struct Queue {
-    chunks: VecDeque<Vec<u8>>,
+    chunks: VecDeque<Chunk>,
     /// Bytes in the queue, promised to it, or popped and not yet consumed.
     queued: usize,
     most: usize,
@@ -74,25 +110,27 @@ impl Queue {
     /// Appends a small part for which room is reserved.
     pub fn append(&mut self, part: &[u8]) {
         match self.chunks.back_mut() {
-            Some(last) if last.len() + part.len() <= CHUNK => last.extend_from_slice(part),
+            Some(Chunk::Copied(last)) if last.len() + part.len() <= CHUNK => {
+                last.extend_from_slice(part);
+            }
             _ if part.is_empty() => {}
-            _ => self.chunks.push_back(part.to_vec()),
+            _ => self.chunks.push_back(Chunk::Copied(part.to_vec())),
         }
     }
 
     /// Appends chunks for which room is reserved.
-    pub fn push(&mut self, chunks: Vec<Vec<u8>>) {
+    pub fn push(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
         self.chunks.extend(chunks);
     }
 
     /// Takes the first chunk. Its room is free once it is [`consumed`](Self::consumed).
-    pub fn pop(&mut self) -> Option<Vec<u8>> {
+    pub fn pop(&mut self) -> Option<Chunk> {
         self.chunks.pop_front()
     }
 
     /// Drops all but the first `n` chunks.
     pub fn truncate(&mut self, n: usize) {
-        let dropped = self.chunks.iter().skip(n).map(Vec::len).sum();
+        let dropped = self.chunks.iter().skip(n).map(|chunk| chunk.len()).sum();
         self.chunks.truncate(n);
         self.consumed(dropped);
     }
@@ -115,8 +153,14 @@ impl Queue {
 }
 
 /// Copies data for [`Queue::push`], outside of the lock.
-pub fn chunks(data: &[u8]) -> Vec<Vec<u8>> {
-    data.chunks(CHUNK).map(<[u8]>::to_vec).collect()
+pub fn chunks(data: &[u8]) -> Vec<Chunk> {
+    data.chunks(CHUNK).map(|chunk| Chunk::Copied(chunk.to_vec())).collect()
+}
+
+/// The same without a copy.
+pub fn held_chunks(data: &Bytes) -> Vec<Chunk> {
+    let starts = (0..data.len()).step_by(CHUNK);
+    starts.map(|at| Chunk::Held(data.slice(at..data.len().min(at + CHUNK)))).collect()
 }
 
 #[cfg(test)]

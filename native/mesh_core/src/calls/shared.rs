@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::queue::Queue;
+use super::queue::{Chunk, Queue};
 use super::response::FAILED;
 use crate::runtime::Budget;
 
@@ -103,7 +103,7 @@ impl Shared {
     }
 
     /// Takes the next chunk of the response.
-    pub fn next_response(&mut self) -> Option<Vec<u8>> {
+    pub fn next_response(&mut self) -> Option<Chunk> {
         let chunk = self.response.pop()?;
         self.unread_head = self.unread_head.and_then(|before| before.checked_sub(1));
         Some(chunk)

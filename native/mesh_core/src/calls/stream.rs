@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use super::call::Call;
 use super::desk::Desk;
+use super::queue::Chunk;
 use super::shared::Place;
 use crate::config::OnDisconnect;
 use crate::transport::Transport;
@@ -17,7 +18,7 @@ pub struct CallStream {
     desk: Rc<Desk>,
     is_sent: Cell<bool>,
     /// The chunk of the response that is being read, and how much of it has been.
-    part: RefCell<(Vec<u8>, usize)>,
+    part: RefCell<(Chunk, usize)>,
 }
 
 impl CallStream {
