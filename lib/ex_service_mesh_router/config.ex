@@ -244,6 +244,8 @@ defmodule ExServiceMeshRouter.Config do
       |> Options.native()
       |> Map.put(:ips, for(ip <- ips, do: ip |> :inet.ntoa() |> List.to_string()))
       |> Map.put(:most_workers, Type.max_workers())
+      # Sockets that listen already, see Gateway.
+      |> Map.merge(%{sockets: [], accepting: true, keep_queue: false})
 
     more = %{name: name, ips: ips, native: native, observe: observe(values)}
     struct(__MODULE__, Map.merge(values, more))

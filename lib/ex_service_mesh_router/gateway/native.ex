@@ -53,6 +53,16 @@ defmodule ExServiceMeshRouter.Native do
   @doc false
   def lame_duck(_gateway), do: not_loaded()
   @doc false
+  def accept(_gateway, _accepts), do: not_loaded()
+  @doc false
+  def listeners(_gateway), do: not_loaded()
+  @doc false
+  def release(_gateway), do: not_loaded()
+  @doc false
+  def connections(_gateway), do: not_loaded()
+  @doc false
+  def reserve(_gateway, _total, _clients), do: not_loaded()
+  @doc false
   def put_routes(_gateway, _services, _default), do: not_loaded()
   @doc false
   def open_mesh(_gateway, _config), do: not_loaded()

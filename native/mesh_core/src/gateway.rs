@@ -1,7 +1,8 @@
 //! The gateway's public interface: opens it, sets routes, runs workers, reads statistics, stops it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,8 +17,12 @@ use crate::observe::{
 };
 use crate::routing::{LocalPreference, Resolved, RouteError, ServiceSpec, Table, UpstreamAddr};
 use crate::serve::{
-    MeshInfo, MeshPort, OpenError, Phase, Shared, WorkerError, bind_all, run_worker,
+    Inherited, Listening, MeshInfo, MeshPort, OpenError, Phase, Shared, WorkerError, bind_all,
+    bind_rest, run_worker,
 };
+
+/// How many clients [`Gateway::connections`] lists.
+const MAX_CLIENTS: usize = 1_000;
 
 pub struct Gateway {
     pub(crate) shared: Arc<Shared>,
@@ -31,11 +36,25 @@ pub struct Gateway {
 impl Gateway {
     /// Binds the sockets. Clients can connect from now on; a worker serves them once it runs.
     pub fn open(config: Config) -> Result<Gateway, OpenError> {
-        let listeners = bind_all(&config.ips, config.port)?;
+        Gateway::open_with(config, Inherited::default())
+    }
+
+    /// Uses sockets that listen already, and binds the addresses of `config` beside them.
+    pub fn open_with(config: Config, inherited: Inherited) -> Result<Gateway, OpenError> {
+        let Inherited { sockets, accepting, keep_queue } = inherited;
+        let listeners = if sockets.is_empty() {
+            bind_all(&config.ips, config.port)?
+        } else {
+            bind_rest(sockets, &config.ips, config.port)?
+        };
         let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let port = addresses.first().map_or(config.port, SocketAddr::port);
         Ok(Gateway {
-            shared: Arc::new(Shared::new(config, port, listeners)),
+            shared: Arc::new(Shared::new(
+                config,
+                port,
+                Listening::new(listeners, accepting, keep_queue),
+            )),
             addresses,
             next_id: Mutex::new(0),
             prefer: Mutex::default(),
@@ -154,8 +173,42 @@ impl Gateway {
     /// Stops accepting connections. Open connections, and those in the kernel's queue, have `drain` to
     /// finish. A second call replaces the drain time.
     pub fn stop(&self, drain: Option<Duration>) {
-        self.shared.reject_new();
+        self.shared.listening.reject_new();
         self.shared.phase.send_replace(Phase::Draining(drain));
+    }
+
+    /// Lets the workers accept connections. The queues of the sockets belong to this gateway from now on.
+    pub fn accept(&self) {
+        self.shared.listening.accept();
+    }
+
+    /// Stops accepting: connections wait in the queues. `false` if a worker still accepts after `max`.
+    pub fn pause(&self, max: Duration) -> bool {
+        self.shared.listening.pause(max)
+    }
+
+    /// Duplicates the listening sockets for another process, which may accept in place of this gateway. Until
+    /// [`accept`](Self::accept), this gateway leaves the queues to it.
+    pub fn share_listeners(&self) -> io::Result<Vec<TcpListener>> {
+        self.shared.listening.share()
+    }
+
+    /// Closes the listening sockets after another process has taken them over.
+    pub fn release(&self, max: Duration) -> bool {
+        let is_paused = self.pause(max);
+        self.shared.listening.close();
+        is_paused
+    }
+
+    /// How many connections of clients are open, and the clients with the most of them if they are limited.
+    pub fn connections(&self) -> (u64, Vec<(IpAddr, usize)>) {
+        (self.shared.connections_open(), self.shared.client_limit.largest(MAX_CLIENTS))
+    }
+
+    /// Counts connections of another process towards the limits. Replaces those of an earlier call.
+    pub fn reserve(&self, total: usize, clients: impl Iterator<Item = (IpAddr, usize)>) {
+        self.shared.reserved.store(total, Ordering::Relaxed);
+        self.shared.client_limit.reserve(clients);
     }
 
     /// Replaces the observation settings. If the log file cannot be opened, nothing changes.

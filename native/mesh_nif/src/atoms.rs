@@ -6,6 +6,7 @@ rustler::atoms! {
     nil,
     config,
     running,
+    timeout,
     workers,
     eaddrinuse,
     eacces,

@@ -1,14 +1,17 @@
 //! Decodes the argument of `open/1`: a map that the control plane has validated. Durations are
 //! milliseconds; `nil` means no limit.
 
+use std::net::TcpListener;
+use std::os::fd::BorrowedFd;
+
 use mesh_core::config::{Limits, OnDisconnect, Timeouts};
-use mesh_core::{Config, ProxyProtocol};
+use mesh_core::{Config, Inherited, ProxyProtocol, is_listener};
 use rustler::Term;
 
-use crate::decode::{Decoded, Map, choice, fields, list, optional, parsed};
+use crate::decode::{DecodeError, Decoded, Map, choice, fields, list, optional, parsed};
 
-/// Returns the configuration, and how many workers all gateways of this VM may have together.
-pub fn read(term: Term<'_>) -> Decoded<(Config, usize)> {
+/// Returns the configuration, the sockets, and how many workers all gateways of this VM may have together.
+pub fn read(term: Term<'_>) -> Decoded<(Config, Inherited, usize)> {
     Map::read(term, |map| {
         let config = Config {
             ips: map.with("ips", |ips| list(ips, parsed))?,
@@ -25,8 +28,25 @@ pub fn read(term: Term<'_>) -> Decoded<(Config, usize)> {
             timeouts: map.with("timeouts", |term| Map::read(term, timeouts))?,
             limits: map.with("limits", |term| Map::read(term, limits))?,
         };
-        Ok((config, map.get("most_workers")?))
+        let inherited = Inherited {
+            sockets: map.with("sockets", |sockets| list(sockets, socket))?,
+            accepting: map.get("accepting")?,
+            keep_queue: map.get("keep_queue")?,
+        };
+        Ok((config, inherited, map.get("most_workers")?))
     })
+}
+
+/// Duplicates the listening socket of a descriptor.
+fn socket(term: Term<'_>) -> Decoded<TcpListener> {
+    const EXPECTED: &str = "the descriptor of a socket that listens";
+    let fd = term.decode::<i32>().ok().filter(|fd| *fd >= 0);
+    let fd = fd.ok_or_else(|| DecodeError::got(term, EXPECTED))?;
+    // SAFETY: it is not -1, and used only for the duplication, which fails if it is not open.
+    let duplicate = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    let listener = duplicate.map(TcpListener::from);
+    let is_listening = listener.as_ref().is_ok_and(is_listener);
+    listener.ok().filter(|_| is_listening).ok_or_else(|| DecodeError::got(term, EXPECTED))
 }
 
 fn timeouts(map: &mut Map<'_>) -> Decoded<Timeouts> {

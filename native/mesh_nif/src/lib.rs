@@ -16,22 +16,26 @@ mod slots;
 mod terms;
 
 use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mesh_core::observe::ObserveError;
 use mesh_core::{Gateway, WorkerError};
-use rustler::{Atom, Encoder, Env, LocalPid, NifResult, ResourceArc, SerdeTerm, Term};
+use rustler::{Atom, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, SerdeTerm, Term};
 
 use handle::{Handle, contain};
 use slots::{NoneLeft, Slots};
+
+/// How long workers may take to pause: one may be in the middle of something.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Binds the sockets. Failures outside of this program are returned as values. The gateway stops when
 /// `owner` ends.
 #[rustler::nif(schedule = "DirtyIo")]
 fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
-    let (config, max) = match config::read(config) {
+    let (config, inherited, max) = match config::read(config) {
         Ok(read) => read,
         Err(why) => {
             return terms::open_error(env, atoms::config(), "", &format!("gateway option {why}"));
@@ -45,7 +49,7 @@ fn open<'a>(env: Env<'a>, config: Term<'a>, owner: LocalPid) -> Term<'a> {
             return terms::open_error(env, atoms::workers(), "", &why);
         }
     };
-    match contain(|| Gateway::open(config)) {
+    match contain(|| Gateway::open_with(config, inherited)) {
         Ok(Ok(gateway)) => {
             let handle = ResourceArc::new(Handle {
                 gateway,
@@ -82,6 +86,49 @@ fn run(env: Env<'_>, handle: ResourceArc<Handle>, index: usize) -> Term<'_> {
 #[rustler::nif]
 fn stop(handle: ResourceArc<Handle>, drain: Option<u64>) -> Atom {
     handle.stop(drain.map(Duration::from_millis));
+    atoms::ok()
+}
+
+/// Lets the workers accept connections, or pauses them: connections then wait in the kernel's queue, and `:timeout`
+/// means that a worker has not paused yet.
+#[rustler::nif(schedule = "DirtyIo")]
+fn accept(handle: ResourceArc<Handle>, accepts: bool) -> Atom {
+    if !accepts {
+        return ok_or_timeout(handle.gateway.pause(PAUSE));
+    }
+    handle.gateway.accept();
+    atoms::ok()
+}
+
+/// Duplicates of the listening sockets, as descriptors that the caller owns.
+#[rustler::nif]
+fn listeners(handle: ResourceArc<Handle>) -> NifResult<Vec<i32>> {
+    let listeners = handle.gateway.share_listeners().map_err(|_| Error::Atom("emfile"))?;
+    Ok(listeners.into_iter().map(IntoRawFd::into_raw_fd).collect())
+}
+
+/// Closes the listening sockets, which another process has taken over.
+#[rustler::nif(schedule = "DirtyIo")]
+fn release(handle: ResourceArc<Handle>) -> Atom {
+    ok_or_timeout(handle.gateway.release(PAUSE))
+}
+
+fn ok_or_timeout(is_ok: bool) -> Atom {
+    if is_ok { atoms::ok() } else { atoms::timeout() }
+}
+
+/// `{total, [{address, count}]}`: the open connections of clients, and the clients with the most if they are limited.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn connections(handle: ResourceArc<Handle>) -> (u64, Vec<(String, usize)>) {
+    let (total, clients) = handle.gateway.connections();
+    (total, clients.into_iter().map(|(ip, n)| (ip.to_string(), n)).collect())
+}
+
+/// Counts connections of another process towards the limits of this gateway.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn reserve(handle: ResourceArc<Handle>, total: usize, clients: Vec<(String, usize)>) -> Atom {
+    let clients = clients.iter().filter_map(|(ip, n)| Some((ip.parse().ok()?, *n)));
+    handle.gateway.reserve(total, clients);
     atoms::ok()
 }
 

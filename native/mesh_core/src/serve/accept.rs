@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::http1;
 use super::listener::BACKLOG;
+use super::listening::Entered;
 use super::worker::{Accepted, ConnectionGuard, Worker};
 use crate::observe::Notice;
 
@@ -35,14 +36,20 @@ const YIELD_TIME: Duration = Duration::from_millis(1);
 /// up to this many.
 const MAX_BATCH: usize = 64;
 
-pub struct Accepting {
-    listeners: Vec<Rc<TcpListener>>,
+pub struct Accepting<'w> {
+    // Dropped in this order: what still accepts is counted.
     tasks: JoinSet<()>,
+    listeners: Vec<Rc<TcpListener>>,
+    _entered: Entered<'w>,
 }
 
-impl Accepting {
-    pub fn start(worker: &Rc<Worker>, listeners: Vec<net::TcpListener>) -> io::Result<Accepting> {
-        let listeners: Vec<_> = listeners
+impl<'w> Accepting<'w> {
+    pub fn start(worker: &'w Rc<Worker>) -> io::Result<Accepting<'w>> {
+        let entered = worker.shared.listening.enter();
+        let listeners: Vec<_> = worker
+            .shared
+            .listening
+            .listeners()?
             .into_iter()
             .map(|listener| TcpListener::from_std(listener).map(Rc::new))
             .collect::<io::Result<_>>()?;
@@ -50,7 +57,7 @@ impl Accepting {
         for listener in &listeners {
             tasks.spawn_local(accept(Rc::clone(worker), Rc::clone(listener)));
         }
-        Ok(Accepting { listeners, tasks })
+        Ok(Accepting { tasks, listeners, _entered: entered })
     }
 
     /// Returns when an accept task has panicked.
@@ -61,8 +68,9 @@ impl Accepting {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.listeners.is_empty()
+    /// Closes this worker's descriptors. What is in the queues stays there.
+    pub async fn pause(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// Accepts the connections left in the queues, then closes this worker's descriptors.

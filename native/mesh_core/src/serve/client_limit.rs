@@ -2,6 +2,7 @@
 //!
 //! Connections beyond the limit get an answer and are drained for a moment; their number is bounded too.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +16,16 @@ const MAX_REFUSED: usize = 128;
 
 pub struct ClientLimit {
     max: Option<usize>,
-    open: Mutex<HashMap<IpAddr, usize>>,
+    open: Mutex<Open>,
     refused: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Open {
+    /// Connections of each client.
+    counts: HashMap<IpAddr, usize>,
+    /// Those that the clients have in another process.
+    reserved: HashMap<IpAddr, usize>,
 }
 
 /// Counts a refused connection until dropped.
@@ -40,15 +49,34 @@ impl ClientLimit {
             Some(max) => {
                 let key = network(ip);
                 let mut open = self.open.lock();
-                let count = open.entry(key).or_insert(0);
-                if *count >= max {
+                let reserved = open.reserved.get(&key).copied().unwrap_or(0);
+                let count = open.counts.entry(key).or_insert(0);
+                if *count + reserved < max {
+                    *count += 1;
+                    Some(key)
+                } else {
+                    if *count == 0 {
+                        open.counts.remove(&key);
+                    }
                     return None;
                 }
-                *count += 1;
-                Some(key)
             }
         };
         Some(Admitted { clients: Arc::clone(self), key })
+    }
+
+    /// The clients with the most connections, at most `most` of them.
+    pub fn largest(&self, most: usize) -> Vec<(IpAddr, usize)> {
+        let mut counts: Vec<_> = self.open.lock().counts.iter().map(|(ip, n)| (*ip, *n)).collect();
+        counts.sort_unstable_by_key(|(_, n)| Reverse(*n));
+        counts.truncate(most);
+        counts
+    }
+
+    /// Counts connections that clients have in another process. Replaces those of an earlier call.
+    pub fn reserve(&self, clients: impl Iterator<Item = (IpAddr, usize)>) {
+        let reserved = clients.map(|(ip, n)| (network(ip), n)).collect();
+        self.open.lock().reserved = reserved;
     }
 
     /// `None` if the maximum number of connections is being refused.
@@ -70,11 +98,11 @@ impl Drop for RefusedConnection {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let Some(key) = self.key else { return };
-        let mut open = self.clients.open.lock();
-        if let Some(count) = open.get_mut(&key) {
+        let counts = &mut self.clients.open.lock().counts;
+        if let Some(count) = counts.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&key);
+                counts.remove(&key);
             }
         }
     }
@@ -107,6 +135,24 @@ mod tests {
         drop(first);
         assert!(clients.admit(ip("2001:db8::3")).is_some());
         drop(second);
-        assert!(clients.open.lock().is_empty());
+        assert!(clients.open.lock().counts.is_empty());
+    }
+
+    #[test]
+    fn connections_in_another_process_count() {
+        let clients = ClientLimit::new(Some(2));
+        let ip = |text: &str| text.parse().unwrap();
+        clients.reserve([(ip("2001:db8::1"), 1), (ip("192.0.2.1"), 2)].into_iter());
+        assert!(clients.admit(ip("192.0.2.1")).is_none());
+        let first = clients.admit(ip("2001:db8::2"));
+        assert!(first.is_some() && clients.admit(ip("2001:db8::3")).is_none());
+        let second = clients.admit(ip("192.0.2.2"));
+        let third = clients.admit(ip("192.0.2.2"));
+        assert_eq!(clients.largest(1), [(ip("192.0.2.2"), 2)]);
+        assert_eq!(clients.largest(9).len(), 2);
+        clients.reserve(std::iter::empty());
+        assert!(clients.admit(ip("192.0.2.1")).is_some());
+        drop((first, second, third));
+        assert!(clients.open.lock().counts.is_empty());
     }
 }

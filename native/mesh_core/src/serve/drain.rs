@@ -23,7 +23,11 @@ const MAX_CLOSE_TIME: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Runs until everything is closed, or the drain time is over.
-pub async fn run(worker: &Rc<Worker>, accepting: Accepting, mut phase: Receiver<Phase>) {
+pub async fn run(
+    worker: &Rc<Worker>,
+    accepting: Option<Accepting<'_>>,
+    mut phase: Receiver<Phase>,
+) {
     let began = Instant::now();
     close_listeners(worker, accepting, began, limit(&mut phase, began)).await;
     let mut closing: Option<Closing> = None;
@@ -70,17 +74,23 @@ fn limit(phase: &mut Receiver<Phase>, began: Instant) -> Option<Instant> {
 
 async fn close_listeners(
     worker: &Rc<Worker>,
-    accepting: Accepting,
+    accepting: Option<Accepting<'_>>,
     began: Instant,
     limit: Option<Instant>,
 ) {
-    if !accepting.is_empty() && limit.is_none_or(|limit| limit > began) {
-        let settled = began + SETTLE;
-        sleep_until(limit.map_or(settled, |limit| limit.min(settled))).await;
-        accepting.finish(worker).await;
+    if let Some(accepting) = accepting
+        && limit.is_none_or(|limit| limit > began)
+    {
+        if worker.shared.listening.owns_queues() {
+            let settled = began + SETTLE;
+            sleep_until(limit.map_or(settled, |limit| limit.min(settled))).await;
+            accepting.finish(worker).await;
+        } else {
+            accepting.pause().await;
+        }
     }
     // Until now the listeners kept the queues alive for a worker that was restarting.
-    worker.shared.close_listeners();
+    worker.shared.listening.close();
 }
 
 /// Closes tunnels evenly over a period.

@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// How many connections may wait to be accepted.
 pub const BACKLOG: i32 = 4096;
@@ -19,7 +19,7 @@ const PORT_TRIES: usize = 16;
 pub fn reject_new(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     {
-        use socket2::{SockFilter, SockRef};
+        use socket2::SockFilter;
         const FLAGS: u32 = 13;
         const SYN_ACK: u32 = 0x12;
         const SYN: u32 = 0x02;
@@ -54,6 +54,42 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
+}
+
+/// Whether a socket is one of TCP that listens.
+pub fn is_listener(socket: &TcpListener) -> bool {
+    // Elsewhere, `accept` fails.
+    #[cfg(target_os = "linux")]
+    if !SockRef::from(socket).is_listener().unwrap_or(false) {
+        return false;
+    }
+    socket.local_addr().is_ok()
+}
+
+/// Binds the addresses beside the sockets that listen already. Returns all. Port 0 is the port of those.
+pub fn bind_rest(
+    mut sockets: Vec<TcpListener>,
+    ips: &[IpAddr],
+    port: u16,
+) -> Result<Vec<TcpListener>, OpenError> {
+    let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    let fail = |source| OpenError { address: unspecified, source };
+    let addresses: io::Result<Vec<_>> = sockets
+        .iter()
+        .map(|socket| {
+            socket.set_nonblocking(true)?;
+            SockRef::from(socket).set_tcp_nodelay(true)?;
+            socket.local_addr()
+        })
+        .collect();
+    let addresses = addresses.map_err(fail)?;
+    let port = addresses.first().map_or(port, SocketAddr::port);
+    let all: Vec<_> = addresses.iter().map(SocketAddr::ip).chain(ips.iter().copied()).collect();
+    for ip in ips {
+        let address = SocketAddr::new(*ip, port);
+        sockets.push(bind(address, &all).map_err(|source| OpenError { address, source })?);
+    }
+    Ok(sockets)
 }
 
 /// Binds one port on all addresses. Port 0: the system chooses it.

@@ -9,6 +9,7 @@ mod exchange;
 mod h2;
 mod http1;
 mod listener;
+mod listening;
 mod mesh_port;
 mod peers;
 mod reply;
@@ -19,7 +20,8 @@ mod tunnel;
 mod tunnels;
 mod worker;
 
-pub use listener::{OpenError, bind_all};
+pub use listener::{OpenError, bind_all, bind_rest, is_listener};
+pub use listening::{Inherited, Listening};
 pub use mesh_port::{MeshInfo, MeshPort};
 pub use run::{WorkerError, run_worker};
 pub use shared::{Phase, Shared};

@@ -52,8 +52,8 @@ pub fn run_worker(
 
 async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
     let mut phase = worker.shared.phase.subscribe();
-    let listeners = worker.shared.listeners().map_err(WorkerError::Io)?;
-    let mut accepting = Accepting::start(worker, listeners).map_err(WorkerError::Io)?;
+    let mut is_open = worker.shared.listening.accepting();
+    let mut accepting = None;
     let mut mesh = worker.shared.mesh.subscribe();
     // Dropped last: peers may connect as long as this gateway serves.
     let mut peers = JoinSet::new();
@@ -68,6 +68,13 @@ async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
             Phase::LameDuck => worker.lame_duck.raise(),
             Phase::Draining(_) => break,
         }
+        match (*is_open.borrow_and_update(), accepting.take()) {
+            (true, None) => {
+                accepting = Some(Accepting::start(worker).map_err(WorkerError::Io)?);
+            }
+            (false, Some(open)) => open.pause().await,
+            (_, unchanged) => accepting = unchanged,
+        }
         tokio::select! {
             // Never an error: the sender lives in `shared`, which lives in `worker`.
             _ = phase.changed() => {}
@@ -77,7 +84,8 @@ async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
                     spawn_local(greet(peer));
                 }
             }
-            () = accepting.failed() => return Err(WorkerError::Panicked),
+            _ = is_open.changed() => {}
+            () = failed(&mut accepting) => return Err(WorkerError::Panicked),
             Some(_) = peers.join_next() => return Err(WorkerError::Panicked),
         }
     }
@@ -85,4 +93,11 @@ async fn serve(worker: &Rc<Worker>) -> Result<(), WorkerError> {
     worker.draining.raise();
     drain::run(worker, accepting, phase).await;
     Ok(())
+}
+
+async fn failed(accepting: &mut Option<Accepting<'_>>) {
+    match accepting {
+        Some(accepting) => accepting.failed().await,
+        None => std::future::pending().await,
+    }
 }

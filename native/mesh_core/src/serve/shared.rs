@@ -1,6 +1,5 @@
 //! Holds the state that all workers of a gateway share.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::client_limit::ClientLimit;
-use super::listener;
+use super::listening::Listening;
 use super::mesh_port::MeshPort;
 use crate::config::Config;
 use crate::mesh::Peer;
@@ -41,6 +40,8 @@ pub struct Shared {
     pub phase: watch::Sender<Phase>,
     /// Client connections over all workers, counted only if a limit is configured.
     pub connections: AtomicUsize,
+    /// Those of another process that count, too.
+    pub reserved: AtomicUsize,
     pub held_requests: AtomicUsize,
     pub client_limit: Arc<ClientLimit>,
     /// The part of `limits.buffer_bytes` for large buffers, queues of calls and queued HTTP/2 responses.
@@ -59,19 +60,21 @@ pub struct Shared {
     /// Makes a worker panic when it accepts the next connection.
     #[cfg(test)]
     pub crash: AtomicBool,
-    listeners: Mutex<Vec<TcpListener>>,
+    pub listening: Listening,
     pub workers: Vec<WorkerSlot>,
 }
 
 impl Shared {
-    pub fn new(config: Config, port: u16, listeners: Vec<TcpListener>) -> Shared {
+    pub fn new(config: Config, port: u16, listening: Listening) -> Shared {
         let windows = config.limits.buffer_bytes / WINDOWS_SHARE;
         Shared {
             port,
+            listening,
             table: Arc::default(),
             table_changed: Notify::new(),
             phase: watch::channel(Phase::Serving).0,
             connections: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
             held_requests: AtomicUsize::new(0),
             observer: Arc::default(),
             to_greet: Mutex::default(),
@@ -85,7 +88,6 @@ impl Shared {
             client_limit: ClientLimit::new(config.limits.connections_per_client),
             buffers: Budget::new(config.limits.buffer_bytes - windows),
             upload_windows: Budget::new(windows),
-            listeners: Mutex::new(listeners),
             workers: (0..config.workers.max(1)).map(|_| WorkerSlot::default()).collect(),
             config,
         }
@@ -112,19 +114,9 @@ impl Shared {
         running.map(|slot| slot.counters.peer_connections_open.get()).min().unwrap_or(0)
     }
 
-    /// Duplicates the listening sockets for one worker's event loop.
-    pub fn listeners(&self) -> std::io::Result<Vec<TcpListener>> {
-        self.listeners.lock().iter().map(TcpListener::try_clone).collect()
-    }
-
-    /// Closes the shared descriptors once a worker has emptied the queues. Other workers still have theirs.
-    pub fn close_listeners(&self) {
-        self.listeners.lock().clear();
-    }
-
-    /// Stops new connections from entering the queues of the listening sockets.
-    pub fn reject_new(&self) {
-        self.listeners.lock().iter().for_each(listener::reject_new);
+    /// Open connections of clients, over all workers.
+    pub fn connections_open(&self) -> u64 {
+        self.workers.iter().map(|slot| slot.counters.connections_open.get()).sum()
     }
 }
 

@@ -218,7 +218,9 @@ impl ConnectionGuard {
         }
         let limit = shared.config.limits.connections;
         if let Some(limit) = limit
-            && shared.connections.fetch_add(1, Ordering::Relaxed) >= limit
+            && shared.connections.fetch_add(1, Ordering::Relaxed)
+                + shared.reserved.load(Ordering::Relaxed)
+                >= limit
         {
             shared.connections.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::Overloaded);

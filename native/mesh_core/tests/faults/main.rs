@@ -8,6 +8,7 @@ mod support;
 mod clients;
 mod descriptors;
 mod endpoints;
+mod handover;
 mod limits;
 mod lingering_close;
 mod memory;

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mesh_core::observe::{ServiceTotals, Stats};
-use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr, WorkerError};
+use mesh_core::{Config, Gateway, Inherited, ServiceSpec, UpstreamAddr, WorkerError};
 
 use super::{PATIENCE, eventually};
 
@@ -22,10 +22,21 @@ pub fn service(host: &str, upstreams: &[UpstreamAddr]) -> ServiceSpec {
 
 impl Mesh {
     pub fn start(config: Config, services: Vec<ServiceSpec>, default: Option<&str>) -> Mesh {
-        let gateway = Arc::new(Gateway::open(config.clone()).expect("cannot listen"));
+        Mesh::start_with(config, Inherited::default(), services, default)
+    }
+
+    pub fn start_with(
+        config: Config,
+        inherited: Inherited,
+        services: Vec<ServiceSpec>,
+        default: Option<&str>,
+    ) -> Mesh {
+        let workers = config.workers;
+        let gateway = Gateway::open_with(config, inherited).expect("cannot listen");
+        let gateway = Arc::new(gateway);
         gateway.set_routes(services, default).expect("bad routes");
         let mut mesh = Mesh { gateway, workers: Vec::new() };
-        for index in 0..config.workers {
+        for index in 0..workers {
             mesh.run_worker(index);
         }
         mesh
