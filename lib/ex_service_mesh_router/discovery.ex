@@ -37,6 +37,12 @@ defmodule ExServiceMeshRouter.Discovery do
       else: :ok
   end
 
+  @doc "Probes all endpoints, also those that started without an event."
+  def probe_all(name), do: GenServer.call(process_name(name), :probe_all)
+
+  @doc "Returns texts about the endpoints that should listen and do not, or are being probed."
+  def missing(name), do: GenServer.call(process_name(name), :missing)
+
   @impl true
   def init(config) do
     Process.flag(:trap_exit, true)
@@ -66,6 +72,17 @@ defmodule ExServiceMeshRouter.Discovery do
   def handle_call(:settled, from, state),
     do: {:noreply, settled(%{state | waiting: [from | state.waiting]})}
 
+  def handle_call(:probe_all, _from, state), do: {:reply, :ok, probe_all(state, @retries)}
+
+  def handle_call(:missing, _from, state) do
+    texts =
+      for {endpoint, known} <- Enum.sort(state.endpoints),
+          text = missing_text(known),
+          do: "#{inspect(endpoint)} #{text}"
+
+    {:reply, texts, state}
+  end
+
   @impl true
   def handle_continue(:begin, state) do
     state = restore(state)
@@ -74,7 +91,7 @@ defmodule ExServiceMeshRouter.Discovery do
   end
 
   @impl true
-  def handle_info(:scan, state), do: {:noreply, scan(state)}
+  def handle_info(:scan, state), do: {:noreply, scan(state, [])}
 
   def handle_info({:endpoint_started, endpoint, application}, state) do
     if Candidates.wanted?(endpoint, application, state.discover),
@@ -124,8 +141,9 @@ defmodule ExServiceMeshRouter.Discovery do
     end
   end
 
-  defp scan(state, retries \\ []) do
-    state = schedule_scan(state)
+  defp scan(state, retries), do: state |> schedule_scan() |> probe_all(retries)
+
+  defp probe_all(state, retries) do
     found = Candidates.all(state.discover)
 
     state = Enum.reduce(Map.keys(state.endpoints) -- Map.keys(found), state, &forget(&2, &1))
@@ -180,7 +198,10 @@ defmodule ExServiceMeshRouter.Discovery do
       watch: [],
       warned: nil,
       problem: nil,
-      in_vm: false
+      in_vm: false,
+      # Of the last probe that found a process: whether it should listen. And whether it does.
+      awaited?: false,
+      listens?: false
     }
 
     %{state | endpoints: Map.put_new(state.endpoints, endpoint, new)}
@@ -242,7 +263,9 @@ defmodule ExServiceMeshRouter.Discovery do
     state =
       update_in(state.endpoints[endpoint], fn known ->
         in_vm = if upstreams == [], do: known.in_vm, else: result.in_vm
-        %{known | problem: result.problem, in_vm: in_vm}
+        awaited? = if result.pid, do: result.awaited?, else: known.awaited?
+        listens? = result.upstreams != []
+        %{known | problem: result.problem, in_vm: in_vm, awaited?: awaited?, listens?: listens?}
       end)
 
     state =
@@ -256,6 +279,12 @@ defmodule ExServiceMeshRouter.Discovery do
       true -> state
     end
   end
+
+  defp missing_text(%{listens?: true}), do: nil
+  defp missing_text(%{awaited?: true}), do: "does not listen"
+  defp missing_text(%{probing: probe}) when probe != nil, do: "is being probed"
+  defp missing_text(%{retrying?: true}), do: "has not answered"
+  defp missing_text(_known), do: nil
 
   # The user need not act: requests are served through the socket.
   defp say(endpoint, why) when is_binary(why),

@@ -12,7 +12,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   alias ExServiceMeshRouter.Listeners.{Listener, Takeover}
 
   defstruct [:pid, :host, upstreams: [], fallback: [], expected?: false, watch: [], problem: nil] ++
-              [in_vm: false]
+              [in_vm: false, awaited?: false]
 
   @timeout 5_000
 
@@ -97,6 +97,7 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
       upstreams: upstreams,
       fallback: fallback,
       expected?: expected?,
+      awaited?: listener != nil or (expected? and http?(endpoint, application)),
       watch: watch,
       problem: problem(listener)
     }
@@ -105,6 +106,12 @@ defmodule ExServiceMeshRouter.Discovery.Probe do
   defp known({:ok, _pid, {:unix, path}}), do: {:ok, Upstream.unix(path)}
   defp known({:error, _reason}), do: :none
   defp known(_other), do: nil
+
+  # An endpoint with `https:` only has no listener that the gateway can reach.
+  defp http?(endpoint, application) do
+    settings = Settings.read(endpoint, application, [:http])
+    Settings.listener(settings[:http]) != nil
+  end
 
   defp problem({:error, reason}) when reason != :restarting, do: reason
   defp problem(_listener), do: nil

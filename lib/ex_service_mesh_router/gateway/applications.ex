@@ -18,6 +18,10 @@ defmodule ExServiceMeshRouter.Gateway.Applications do
          do: {:ok, Enum.map(information[:starting], &elem(&1, 0))}
   end
 
+  @doc "Returns whether the VM still starts the applications of its boot script, which are those of a release."
+  @spec booting?() :: boolean()
+  def booting?, do: not match?({_status, :started}, :init.get_status())
+
   @doc "Sets a value, as `Application.put_env/4` does."
   @spec put_env(atom(), atom(), term(), keyword()) :: :ok | :stopping
   def put_env(application, key, value, options \\ []) do

@@ -12,6 +12,9 @@ defmodule ExServiceMeshRouter.Gateway.LastApplication do
   @doc "Returns whether it started last; `running` has the last started application first."
   def last?(running), do: match?([@name | _], running)
 
+  @doc "Returns the other applications of a list."
+  def others(applications), do: List.delete(applications, @name)
+
   @doc "Starts or restarts it. It calls `drain` when the node stops. `:stopping` if the node stops already."
   def start(drain), do: Applications.ask(fn -> replace(drain) end)
 

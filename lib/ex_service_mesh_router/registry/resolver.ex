@@ -8,6 +8,7 @@ defmodule ExServiceMeshRouter.Registry.Resolver do
 
   require Logger
 
+  alias ExServiceMeshRouter.Gateway.Store
   alias ExServiceMeshRouter.Registry
 
   @interval 30_000
@@ -29,6 +30,9 @@ defmodule ExServiceMeshRouter.Registry.Resolver do
     |> Enum.uniq()
   end
 
+  @doc "Returns whether the names of the configured upstreams have been looked up once."
+  def looked_up?(name), do: Store.get(name, :looked_up, false)
+
   @impl true
   def init(name), do: {:ok, %{name: name, unknown: MapSet.new()}, {:continue, :look_up}}
 
@@ -44,6 +48,7 @@ defmodule ExServiceMeshRouter.Registry.Resolver do
     unknown = for {name, :error} <- found, into: MapSet.new(), do: name
 
     if known != %{}, do: Registry.put_addresses(state.name, known)
+    Store.put(state.name, :looked_up, true)
 
     for name <- MapSet.difference(unknown, state.unknown) do
       Logger.warning(
