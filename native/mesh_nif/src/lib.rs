@@ -16,7 +16,7 @@ mod slots;
 mod terms;
 
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -105,6 +105,17 @@ fn accept(handle: ResourceArc<Handle>, accepts: bool) -> Atom {
 fn listeners(handle: ResourceArc<Handle>) -> NifResult<Vec<i32>> {
     let listeners = handle.gateway.share_listeners().map_err(|_| Error::Atom("emfile"))?;
     Ok(listeners.into_iter().map(IntoRawFd::into_raw_fd).collect())
+}
+
+/// Closes descriptors of [`listeners`], or of another process. OTP's `socket` must not close them: it makes a
+/// socket block before, and with it all of its duplicates, on which workers accept.
+#[rustler::nif]
+fn close_listeners(descriptors: Vec<i32>) -> Atom {
+    for fd in descriptors.into_iter().filter(|fd| *fd > 2) {
+        // SAFETY: the caller owns the descriptor and gives it away.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    atoms::ok()
 }
 
 /// Closes the listening sockets, which another process has taken over.
