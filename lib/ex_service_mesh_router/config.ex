@@ -185,6 +185,32 @@ defmodule ExServiceMeshRouter.Config do
   drains. If only the distribution connection to a node is lost, its endpoints stay as a last resort
   for a minute.
 
+  ## Two VMs, one port
+
+  With `handover`, a new VM of a release can start beside the running one on the same machine and take
+  its port over:
+
+      config :ex_service_mesh_router,
+        handover: [path: "/run/my_app/gateway.sock", stop: true]
+
+  The running gateway offers its listening sockets on that Unix socket, to processes of the same user
+  only. A second VM that starts with the same setting gets them, and accepts no connection before it is
+  ready: all its applications have started, and its endpoints listen. Then the running gateway
+  stops accepting, the new one begins, and the running one drains as described below. With `stop: true`
+  it then stops its VM. The port is never closed, and connections wait in the kernel meanwhile.
+
+  If the new VM ends before, or is not ready within `ready_timeout`, it stops with an error that says
+  what was missing, and the running one goes on. If the running one ends, the new one has the sockets.
+  With `take: :manual` the new VM waits, when it is ready, for `mix mesh.handover --take` or
+  `ExServiceMeshRouter.Handover.take/1`. The connections of both VMs together count towards `limits:
+  [connections: ..., connections_per_client: ...]`; for the latter, those of the 1,000 clients with the
+  most connections to the draining VM.
+
+  The two VMs run at the same time: with distribution they need different node names, and endpoints must
+  not have fixed ports of their own. A fixed port of `metrics` or `mesh` changes to the new VM when the
+  running one has ended, which needs `stop: true`. Both must have the same `port`, and the new one must
+  listen on all addresses of the running one. It needs Linux.
+
   ## Stopping
 
   On SIGTERM and `System.stop/0` the gateway serves for `timeouts: [lame_duck: ...]` as before, with
@@ -200,7 +226,8 @@ defmodule ExServiceMeshRouter.Config do
 
   @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
-  @enforce_keys @enforce_keys ++ [:in_vm, :timeouts, :native, :observe, :metrics, :mesh]
+  @enforce_keys @enforce_keys ++
+                  [:in_vm, :timeouts, :native, :observe, :metrics, :mesh, :handover]
   defstruct @enforce_keys
 
   @typedoc "A validated configuration. Its fields are an implementation detail."

@@ -22,8 +22,9 @@ defmodule ExServiceMeshRouter.Gateway do
   end
 
   # Called by the supervisor, which becomes the owner of the data plane. `calls` are functions of later
-  # parts: `free` takes the gateway's port from endpoints of this system, see Listeners.Contention.free/1,
-  # and `leave` tells other nodes that this one stops, see Mesh.leave/1.
+  # parts: `sockets` returns sockets that listen already, with the keys of Native.open/2, or nil, and
+  # `opened` is called when the data plane has them; `free` takes the gateway's port from endpoints of this
+  # system, see Listeners.Contention.free/1; `leave` tells other nodes that this one stops, see Mesh.leave/1.
   def start_link(config, calls) do
     GenServer.start_link(__MODULE__, {config, calls, self()}, name: process_name(config.name))
   end
@@ -36,6 +37,16 @@ defmodule ExServiceMeshRouter.Gateway do
 
   @doc "Returns whether the gateway is stopping, also during `timeouts.lame_duck`."
   def draining?(name), do: Store.get(name, :draining, false)
+
+  @doc "Returns whether the gateway accepts connections, which it still does during `timeouts.lame_duck`."
+  def listens?(name), do: not draining?(name) or Store.get(name, :stop_listening_at) != nil
+
+  @doc "Returns whether all workers have drained."
+  def drained?(name),
+    do: map_size(Store.all(name, :stopped)) == config(name).native.workers
+
+  @doc "Returns whether the queues of the sockets outlive this VM, see `sockets` of start_link/2."
+  def keep_queue?(name), do: Store.get(name, :keep_queue, false)
 
   @doc "Returns the bound addresses as `[{ip, port}]`, the IP addresses as text."
   def addresses(name), do: fetch(name, :bound)
@@ -50,14 +61,19 @@ defmodule ExServiceMeshRouter.Gateway do
   Stops listening and returns when the open requests have ended, at the latest after
   `timeouts.drain`. The gateway does not start again.
   """
-  def drain(name) do
-    GenServer.call(process_name(name), :drain, :infinity)
+  def drain(name), do: call(name, :drain)
+
+  @doc "Closes the sockets, which another process has, too, and begins to drain."
+  def release(name), do: call(name, :release)
+
+  defp call(name, request) do
+    GenServer.call(process_name(name), request, :infinity)
   catch
     :exit, _reason ->
       # Either this process is restarting, or the gateway has ended.
       if Store.running?(name) do
         Process.sleep(@retry_after)
-        drain(name)
+        call(name, request)
       else
         :ok
       end
@@ -107,12 +123,16 @@ defmodule ExServiceMeshRouter.Gateway do
 
   defp first_init(config, calls, owner) do
     with :ok <- load(),
-         {:ok, gateway} <- open(config, calls.free, owner) do
+         opened = with_sockets(config, calls.sockets.(config)),
+         result = open(opened, calls.free, owner),
+         calls.opened.(config),
+         {:ok, gateway} <- result do
       TrustedProxies.add(config.native.trusted_proxies)
       bound = Native.addrs(gateway)
-      log_listening(bound, config)
+      log_listening(bound, opened)
       Store.put(config.name, :config, config)
       Store.put(config.name, :bound, bound)
+      Store.put(config.name, :keep_queue, opened.native.keep_queue)
       if config.mesh, do: Store.put(config.name, :leave, calls.leave)
       Store.put(config.name, :gateway, gateway)
       emit_started(bound, config)
@@ -128,6 +148,12 @@ defmodule ExServiceMeshRouter.Gateway do
     {:noreply, reply_if_drained(%{state | waiting: [from | state.waiting]})}
   end
 
+  def handle_call(:release, _from, %{config: config} = state) do
+    Native.release(ref(config.name))
+    begin_drain(config, 0)
+    {:reply, :ok, state}
+  end
+
   @impl true
   def handle_cast(:stopped, %{config: config} = state) do
     if draining?(config.name) do
@@ -140,7 +166,8 @@ defmodule ExServiceMeshRouter.Gateway do
 
   @impl true
   def handle_info(:stop_listening, state) do
-    begin_drain(state.config, 0)
+    # Not if the sockets were released meanwhile.
+    if listens?(state.config.name), do: begin_drain(state.config, 0)
     {:noreply, state}
   end
 
@@ -185,7 +212,7 @@ defmodule ExServiceMeshRouter.Gateway do
   end
 
   defp reply_if_drained(%{config: config} = state) do
-    if map_size(Store.all(config.name, :stopped)) == config.native.workers do
+    if drained?(config.name) do
       Enum.each(state.waiting, &GenServer.reply(&1, :ok))
       %{state | waiting: []}
     else
@@ -200,13 +227,18 @@ defmodule ExServiceMeshRouter.Gateway do
     end
   end
 
+  defp with_sockets(config, nil), do: config
+
+  defp with_sockets(config, sockets),
+    do: %{config | native: Map.merge(config.native, sockets)}
+
   # If an endpoint of this system has the port, `free` may take it.
   defp open(config, free, owner) do
     with {:error, %ListenError{kind: :eaddrinuse} = error} <-
            bind(config, owner, config.native.ips) do
       case free.(config) do
         :ok -> open_again(config, owner)
-        {:error, nil} -> if opened?(config), do: open_again(config, owner), else: {:error, error}
+        {:error, nil} -> if closing?(config), do: open_again(config, owner), else: {:error, error}
         {:error, holder} -> {:error, %{error | holder: holder}}
       end
     end
@@ -219,6 +251,9 @@ defmodule ExServiceMeshRouter.Gateway do
       open_again(config, owner, retries - 1)
     end
   end
+
+  # Another VM that had the port may be ending.
+  defp closing?(config), do: config.handover != nil or opened?(config)
 
   # Whether this gateway had the port before. After a kill of its supervisor, the next one starts
   # before the VM has closed the sockets.
@@ -254,6 +289,8 @@ defmodule ExServiceMeshRouter.Gateway do
     workers =
       if config.native.workers == 1, do: "1 worker", else: "#{config.native.workers} workers"
 
-    Logger.info("ExServiceMeshRouter listening on #{urls} (#{workers})")
+    # Of sockets that another gateway still has, Handover says when this one accepts.
+    listening = if config.native.accepting, do: "listening", else: "will listen"
+    Logger.info("ExServiceMeshRouter #{listening} on #{urls} (#{workers})")
   end
 end

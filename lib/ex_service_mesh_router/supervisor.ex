@@ -23,6 +23,7 @@ defmodule ExServiceMeshRouter.Supervisor do
     Discovery,
     Doctor,
     Gateway,
+    Handover,
     Listeners,
     Mesh,
     Metrics,
@@ -76,13 +77,20 @@ defmodule ExServiceMeshRouter.Supervisor do
     await_orphans(config.name)
     Store.new(config.name)
 
-    calls = %{free: &Contention.free/1, leave: &Mesh.leave/1}
+    calls = %{
+      free: &Contention.free/1,
+      leave: &Mesh.leave/1,
+      sockets: &Handover.sockets/1,
+      opened: &Handover.opened/1
+    }
 
     children =
-      [{Gateway, {config, calls}}, guard(config, Reporter), {Listeners, config}] ++
+      Enum.map(Handover.first(config), &guard(config, &1)) ++
+        [{Gateway, {config, calls}}, guard(config, Reporter), {Listeners, config}] ++
         [guard(config, Registry), guard(config, Resolver)] ++
         Enum.map(Mesh.parts(config), &guard(config, &1)) ++
         workers(config) ++
+        Enum.map(Handover.last(config), &guard(config, &1)) ++
         if(config.discover == false, do: [], else: [guard(config, Discovery)]) ++
         if(config.index, do: [guard(config, Index)], else: []) ++
         if(config.metrics, do: [guard(config, Metrics)], else: []) ++
@@ -105,7 +113,7 @@ defmodule ExServiceMeshRouter.Supervisor do
   defp await_orphans(name) do
     for part <-
           [Gateway, Reporter, Listeners, Registry, Discovery, Index, Metrics] ++
-            [Mesh.Scope, Mesh.Member, Mesh.Peers],
+            [Mesh.Scope, Mesh.Member, Mesh.Peers, Handover.Successor, Handover.Offer],
         pid = Process.whereis(Module.concat(name, List.last(Module.split(part)))),
         do: Guard.await_end(pid, @orphan)
   end

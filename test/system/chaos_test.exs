@@ -47,6 +47,7 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
       index: true,
       metrics: [port: 0],
       mesh: true,
+      handover: handover_path(),
       doctor: [except: [:port_taken]],
       telemetry: [sample: 1.0],
       access_log: [to: :logger],
@@ -63,6 +64,13 @@ defmodule ExServiceMeshRouter.System.ChaosTest do
     hosts = ["configured.local", "put.local", host]
     for host <- hosts, do: assert(get(@gateway, host) == {200, host})
     %{hosts: hosts, endpoint: endpoint}
+  end
+
+  # Short, as the path of a socket must be.
+  defp handover_path do
+    directory = Path.join(System.tmp_dir!(), "handover#{System.unique_integer([:positive])}")
+    on_exit(fn -> File.rm_rf(directory) end)
+    Path.join(directory, "gateway.sock")
   end
 
   defp listener(endpoint) do

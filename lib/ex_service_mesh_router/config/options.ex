@@ -110,6 +110,20 @@ defmodule ExServiceMeshRouter.Config.Options do
     ]
   end
 
+  defp handover do
+    [
+      {:path, {:or, nil, :socket_path}, nil,
+       "socket where a gateway offers its port, in a directory that only this user can enter",
+       values: Type.expected(:socket_path), shown: "required"},
+      {:stop, @flag, false,
+       "whether the VM stops after its gateway was replaced and has drained"},
+      {:ready_timeout, {"milliseconds", 1}, 60_000,
+       "how long a new VM may take until its endpoints serve; then it stops, and the running one goes on"},
+      {:take, {:in, [:ready, :manual]}, :ready,
+       "when a new VM takes the port over: once it is ready, or when it is told to (`mix mesh.handover --take`)"}
+    ]
+  end
+
   @doc "Returns all options as maps: `:key`, `:type`, `:default`, `:doc`, `:native?`, `:values`, `:shown`."
   def all do
     options(false, [
@@ -151,6 +165,11 @@ defmodule ExServiceMeshRouter.Config.Options do
       {:mesh,
        {:switch, keys(false, mesh()), "true, false, or a keyword list such as [port: 4600]"},
        false, "serve the endpoints of all nodes of the Erlang cluster, see Several nodes below"},
+      {:handover,
+       {:switch, {:shorthand, :path, keys(false, handover())},
+        ~s|false, a path such as "/run/my_app/gateway.sock", or [path: "...", stop: true]|},
+       false,
+       "take the port over from the VM that has it, without a gap, see Two VMs, one port below"},
       {:timeouts, keys(true, timeouts()), [], "see the following keys", native: true},
       {:limits, keys(true, limits()), [], "see the following keys", native: true},
       {:request_id, @flag, true,

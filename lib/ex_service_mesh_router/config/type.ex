@@ -9,6 +9,7 @@ defmodule ExServiceMeshRouter.Config.Type do
   #     {:list, type}                     a list of the type
   #     {:keys, options, expected}        a keyword list with these options, see Config.Options
   #     {:either, key, key, type}         exactly one of these two keys
+  #     {:shorthand, key, type}           this key is required, and its value alone stands for a list with it
   #     {:switch, type, expected}         `false`, which becomes `nil`; `true`, which is `[]`; or the type
   #     an atom                           has its own clauses
 
@@ -19,6 +20,9 @@ defmodule ExServiceMeshRouter.Config.Type do
 
   # 100 days: a longer time is a mistake in the unit.
   @longest 8_640_000_000
+
+  # The address of a Unix socket has 108 bytes, including the final zero. A second socket ends in ".next".
+  @longest_socket_path 102
 
   @loopback ["127.0.0.0/8", "::1"]
   @address "an address tuple such as {127, 0, 0, 1}"
@@ -92,6 +96,13 @@ defmodule ExServiceMeshRouter.Config.Type do
   defp read({:either, one, other, type}, value) do
     with {:ok, %{^one => a, ^other => b}} when is_nil(a) == is_nil(b) <- read(type, value),
          do: {:error, [mistake("", value, "either a #{one} or a #{other}")]}
+  end
+
+  defp read({:shorthand, key, type}, value) when is_binary(value), do: read(type, [{key, value}])
+
+  defp read({:shorthand, key, type}, value) do
+    with {:ok, %{^key => nil}} <- read(type, value),
+         do: {:error, [mistake("", value, "a list with a #{key}")]}
   end
 
   defp read({_unit, %Range{} = range}, value), do: ok_if(value in range, value)
@@ -216,6 +227,15 @@ defmodule ExServiceMeshRouter.Config.Type do
   defp read(:share, true), do: {:ok, 1.0}
   defp read(:share, value) when is_number(value), do: ok_if(value >= 0 and value <= 1, value / 1)
   defp read(:path, value), do: ok_if(is_binary(value) and value != "", value)
+
+  defp read(:socket_path, value) do
+    ok_if(
+      is_binary(value) and Path.type(value) == :absolute and not String.ends_with?(value, "/") and
+        byte_size(value) <= @longest_socket_path,
+      value
+    )
+  end
+
   defp read(_type, _value), do: :error
 
   defp read_service({host, upstreams}) do
@@ -240,6 +260,7 @@ defmodule ExServiceMeshRouter.Config.Type do
   def expected({:list, type}), do: "a list of #{expected(type)}"
   def expected({:keys, _options, expected}), do: expected
   def expected({:either, _one, _other, type}), do: expected(type)
+  def expected({:shorthand, _key, type}), do: expected(type)
   def expected({:switch, _type, expected}), do: expected
   def expected({unit, %Range{} = range}), do: "#{unit} from #{range.first} to #{range.last}"
   def expected({unit, min}), do: "#{unit} (#{min} or more)"
@@ -265,6 +286,9 @@ defmodule ExServiceMeshRouter.Config.Type do
   def expected(:share), do: "a share of the requests from 0.0 to 1.0, or false"
   def expected(:path), do: "the path of a file"
 
+  def expected(:socket_path),
+    do: "an absolute path of a file, at most #{@longest_socket_path} bytes"
+
   defp alternatives([one]), do: one
   defp alternatives([one, last]), do: "#{one} or #{last}"
   defp alternatives([first | rest]), do: "#{first}, #{alternatives(rest)}"
@@ -272,6 +296,7 @@ defmodule ExServiceMeshRouter.Config.Type do
   @doc "Returns the options below an option of this type."
   def members({:keys, options, _expected}), do: options
   def members({:either, _one, _other, type}), do: members(type)
+  def members({:shorthand, _key, type}), do: members(type)
   def members({:switch, type, _expected}), do: members(type)
   def members(_type), do: []
 
@@ -284,6 +309,7 @@ defmodule ExServiceMeshRouter.Config.Type do
     do: [union(for(it <- options, do: {it.key, spec(it.type)}))]
 
   def spec({:either, _one, _other, type}), do: spec(type)
+  def spec({:shorthand, _key, type}), do: union([quote(do: String.t()), spec(type)])
   def spec({:switch, type, _expected}), do: union([quote(do: boolean()), spec(type)])
   def spec({_unit, %Range{} = range}), do: quote(do: unquote(range.first)..unquote(range.last))
   def spec({_unit, 0}), do: quote(do: non_neg_integer())
@@ -318,7 +344,7 @@ defmodule ExServiceMeshRouter.Config.Type do
   def spec(:index), do: quote(do: :auto | boolean() | [allow: [String.t()]])
   def spec(:doctor), do: quote(do: boolean() | [except: [atom()]])
   def spec(:share), do: quote(do: boolean() | number())
-  def spec(text) when text in [:host, :cidr, :path], do: quote(do: String.t())
+  def spec(text) when text in [:host, :cidr, :path, :socket_path], do: quote(do: String.t())
 
   defp union(types),
     do: types |> Enum.reverse() |> Enum.reduce(&quote(do: unquote(&1) | unquote(&2)))

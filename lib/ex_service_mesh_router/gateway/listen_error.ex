@@ -4,7 +4,8 @@ defmodule ExServiceMeshRouter.ListenError do
 
   `kind` is `:eaddrinuse`, `:eacces`, `:eaddrnotavail`, `:library` (the NIF cannot be loaded),
   `:config` (the data plane rejects its configuration), `:workers` (too few dirty IO schedulers for
-  the gateways of this VM) or `:other`. `holder` is `{application, endpoint}` if an endpoint of this
+  the gateways of this VM), `:handover` (the port cannot be taken over from a running gateway) or
+  `:other`. `holder` is `{application, endpoint}` if an endpoint of this
   system has the port.
   """
 
@@ -62,6 +63,13 @@ defmodule ExServiceMeshRouter.ListenError do
     scheduler, and file IO needs two of them. Run fewer gateways at the same time (in tests: \
     `mix test --max-cases 4`), give them fewer `workers`, or start the VM with more schedulers: \
     `elixir --erl "+SDio 20"`, in a release `+SDio 20` in vm.args.\
+    """
+  end
+
+  def message(%{kind: :handover} = error) do
+    """
+    the port #{error.port} cannot be taken over from a running gateway: #{error.detail}. Without \
+    `config :ex_service_mesh_router, handover: ...` the gateway listens as usual.\
     """
   end
 

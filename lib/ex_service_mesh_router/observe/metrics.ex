@@ -3,11 +3,15 @@ defmodule ExServiceMeshRouter.Metrics do
   # Serves `/metrics` on a separate port or behind the gateway. On a separate port it refuses hosts
   # that a web site could point to this machine (DNS rebinding).
 
-  alias ExServiceMeshRouter.{Http, ListenError, Prometheus, Registry}
+  require Logger
+
+  alias ExServiceMeshRouter.{Handover, Http, ListenError, Prometheus, Registry}
   alias ExServiceMeshRouter.Config.{Host, Upstream}
   alias ExServiceMeshRouter.Http.Request
   alias ExServiceMeshRouter.Listeners.SocketDir
   alias ExServiceMeshRouter.Registry.Service
+
+  @again 500
 
   def child_spec(config) do
     %{id: __MODULE__, start: {__MODULE__, :start_link, [config]}}
@@ -28,8 +32,34 @@ defmodule ExServiceMeshRouter.Metrics do
         SocketDir.listen(path, fn -> Http.Server.start_link(options) end)
 
       _address ->
-        with {:error, {:shutdown, reason}} <- Http.Server.start_link(options),
-             do: {:error, {:shutdown, refused(metrics, reason)}}
+        with {:error, {:shutdown, reason}} <- Http.Server.start_link(options) do
+          if reason == :eaddrinuse and Handover.taking?(name),
+            do: start_later(options, metrics),
+            else: {:error, {:shutdown, refused(metrics, reason)}}
+        end
+    end
+  end
+
+  # The VM whose port this one takes over has that of the metrics, too.
+  defp start_later(options, metrics) do
+    Logger.info(
+      "port #{metrics.port} for metrics is in use; /metrics answers there when the VM that hands its port " <>
+        "over has ended"
+    )
+
+    {:ok, spawn_link(fn -> Process.flag(:trap_exit, true) && start_later(options) end)}
+  end
+
+  defp start_later(options) do
+    receive do
+      {:EXIT, _server, {:shutdown, :eaddrinuse}} -> start_later(options)
+      {:EXIT, _pid, reason} -> exit(reason)
+    after
+      @again ->
+        case Http.Server.start_link(options) do
+          {:ok, _server} -> receive do: ({:EXIT, _pid, reason} -> exit(reason))
+          {:error, _reason} -> start_later(options)
+        end
     end
   end
 

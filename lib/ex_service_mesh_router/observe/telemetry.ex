@@ -85,6 +85,25 @@ defmodule ExServiceMeshRouter.Telemetry do
       metadata: [:gateway, :client, :reason]
     },
     %{
+      event: [:ex_service_mesh_router, :handover, :start],
+      when:
+        "Another VM has got the sockets of this one (`role` is `:previous`), or this one has those of another (`:successor`). `peer` is the process id of the other VM.",
+      measurements: [:system_time],
+      metadata: [:gateway, :role, :peer]
+    },
+    %{
+      event: [:ex_service_mesh_router, :handover, :stop],
+      when: "The new VM has the port. `pause` is the time in which neither accepted connections.",
+      measurements: [:duration, :pause],
+      metadata: [:gateway, :role, :peer]
+    },
+    %{
+      event: [:ex_service_mesh_router, :handover, :exception],
+      when: "The new VM has not taken over, and the running one has the port as before.",
+      measurements: [:duration],
+      metadata: [:gateway, :role, :peer, :reason]
+    },
+    %{
       event: [:ex_service_mesh_router, :limit, :reached],
       when:
         "A limit was reached, `count` times within a second. `limit` is a key of `limits`, `timeouts.head` or `timeouts.idle`.",

@@ -74,7 +74,8 @@ defmodule ExServiceMeshRouter.Console.Index.Page do
     [
       chip(if(up > 0, do: "good", else: ""), "#{up} up"),
       if(down > 0, do: chip("bad", "#{down} down"), else: []),
-      if(findings > 0, do: chip("warn", Words.count(findings, "finding")), else: [])
+      if(findings > 0, do: chip("warn", Words.count(findings, "finding")), else: []),
+      if(report.gateway.handover, do: chip("warn", escape(report.gateway.handover)), else: [])
     ]
   end
 

@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
   @moduledoc false
   # Gathers the content of the index for all forms.
 
-  alias ExServiceMeshRouter.{Gateway, Mesh, Registry}
+  alias ExServiceMeshRouter.{Gateway, Handover, Mesh, Registry}
   alias ExServiceMeshRouter.Config.Host
   alias ExServiceMeshRouter.Console.Index.{Findings, Live, Sampler}
 
@@ -18,7 +18,8 @@ defmodule ExServiceMeshRouter.Console.Index.Report do
         version: version(),
         port: port,
         addresses: addresses(config.name),
-        workers: config.native.workers
+        workers: config.native.workers,
+        handover: Handover.text(config.name)
       },
       asked: asked,
       nearest: asked && Host.nearest(asked, Enum.flat_map(services, & &1.hosts)),

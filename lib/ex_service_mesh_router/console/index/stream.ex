@@ -58,7 +58,8 @@ defmodule ExServiceMeshRouter.Console.Index.Stream do
       )
 
     Map.merge(if(mesh.state == :off, do: %{}, else: %{"mesh" => mesh}), %{
-      "chips" => {Enum.map(services, & &1.state), length(report.findings)},
+      "chips" =>
+        {Enum.map(services, & &1.state), length(report.findings), report.gateway.handover},
       "service-list" => services,
       "finding-list" => report.findings,
       "history-list" => report.history,

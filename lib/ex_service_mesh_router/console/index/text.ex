@@ -16,7 +16,8 @@ defmodule ExServiceMeshRouter.Console.Index.Text do
   end
 
   defp unknown(%{asked: nil} = report) do
-    ["ex_service_mesh_router on #{Enum.join(report.gateway.addresses, ", ")}\n"]
+    handover = if report.gateway.handover, do: ["; ", report.gateway.handover], else: []
+    ["ex_service_mesh_router on ", Enum.join(report.gateway.addresses, ", "), handover, "\n"]
   end
 
   defp unknown(report) do
