@@ -65,6 +65,7 @@ defmodule ExServiceMeshRouter.MixProject do
         "guides/tenants.md",
         "guides/websockets-and-liveview.md",
         "guides/deployment.md",
+        "guides/deploying-on-one-server.md",
         "guides/several-nodes.md",
         "guides/observability.md",
         "guides/migrating.md",

@@ -144,7 +144,11 @@ defmodule ExServiceMeshRouter.Gateway do
 
   @impl true
   def handle_call(:drain, from, %{config: config} = state) do
-    unless draining?(config.name), do: begin_drain(config, lame_duck(config))
+    unless draining?(config.name) do
+      announce_drain(config.name)
+      begin_drain(config, lame_duck(config))
+    end
+
     {:noreply, reply_if_drained(%{state | waiting: [from | state.waiting]})}
   end
 
@@ -190,6 +194,11 @@ defmodule ExServiceMeshRouter.Gateway do
 
   defp lame_duck(%{mesh: nil, timeouts: timeouts}), do: timeouts.lame_duck
   defp lame_duck(%{mesh: mesh, timeouts: timeouts}), do: max(mesh.lame_duck, timeouts.lame_duck)
+
+  # See Systemd.Startup.
+  defp announce_drain(name) do
+    with announce when announce != nil <- Store.get(name, :on_drain), do: announce.()
+  end
 
   defp begin_drain(config, 0) do
     Logger.info("ExServiceMeshRouter stops listening and drains")
@@ -289,7 +298,7 @@ defmodule ExServiceMeshRouter.Gateway do
     workers =
       if config.native.workers == 1, do: "1 worker", else: "#{config.native.workers} workers"
 
-    # Of sockets that another gateway still has, Handover says when this one accepts.
+    # Of sockets that something else has bound, that says when the gateway accepts.
     listening = if config.native.accepting, do: "listening", else: "will listen"
     Logger.info("ExServiceMeshRouter #{listening} on #{urls} (#{workers})")
   end

@@ -34,6 +34,7 @@ defmodule ExServiceMeshRouter.Supervisor do
   alias ExServiceMeshRouter.Gateway.{Guard, Reporter, Shutdown, Store, Worker}
   alias ExServiceMeshRouter.Listeners.Contention
   alias ExServiceMeshRouter.Registry.Resolver
+  alias ExServiceMeshRouter.Systemd.{Activation, Startup}
 
   @doc """
   Starts a gateway.
@@ -80,7 +81,7 @@ defmodule ExServiceMeshRouter.Supervisor do
     calls = %{
       free: &Contention.free/1,
       leave: &Mesh.leave/1,
-      sockets: &Handover.sockets/1,
+      sockets: &(Handover.sockets(&1) || Activation.sockets(&1)),
       opened: &Handover.opened/1
     }
 
@@ -95,7 +96,8 @@ defmodule ExServiceMeshRouter.Supervisor do
         if(config.index, do: [guard(config, Index)], else: []) ++
         if(config.metrics, do: [guard(config, Metrics)], else: []) ++
         doctor(config) ++
-        shutdown(config)
+        shutdown(config) ++
+        if(Startup.wanted?(), do: [guard(config, Startup)], else: [])
 
     # A failing worker exits at most once a second. The other children exit only when they are killed:
     # this allows three kills of each in a second.

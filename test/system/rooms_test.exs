@@ -6,7 +6,7 @@ defmodule ExServiceMeshRouter.System.RoomsTest do
 
   import ExUnit.CaptureIO
 
-  @rooms ~w(json config endpoint gateway plugs registry in_vm listeners discovery readiness handover mesh http observe console) ++
+  @rooms ~w(json config endpoint gateway plugs registry in_vm listeners discovery readiness handover systemd mesh http observe console) ++
            ~w(supervisor application test tasks nif_build)
 
   # What people call is made from the registry; what is above uses it as people do.
