@@ -9,6 +9,8 @@ import Config
 #                       https://auth.example.com (http://localhost:PORT)
 #   SECRET_KEY_BASE     from `mix phx.gen.secret`, the same on all nodes (required in production)
 #   TRUSTED_PROXIES     addresses of the proxies in front, separated by commas (none)
+#   HANDOVER            where a new VM takes the port over from a running one (see examples/deploy), a path
+#                       in a directory that only this user can enter (none)
 #
 # Several nodes, which need RELEASE_DISTRIBUTION=name, RELEASE_NODE and the same RELEASE_COOKIE:
 #
@@ -65,6 +67,9 @@ if config_env() == :prod do
     ip: :any,
     port: port,
     trusted_proxies: list.("TRUSTED_PROXIES")
+
+  if path = System.get_env("HANDOVER"),
+    do: config(:ex_service_mesh_router, handover: [path: path, stop: true])
 
   # No `http:`: the endpoints listen on private Unix sockets, which only the gateway can reach.
   for {app, endpoint, name, _role} <- endpoints do
