@@ -421,7 +421,7 @@ impl Client {
             Expected::Whole(head, said) => {
                 assert!(whole, "it was whole");
                 assert_same(&response.head, head);
-                assert!(body == **said, "another body");
+                assert!(body == *said, "another body");
                 let left = interim.len();
                 assert!(request.minor == 0 || left == 0, "{left} interim responses were lost");
             }
@@ -472,7 +472,7 @@ fn assert_same(got: &ResponseHead, said: &model::Response) {
 /// What a client must find.
 #[derive(Debug)]
 enum Expected<'t> {
-    Whole(Box<model::Response>, Box<&'t [u8]>),
+    Whole(Box<model::Response>, &'t [u8]),
     /// At most this, and it shows that something is missing.
     Torn(Box<model::Response>, &'t [u8]),
     /// The process failed without a head.
@@ -498,13 +498,13 @@ impl Expected<'_> {
             _ => &told.body[..],
         };
         let whole = match response.framing {
-            Framing::None => return Expected::Whole(response.into(), Box::new(&[])),
+            Framing::None => return Expected::Whole(response.into(), &[]),
             Framing::Length(length) => body.len() as u64 == length,
             Framing::Chunked => told.finished,
             Framing::Close => told.finished || *said == Said::None,
         };
         if whole {
-            Expected::Whole(response.into(), Box::new(body))
+            Expected::Whole(response.into(), body)
         } else {
             Expected::Torn(response.into(), body)
         }
