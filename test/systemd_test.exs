@@ -210,13 +210,20 @@ defmodule ExServiceMeshRouter.SystemdTest do
     stop(launcher)
   end
 
-  test "connections wait in the queue until the applications have started", %{
-    directory: directory
-  } do
+  for with_handover <- ["", ", also with a path for a handover"] do
+    test "connections wait in the queue until the applications have started#{with_handover}",
+         %{directory: directory} do
+      await_applications(directory, unquote(with_handover) != "")
+    end
+  end
+
+  defp await_applications(directory, handover?) do
+    File.chmod!(directory, 0o700)
     file = Path.join(directory, "go")
     notify = Path.join(directory, "notify")
     socket = hear(notify)
-    environment = [{"STARTS_WITH_FILE", file}, {"NOTIFY_SOCKET", notify}]
+    handover = if handover?, do: [{"HANDOVER", Path.join(directory, "gateway.sock")}], else: []
+    environment = [{"STARTS_WITH_FILE", file}, {"NOTIFY_SOCKET", notify}] ++ handover
     {launcher, port} = launch(["=tcp:127.0.0.1"], {127, 0, 0, 1}, environment)
     assert heard(socket, "STATUS") == "STATUS=waiting: application slow is starting"
 
@@ -322,6 +329,20 @@ defmodule ExServiceMeshRouter.SystemdTest do
     assert ask({127, 0, 0, 1}, port) == {200, pid}
     stop(second)
     assert heard(told_by_two, "STOPPING") =~ "STOPPING=1\n"
+  end
+
+  test "a socket for IPv4 and IPv6 is handed over for both, and again", %{directory: directory} do
+    File.chmod!(directory, 0o700)
+    handover = {"HANDOVER", Path.join(directory, "gateway.sock")}
+    {first, port} = launch(["=tcp:::"], :any, [handover])
+    {_log, _pid} = started(first)
+
+    for _ <- 1..2 do
+      {launcher, 0} = launch([], :any, [handover, {"GATEWAY_PORT", "#{port}"}])
+      {lines, _line} = read_to(launcher, "gateway handover: has the port")
+      [pid] = for "started " <> pid <- lines, do: pid
+      for ip <- [{127, 0, 0, 1}, @loopback6], do: assert(ask(ip, port) == {200, pid})
+    end
   end
 
   for {what, variable, why} <- [

@@ -161,6 +161,28 @@ defmodule ExServiceMeshRouter.Handover.StrangerTest do
       assert get(gateway, @host) == {200, "app"}
     end
 
+    test "drains if another gateway serves at its path when its process starts again", context do
+      %{path: path, gateway: gateway} = context
+      eventually(true, fn -> File.exists?(path) end)
+      status = frame(%{type: "status", protocol: 1, pid: 4_711, state: "serving"})
+      other = Path.join(Path.dirname(path), "other")
+      pretend(other, status)
+      before = File.stat!(other).inode
+
+      log =
+        capture_log(fn ->
+          offer = gateway |> Module.concat(Offer) |> Process.whereis()
+          # Not before its process ends, which would see it with a tick.
+          :ok = :sys.suspend(offer)
+          File.rename!(other, path)
+          Process.exit(offer, :kill)
+          eventually(true, fn -> ExServiceMeshRouter.Gateway.drained?(gateway) end)
+        end)
+
+      assert log =~ "process 4711 has taken the port over; this one drains"
+      assert File.stat!(path).inode == before
+    end
+
     test "accepts again when a process ends, or says nothing, after `pause`", context do
       %{path: path, gateway: gateway} = context
       socket = connect(path)

@@ -27,7 +27,7 @@ defmodule ExServiceMeshRouter.Handover.Giving do
     }
 
     with :ok <- protocol(message),
-         :ok <- fits(message, Gateway.addresses(state.name), config),
+         :ok <- fits(message, config, ips(config)),
          :ok <- listening(state),
          :ok <- Calls.begin(offer, {peer.pid, message["gateway"]}) do
       give(state)
@@ -55,9 +55,9 @@ defmodule ExServiceMeshRouter.Handover.Giving do
     end
   end
 
-  defp fits(%{"port" => port, "ips" => ips}, addresses, config)
+  defp fits(%{"port" => port, "ips" => ips}, config, own)
        when is_integer(port) and is_list(ips) do
-    more = for({ip, _port} <- addresses, do: ip) -- ips
+    more = own -- ips
 
     cond do
       port != config.port ->
@@ -74,7 +74,14 @@ defmodule ExServiceMeshRouter.Handover.Giving do
     end
   end
 
-  defp fits(_message, _addresses, _config), do: {:error, "the question has no `port` and `ips`"}
+  defp fits(_message, _config, _own), do: {:error, "the question has no `port` and `ips`"}
+
+  # A socket of systemd for IPv4 and IPv6 has one bound address, and serves two.
+  defp ips(%{name: name, native: native}) do
+    if Gateway.keep_queue?(name),
+      do: native.ips,
+      else: for({ip, _port} <- Gateway.addresses(name), do: ip)
+  end
 
   defp give(state) do
     descriptors = Native.listeners(Gateway.ref(state.name))
@@ -89,8 +96,8 @@ defmodule ExServiceMeshRouter.Handover.Giving do
     %{
       version: Request.version(),
       pid: Request.own_pid(),
-      # Those of the descriptors, in their order.
-      ips: for({ip, _port} <- Gateway.addresses(state.name), do: ip),
+      # Which the descriptors serve.
+      ips: ips(state.config),
       keep_queue: Gateway.keep_queue?(state.name),
       services: Services.listening(state.name)
     }

@@ -44,17 +44,18 @@ defmodule ExServiceMeshRouter.Handover.Offer do
       unless State.get(config.name, :since),
         do: State.put(config.name, :since, DateTime.utc_now())
 
-      # A process before this one may have ended while it was handing over.
-      take_back(state)
+      # A process before this one may have ended while it was handing over. Otherwise the queue is left
+      # alone: with sockets of systemd, the gateway may not accept yet.
+      if State.get(config.name, :handing_over), do: take_back(state)
     end
 
-    Process.send_after(self(), :tick, 0)
-    {:ok, listen(state)}
+    Process.send_after(self(), :tick, @tick)
+    {:ok, if(State.taking?(config.name), do: listen(state), else: check(state))}
   end
 
   defp take_back(%{name: name}) do
-    State.delete(name, :handing_over)
     if Gateway.listens?(name), do: Native.accept(Gateway.ref(name), true)
+    State.delete(name, :handing_over)
   end
 
   @impl true

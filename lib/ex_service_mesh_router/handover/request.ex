@@ -118,7 +118,7 @@ defmodule ExServiceMeshRouter.Handover.Request do
        do: {:error, "process #{peer.pid} (#{other(message)}); stop it, then start this one"}
 
   defp understand(%{"type" => "sockets", "ips" => ips} = message, descriptors, peer, config)
-       when descriptors != [] and length(ips) == length(descriptors) do
+       when descriptors != [] and is_list(ips) do
     {:ok,
      %{
        peer: peer.pid,
