@@ -313,9 +313,40 @@ defmodule ExServiceMeshRouter.HandoverTest do
       File.mkdir!(directory)
       File.chmod!(directory, 0o700)
       File.write!(path, "")
-      assert sentence(path) =~ "#{path} is no socket (type regular)"
+      assert sentence(path) =~ "#{path} is not a socket (type regular)"
       assert File.read!(path) == ""
+      File.rm!(path)
+      {_, 0} = System.cmd("mkfifo", [path])
+      assert sentence(path) =~ "#{path} is not a socket (type other)"
+      File.rm!(path)
+      {:ok, socket} = :gen_udp.open(0, [:local, ifaddr: {:local, path}])
+      assert sentence(path) =~ "#{path} is a socket of another type"
+      # Neither was replaced.
+      {:ok, sender} = :gen_udp.open(0, [:local])
+      assert :ok = :gen_udp.send(sender, {:local, path}, 0, "x")
+      assert_receive {:udp, ^socket, _, _, ~c"x"}
     end
+
+    test "a file that replaces the socket later stays, and the log says so", %{path: path} do
+      log =
+        capture_log(fn ->
+          gateway = start("new", path)
+          eventually("serving", 5_000, fn -> serving(path)["state"] end)
+          File.rm!(path)
+          File.write!(path, "mine")
+          send(self(), gateway)
+          eventually(true, 5_000, fn -> no_place?(gateway) end)
+        end)
+
+      assert log =~ "no other process can take the port over: #{path} is not a socket (type regular)"
+      assert File.read!(path) == "mine"
+      File.rm!(path)
+      eventually("serving", 5_000, fn -> serving(path)["state"] end)
+      assert_received gateway
+      assert get(gateway, @host) == {200, "new"}
+    end
+
+    defp no_place?(gateway), do: :sys.get_state(Module.concat(gateway, Offer)).place == nil
 
     if File.stat!("/proc/self").uid == 0 do
       test "a directory of another user is refused", %{directory: directory, path: path} do

@@ -54,17 +54,19 @@ defmodule ExServiceMeshRouter.Handover.Directory do
     end
   end
 
-  # The type of a socket is `:other`, of a FIFO too.
+  @type_bits 0o170000
+  @socket 0o140000
+
   defp socket(path) do
     case File.lstat(path) do
-      {:ok, %{type: :other}} ->
+      {:ok, %{mode: mode}} when (mode &&& @type_bits) == @socket ->
         :ok
 
       {:error, :enoent} ->
         :ok
 
       {:ok, %{type: type}} ->
-        {:error, "#{path} is no socket (type #{type}); remove it or use another path"}
+        {:error, "#{path} is not a socket (type #{type}); remove it, or use another path"}
 
       {:error, reason} ->
         {:error, "cannot use #{path}: #{:file.format_error(reason)}"}

@@ -18,7 +18,10 @@ defmodule ExServiceMeshRouter.Handover.Place do
 
   @doc "Listens on PATH."
   def open(path) do
-    with {:ok, place} <- listen(path <> ".new"), do: {:ok, move(place, path)}
+    # What is moved there replaces what another program may have put there.
+    with :ok <- Directory.check(path),
+         {:ok, place} <- listen(path <> ".new"),
+         do: {:ok, move(place, path)}
   end
 
   defp listen(path) do

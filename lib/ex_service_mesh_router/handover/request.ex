@@ -10,7 +10,6 @@ defmodule ExServiceMeshRouter.Handover.Request do
   # moment.
   @tries 10
   @pause 50
-  @nobody [:econnrefused, :enotsock, :eprototype]
   @gone [:closed, :econnreset, :epipe]
 
   @doc """
@@ -39,8 +38,9 @@ defmodule ExServiceMeshRouter.Handover.Request do
     case Peer.connect(path) do
       {:ok, connection} -> connection |> ask(config) |> close_unless_taken(connection)
       {:error, :enoent} -> :none
-      {:error, reason} when reason in @nobody -> {:again, :stale}
+      {:error, :econnrefused} -> {:again, :stale}
       {:error, :timeout} -> {:error, no_answer(path)}
+      {:error, :eprototype} -> {:error, "#{path} is a socket of another type; use another path"}
       {:error, reason} -> {:error, "cannot connect to #{path}: #{:file.format_error(reason)}"}
     end
   end
