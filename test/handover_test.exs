@@ -247,6 +247,26 @@ defmodule ExServiceMeshRouter.HandoverTest do
       assert get(new, @host) == {200, "new"}
     end
 
+    test "if it is told to stop at the moment when it is told to take over", context do
+      %{old: old, path: path} = context
+      new = start("new", path, port: port(old), handover: [path: path, take: :manual])
+      eventually("ready", 5_000, fn -> next(path)["state"] end)
+      successor = new |> Module.concat(Successor) |> Process.whereis()
+      :erlang.suspend_process(successor)
+      :ok = ExServiceMeshRouter.Gateway.drain(new)
+      taking = Task.async(fn -> Handover.take(path) end)
+
+      eventually(true, fn ->
+        match?({:message_queue_len, n} when n > 0, Process.info(successor, :message_queue_len))
+      end)
+
+      :erlang.resume_process(successor)
+      assert Task.await(taking) == {:error, "this gateway stops"}
+      eventually(nil, 5_000, fn -> serving(path)["handover"] end)
+      assert get(old, @host) == {200, "old"}
+      refute ExServiceMeshRouter.Gateway.draining?(old)
+    end
+
     test "and if it ends while it waits, another one can take over", %{old: old, path: path} do
       options = [port: port(old), handover: [path: path, take: :manual], restart: :temporary]
       name = start("new", path, options)
@@ -338,7 +358,9 @@ defmodule ExServiceMeshRouter.HandoverTest do
           eventually(true, 5_000, fn -> no_place?(gateway) end)
         end)
 
-      assert log =~ "no other process can take the port over: #{path} is not a socket (type regular)"
+      assert log =~
+               "no other process can take the port over: #{path} is not a socket (type regular)"
+
       assert File.read!(path) == "mine"
       File.rm!(path)
       eventually("serving", 5_000, fn -> serving(path)["state"] end)

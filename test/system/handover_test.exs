@@ -196,11 +196,21 @@ defmodule ExServiceMeshRouter.System.HandoverTest do
       eventually(false, fn -> File.dir?("/proc/#{pid}") end)
       client = RawClient.connect("http://127.0.0.1:#{port}")
       RawClient.send(client, request(HandoverVm.host()))
+      # Without a word to take over.
       await_logged(new, "has gone; takes over once")
-      eventually(true, 10_000, fn -> match?({:ok, _}, Handover.take(path)) end)
       assert {200, _} = client |> RawClient.read_to_end() |> answer()
       assert answers(port) == HandoverVm.pid(new)
       HandoverVm.await_port(path, HandoverVm.pid(new))
+    end
+
+    test "if the running one is killed, and the new one never becomes ready", context do
+      %{path: path, port: port} = context
+      old = HandoverVm.start!(port, options(path))
+      {new, :ok} = HandoverVm.start(port, options(path, ready_timeout: 1_000) ++ [ready: false])
+      await_waiting(path, "waiting")
+      Cluster.kill(old)
+      await_logged(new, "this system is not ready: application slow_application is starting")
+      assert answers(port) == HandoverVm.pid(new)
     end
 
     test "if the running one hangs, which drains when it goes on", %{path: path, port: port} do

@@ -164,7 +164,7 @@ defmodule ExServiceMeshRouter.Handover.Offer do
 
   defp accept(state), do: state
 
-  defp promoted(%{place: nil} = state), do: state
+  defp promoted(%{place: nil} = state), do: listen(state)
   defp promoted(state), do: %{state | place: Place.promote(state.place)}
 
   # See the head of this file.

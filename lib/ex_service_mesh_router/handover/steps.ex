@@ -24,6 +24,14 @@ defmodule ExServiceMeshRouter.Handover.Steps do
   def previous_gone(state),
     do: log(:warning, "process #{peer(state)} has gone; takes over once this system is ready")
 
+  def late(state, missing) do
+    log(
+      :warning,
+      "accepts connections, though this system is not ready: #{Enum.join(missing, ", ")}. Process " <>
+        "#{peer(state)}, which had the port, has gone"
+    )
+  end
+
   def previous_hangs(state),
     do: log(:warning, "process #{peer(state)} does not answer; takes the port over without it")
 

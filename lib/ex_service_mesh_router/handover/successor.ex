@@ -88,7 +88,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
     receive do
       {^ref, result} ->
         Process.demonitor(ref, [:flush])
-        if result == :ok, do: ready(state), else: fail(state, Failure.not_ready(result, state))
+        readiness_known(result, state)
 
       {:take, from} ->
         reply(from, {:error, not_ready(Readiness.missing(state.name))})
@@ -105,6 +105,15 @@ defmodule ExServiceMeshRouter.Handover.Successor do
         end
     end
   end
+
+  # No other VM has the port, and a client may need only what is ready.
+  defp readiness_known({:missing, missing}, %{taken: nil} = state) do
+    Steps.late(state, missing)
+    take_over(state, nil)
+  end
+
+  defp readiness_known(:ok, state), do: ready(state)
+  defp readiness_known(missing, state), do: fail(state, Failure.not_ready(missing, state))
 
   # It must have been ready for a moment.
   defp not_ready([]), do: "this gateway is not ready yet"
@@ -123,6 +132,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
   defp ended(:lost, state), do: again(state)
   defp ended(:stopping, state), do: idle(state)
 
+  defp ready(%{taken: nil} = state), do: take_over(state, nil)
   defp ready(%{config: %{handover: %{take: :ready}}} = state), do: take_over(state, nil)
 
   defp ready(state) do
@@ -148,6 +158,10 @@ defmodule ExServiceMeshRouter.Handover.Successor do
       :lost ->
         reply(from, {:error, "the connection to the other gateway was lost; ask again"})
         again(state)
+
+      :stopping ->
+        reply(from, {:error, "this gateway stops"})
+        idle(state)
     end
   end
 

@@ -9,12 +9,17 @@ defmodule ExServiceMeshRouter.Handover.Takeover do
   # The previous gateway stops accepting within a second.
   @answer 5_000
 
-  @doc "Takes the port over: `{:ok, state}`, or `:lost` if the connection was."
+  @doc """
+  Takes the port over: `{:ok, state}`, `:lost` if the connection was, or `:stopping` if this gateway drains.
+  """
   def run(state) do
     Process.flag(:priority, :high)
     began = System.monotonic_time()
 
-    with {:ok, state} <- pause(state) do
+    with {:ok, state} <- pause(state),
+         false <- Gateway.draining?(state.name) do
+      # Before it accepts: after a crash in between, `resume` goes on.
+      State.put(state.name, :phase, :serving)
       Native.accept(Gateway.ref(state.name), true)
       paused = System.monotonic_time() - began
       Process.flag(:priority, :normal)
@@ -22,6 +27,9 @@ defmodule ExServiceMeshRouter.Handover.Takeover do
       Steps.taken(state, paused)
       if state.taken, do: Services.compare(state.name, state.taken.peer, state.taken.services)
       {:ok, state}
+    else
+      true -> :stopping
+      :lost -> :lost
     end
   end
 
@@ -45,8 +53,6 @@ defmodule ExServiceMeshRouter.Handover.Takeover do
   end
 
   defp serve(state) do
-    # In this order: the socket at PATH must not say that this gateway is still waiting.
-    State.put(state.name, :phase, :serving)
     State.put(state.name, :since, DateTime.utc_now())
     Calls.promote(state.name)
     if state.taken, do: Wire.send(state.taken.connection, "serving")
