@@ -63,6 +63,12 @@ defmodule ExServiceMeshRouter.Gateway do
   """
   def drain(name), do: call(name, :drain)
 
+  @doc """
+  Returns descriptors of the listening sockets for another process, which the caller must close; `[]` if this
+  gateway stops. A stop that begins later leaves the queues to the other process.
+  """
+  def share(name), do: with(:ok <- call(name, :share), do: [])
+
   @doc "Closes the sockets, which another process has, too, and begins to drain."
   def release(name), do: call(name, :release)
 
@@ -151,6 +157,10 @@ defmodule ExServiceMeshRouter.Gateway do
 
     {:noreply, reply_if_drained(%{state | waiting: [from | state.waiting]})}
   end
+
+  # In this process, as a stop is: the filter of a stop (see Native.stop/2) would be on the shared socket.
+  def handle_call(:share, _from, %{config: %{name: name}} = state),
+    do: {:reply, if(listens?(name), do: Native.listeners(ref(name)), else: []), state}
 
   def handle_call(:release, _from, %{config: config} = state) do
     Native.release(ref(config.name))

@@ -28,31 +28,23 @@ defmodule ExServiceMeshRouter.Handover.Giving do
 
     with :ok <- protocol(message),
          :ok <- fits(message, config, ips(config)),
-         :ok <- listening(state),
-         :ok <- Calls.begin(offer, {peer.pid, message["gateway"]}) do
-      give(state)
+         :ok <- Calls.begin(offer, {peer.pid, message["gateway"]}),
+         [_ | _] = descriptors <- Gateway.share(state.name) do
+      give(state, descriptors)
     else
       {:error, why} ->
         log(:warning, "process #{peer.pid} gets no sockets: #{why}")
         Wire.send(socket, "refused", %{why: why, version: Request.version()})
 
-      :stopped ->
+      # The other one binds then. The sockets are closed by the end of the pause.
+      [] ->
+        Process.sleep(@closed_after)
         Wire.send(socket, "stopped")
     end
   end
 
   defp protocol(%{"protocol" => protocol} = message) do
     if protocol == Wire.protocol(), do: :ok, else: {:error, Request.other(message)}
-  end
-
-  # The other one binds then. The sockets are closed by the end of the pause.
-  defp listening(state) do
-    if Gateway.listens?(state.name) do
-      :ok
-    else
-      Process.sleep(@closed_after)
-      :stopped
-    end
   end
 
   defp fits(%{"port" => port, "ips" => ips}, config, own)
@@ -83,8 +75,7 @@ defmodule ExServiceMeshRouter.Handover.Giving do
       else: for({ip, _port} <- Gateway.addresses(name), do: ip)
   end
 
-  defp give(state) do
-    descriptors = Native.listeners(Gateway.ref(state.name))
+  defp give(state, descriptors) do
     sent = Wire.send(state.socket, "sockets", about(state), descriptors)
     Native.close_listeners(descriptors)
     log(:info, "process #{state.peer} takes the port over once it is ready")

@@ -8,6 +8,7 @@ defmodule ExServiceMeshRouter.Handover.Wire do
   # Not Jason: the code server of a starting VM takes long to tell that there is none.
   alias ExServiceMeshRouter.Json
   alias ExServiceMeshRouter.Json.Fallback
+  alias ExServiceMeshRouter.Native
 
   @protocol 1
   @longest 65_536
@@ -72,17 +73,30 @@ defmodule ExServiceMeshRouter.Handover.Wire do
 
   @doc "As `recv/2`, for a message that may come with descriptors: `{:ok, map, descriptors}`."
   def recv_descriptors(socket, timeout) do
-    with {:ok, %{iov: [header], ctrl: control}} <-
-           :socket.recvmsg(socket, 4, @control, [:cmsg_cloexec], timeout),
-         descriptors = descriptors(control),
-         {:ok, <<length::32>>} <- rest(socket, header),
-         {:ok, message} <- body(socket, length) do
-      {:ok, message, descriptors}
-    else
-      {:error, {:timeout, _part}} -> {:error, :timeout}
-      {:ok, _no_bytes} -> {:error, :closed}
-      {:error, reason} -> {:error, reason}
+    case :socket.recvmsg(socket, 4, @control, [:cmsg_cloexec], timeout) do
+      {:ok, %{iov: [header], ctrl: control}} ->
+        with_descriptors(descriptors(control), read(socket, header))
+
+      {:error, {:timeout, _part}} ->
+        {:error, :timeout}
+
+      {:ok, _no_bytes} ->
+        {:error, :closed}
+
+      {:error, reason} ->
+        {:error, reason}
     end
+  end
+
+  defp with_descriptors(descriptors, {:ok, message}), do: {:ok, message, descriptors}
+
+  defp with_descriptors(descriptors, error) do
+    Native.close_listeners(descriptors)
+    error
+  end
+
+  defp read(socket, header) do
+    with {:ok, <<length::32>>} <- rest(socket, header), do: body(socket, length)
   end
 
   defp descriptors(control) do
