@@ -202,9 +202,9 @@ defmodule ExServiceMeshRouter.Config do
   If the new VM ends before, or is not ready within `ready_timeout`, it stops with an error that says
   what was missing, and the running one goes on. If the running one ends, the new one has the sockets, and
   accepts when it is ready, at the latest after `ready_timeout`. With `take: :manual` the new VM waits, when it
-  is ready, for `mix mesh.handover --take` or `ExServiceMeshRouter.Handover.take/1` as long as the other runs. The connections of both VMs together count towards `limits:
-  [connections: ..., connections_per_client: ...]`; for the latter, those of the 1,000 clients with the
-  most connections to the draining VM.
+  is ready, for `mix mesh.handover --take` or `ExServiceMeshRouter.Handover.take/1` as long as the other runs.
+  The connections of both VMs together count towards `limits: [connections: ..., connections_per_client: ...]`;
+  for the latter, those of the 1,000 clients with the most connections to the draining VM.
 
   The two VMs run at the same time: with distribution they need different node names, and endpoints must
   not have fixed ports of their own. A fixed port of `metrics` or `mesh` changes to the new VM when the

@@ -141,20 +141,24 @@ defmodule ExServiceMeshRouter.HandoverLoad do
     close(state)
   end
 
-  # Until the drain closes it.
+  # Until the drain closes it. A reset and a timeout are failures.
   defp echo(state) do
     with 0 <- :atomics.get(state.stop, 1),
          :ok <- :gen_tcp.send(state.socket, @message),
          {:ok, @echo} <- :gen_tcp.recv(state.socket, byte_size(@echo), @timeout) do
       Process.sleep(20)
       echo(state)
+    else
+      1 -> :ok
+      {:error, :closed} -> :ok
+      other -> throw({:failed, {:web_socket, other}})
     end
   end
 
   defp head(line, state, fields \\ ""), do: "#{line}\r\nHost: #{state.host}\r\n#{fields}\r\n"
 
   defp connect(%{socket: nil} = state) do
-    options = [:binary, active: false, nodelay: true]
+    options = [:binary, active: false, nodelay: true, show_econnreset: true]
 
     case :gen_tcp.connect({127, 0, 0, 1}, state.port, options, @timeout) do
       {:ok, socket} -> %{state | socket: socket}

@@ -33,7 +33,7 @@ defmodule ExServiceMeshRouter.Handover.Giving do
       give(state, descriptors)
     else
       {:error, why} ->
-        log(:warning, "process #{peer.pid} gets no sockets: #{why}")
+        log(:warning, "this gateway does not hand its port over to process #{peer.pid}: #{why}")
         Wire.send(socket, "refused", %{why: why, version: Request.version()})
 
       # The other one binds then. The sockets are closed by the end of the pause.
