@@ -103,7 +103,7 @@ defmodule ExServiceMeshRouter.HandoverTest do
       assert url |> RawClient.exchange(request(@host)) |> answer() == {200, "new"}
     end
 
-    test "waits for the word with take: :manual", %{path: path} do
+    test "waits until it is told with take: :manual", %{path: path} do
       old = start("old", path, index: true)
       new = start("new", path, port: port(old), handover: [path: path, take: :manual])
       eventually("ready", 5_000, fn -> next(path)["state"] end)
@@ -120,7 +120,7 @@ defmodule ExServiceMeshRouter.HandoverTest do
       printed = capture_io(fn -> Mix.Task.rerun("mesh.handover", ["--path", path]) end)
       assert printed =~ "has the port; handing over to process #{System.pid()}"
       assert printed =~ "next: process #{System.pid()}"
-      assert printed =~ "is ready and waits for the word to take over"
+      assert printed =~ "is ready, and takes over when it is told to"
 
       taken = capture_io(fn -> Mix.Task.rerun("mesh.handover", ["--path", path, "--take"]) end)
       assert taken =~ "has the port"

@@ -10,11 +10,11 @@ defmodule ExServiceMeshRouter.Handover do
   """
 
   # The socket at PATH is that of the gateway that has the port, the one at PATH.next that of a gateway that
-  # waits to take over. Successor is the side of the new gateway, Offer, Session and Giving that of the
+  # waits to take over. Successor is the side of the new gateway, Offer, Session and Predecessor that of the
   # running one. The data plane must not know it: it gets descriptors.
 
   alias ExServiceMeshRouter.{Config, Native}
-  alias ExServiceMeshRouter.Handover.{Offer, Peer, Place, State, Status, Successor, Wire}
+  alias ExServiceMeshRouter.Handover.{Offer, Peer, SocketFile, State, Status, Successor, Wire}
 
   @typedoc """
   What a gateway says of itself.
@@ -40,7 +40,7 @@ defmodule ExServiceMeshRouter.Handover do
   def status(path \\ nil) do
     with {:ok, path} <- path(path),
          {:ok, serving} <- ask(path),
-         {:ok, next} <- ask(Place.next(path)),
+         {:ok, next} <- ask(SocketFile.next(path)),
          do: {:ok, %{serving: serving, next: next}}
   end
 
@@ -51,8 +51,8 @@ defmodule ExServiceMeshRouter.Handover do
   @spec take(Path.t() | nil) :: {:ok, status()} | {:error, String.t()}
   def take(path \\ nil) do
     with {:ok, path} <- path(path) do
-      case ask(Place.next(path), "take_over", @taken) do
-        {:ok, nil} -> {:error, "no gateway waits to take over at #{Place.next(path)}"}
+      case ask(SocketFile.next(path), "take_over", @taken) do
+        {:ok, nil} -> {:error, "no gateway waits to take over at #{SocketFile.next(path)}"}
         result -> result
       end
     end

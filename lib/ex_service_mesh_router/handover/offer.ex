@@ -12,7 +12,7 @@ defmodule ExServiceMeshRouter.Handover.Offer do
   require Logger
 
   alias ExServiceMeshRouter.{Gateway, Native}
-  alias ExServiceMeshRouter.Handover.{Calls, Leaving, Place, Session, State}
+  alias ExServiceMeshRouter.Handover.{Calls, Drain, SocketFile, Session, State}
 
   @tick 1_000
   # Beyond, clients wait in the queue of the socket.
@@ -105,7 +105,7 @@ defmodule ExServiceMeshRouter.Handover.Offer do
   def handle_info(:tick, state) do
     Process.send_after(self(), :tick, @tick)
     state = check(state)
-    Leaving.stop_if_drained(state.config)
+    Drain.stop_if_drained(state.config)
     {:noreply, state}
   end
 
@@ -143,8 +143,8 @@ defmodule ExServiceMeshRouter.Handover.Offer do
   defp listen(state) do
     cond do
       State.handed_over?(state.name) -> state
-      State.taking?(state.name) -> listen(state, Place.open_next(state.config.handover.path))
-      true -> listen(state, Place.open(state.config.handover.path))
+      State.taking?(state.name) -> listen(state, SocketFile.open_next(state.config.handover.path))
+      true -> listen(state, SocketFile.open(state.config.handover.path))
     end
   end
 
@@ -165,7 +165,7 @@ defmodule ExServiceMeshRouter.Handover.Offer do
   defp accept(state), do: state
 
   defp promoted(%{place: nil} = state), do: listen(state)
-  defp promoted(state), do: %{state | place: Place.promote(state.place)}
+  defp promoted(state), do: %{state | place: SocketFile.promote(state.place)}
 
   # See the head of this file.
   defp check(%{name: name, config: %{handover: %{path: path}}} = state) do
@@ -177,7 +177,7 @@ defmodule ExServiceMeshRouter.Handover.Offer do
         promoted(state)
 
       true ->
-        owned(state, Place.owner(state.place, path))
+        owned(state, SocketFile.owner(state.place, path))
     end
   end
 
@@ -185,18 +185,18 @@ defmodule ExServiceMeshRouter.Handover.Offer do
   defp owned(state, {:other, successor}), do: leave(state, successor)
 
   defp owned(state, :none) do
-    Place.close(state.place)
+    SocketFile.close(state.place)
     listen(%{state | place: nil})
   end
 
   defp leave(state, peer) do
-    unless State.handed_over?(state.name), do: Leaving.begin(state.config, peer)
-    Place.close(state.place)
+    unless State.handed_over?(state.name), do: Drain.begin(state.config, peer)
+    SocketFile.close(state.place)
     %{state | place: nil}
   end
 
   @impl true
-  def terminate(_reason, state), do: Place.remove(state.place)
+  def terminate(_reason, state), do: SocketFile.remove(state.place)
 
   defp now, do: System.monotonic_time(:millisecond)
 end

@@ -1,9 +1,9 @@
 defmodule ExServiceMeshRouter.Handover.Session do
   @moduledoc false
   # Serves one connection to the socket of the handover, in a process of its own: one question, or a
-  # handover (Giving). Another user is not heard. What is no message gets an answer in words.
+  # handover (Predecessor). Another user is not heard. What is no message gets an answer in words.
 
-  alias ExServiceMeshRouter.Handover.{Calls, Giving, Peer, Status, Wire}
+  alias ExServiceMeshRouter.Handover.{Calls, Predecessor, Peer, Status, Wire}
 
   @first 5_000
   @full_pause 50
@@ -41,7 +41,7 @@ defmodule ExServiceMeshRouter.Handover.Session do
     do: Wire.send(socket, "status", Status.of(config))
 
   defp answer({:ok, %{"type" => "take"} = message}, socket, peer, offer, config),
-    do: Giving.run(socket, message, peer, offer, config)
+    do: Predecessor.run(socket, message, peer, offer, config)
 
   defp answer({:ok, %{"type" => "take_over"}}, socket, _peer, _offer, config) do
     case Calls.take(config.name) do

@@ -5,7 +5,7 @@ defmodule ExServiceMeshRouter.Handover.State do
   #     :taken          what the new gateway got from the previous one, until the data plane has opened
   #     :phase          of the new gateway: :none, :taking or :serving
   #     :peer           the process id of the previous gateway
-  #     :ready          whether the new gateway waits only for the word (`take: :manual`)
+  #     :ready          whether the new gateway waits only for `take/1` (`take: :manual`)
   #     :previous       the open connections of the previous gateway, which drains
   #     :handing_over   of the previous gateway: the process id of the new one, which is starting
   #     :handed_over    as before, and the new one has taken over

@@ -66,6 +66,6 @@ defmodule ExServiceMeshRouter.Handover.Status do
 
   defp words(%{"state" => "waiting"}), do: "starts"
   defp words(%{"state" => "serving"}), do: "has the port"
-  defp words(%{"state" => "ready"}), do: "is ready and waits for the word to take over"
+  defp words(%{"state" => "ready"}), do: "is ready, and takes over when it is told to"
   defp words(%{"state" => state}), do: "is #{state}"
 end

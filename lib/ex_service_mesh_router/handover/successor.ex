@@ -9,7 +9,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
   # ready; if it lives, this one asks again. It does so, too, after a crash of this process.
 
   alias ExServiceMeshRouter.{Gateway, ListenError, Native, Readiness}
-  alias ExServiceMeshRouter.Handover.{Calls, Failure, Request, State, Steps, Takeover, Wire}
+  alias ExServiceMeshRouter.Handover.{Calls, Failure, Request, State, Events, Takeover, Wire}
 
   @poll 50
 
@@ -43,7 +43,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
       State.put(state.name, :taken, taken.native)
       State.put(state.name, :peer, taken.peer)
       State.put(state.name, :phase, :taking)
-      Steps.taking(state, taken.peer)
+      Events.taking(state, taken.peer)
       %{state | taken: taken} |> acknowledge() |> await_ready()
     else
       %ListenError{} = error -> give_up(error)
@@ -56,7 +56,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
 
   defp bind(state, none) do
     State.put(state.name, :phase, :none)
-    if none == :stale, do: Steps.stale(state)
+    if none == :stale, do: Events.stale(state)
     state
   end
 
@@ -74,7 +74,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
         fail(%{state | taken: nil}, why)
 
       _none ->
-        Steps.previous_gone(state)
+        Events.previous_gone(state)
         await_ready(%{state | taken: nil})
     end
   end
@@ -108,7 +108,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
 
   # No other VM has the port, and a client may need only what is ready.
   defp readiness_known({:missing, missing}, %{taken: nil} = state) do
-    Steps.late(state, missing)
+    Events.late(state, missing)
     take_over(state, nil)
   end
 
@@ -137,7 +137,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
 
   defp ready(state) do
     State.put(state.name, :ready, true)
-    Steps.ready(state)
+    Events.ready(state)
     await_word(state)
   end
 
@@ -169,7 +169,7 @@ defmodule ExServiceMeshRouter.Handover.Successor do
   defp reply({pid, tag}, result), do: send(pid, {tag, result})
 
   defp fail(state, why) do
-    Steps.failed(state, why)
+    Events.failed(state, why)
     if state.taken, do: Wire.send(state.taken.connection, "failed", %{why: why})
     Failure.stop(state.config, why)
     idle(state)

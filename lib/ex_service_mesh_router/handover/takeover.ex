@@ -4,7 +4,7 @@ defmodule ExServiceMeshRouter.Handover.Takeover do
   # connection from `pause` to Native.accept/2; the kernel's queue keeps them. So nothing else is done in between.
 
   alias ExServiceMeshRouter.{Gateway, Native}
-  alias ExServiceMeshRouter.Handover.{Calls, Services, State, Steps, Wire}
+  alias ExServiceMeshRouter.Handover.{Calls, Services, State, Events, Wire}
 
   # The previous gateway stops accepting within a second.
   @answer 5_000
@@ -24,7 +24,7 @@ defmodule ExServiceMeshRouter.Handover.Takeover do
       paused = System.monotonic_time() - began
       Process.flag(:priority, :normal)
       serve(state)
-      Steps.taken(state, paused)
+      Events.taken(state, paused)
       if state.taken, do: Services.compare(state.name, state.taken.peer, state.taken.services)
       {:ok, state}
     else
@@ -43,7 +43,7 @@ defmodule ExServiceMeshRouter.Handover.Takeover do
     else
       # If it ever goes on, it sees at the path that this one has taken over.
       {:error, :timeout} ->
-        Steps.previous_hangs(state)
+        Events.previous_hangs(state)
         :socket.close(connection)
         {:ok, %{state | taken: nil}}
 
@@ -68,7 +68,7 @@ defmodule ExServiceMeshRouter.Handover.Takeover do
         follow(state)
 
       {:error, _closed} ->
-        Steps.previous_drained(state)
+        Events.previous_drained(state)
         forget(state)
     end
   end

@@ -79,7 +79,7 @@ defmodule ExServiceMeshRouter.Systemd.Startup do
     end
   end
 
-  # A gateway that waits for the word to take over (`take: :manual`) has started, too.
+  # A gateway that is ready to take over (`take: :manual`) has started, too.
   defp ready(name) do
     addresses = Enum.map_join(Gateway.addresses(name), " and ", &Gateway.text/1)
 

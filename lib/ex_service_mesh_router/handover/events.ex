@@ -1,4 +1,4 @@
-defmodule ExServiceMeshRouter.Handover.Steps do
+defmodule ExServiceMeshRouter.Handover.Events do
   @moduledoc false
   # The log lines and telemetry events of the new gateway.
 

@@ -1,4 +1,4 @@
-defmodule ExServiceMeshRouter.Handover.Place do
+defmodule ExServiceMeshRouter.Handover.SocketFile do
   @moduledoc false
   # The socket at PATH, or at PATH.next until it is moved there. Moving replaces the file of another gateway in
   # one step, so there is always a socket at PATH. A gateway removes no file but its own.

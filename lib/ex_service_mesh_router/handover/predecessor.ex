@@ -1,4 +1,4 @@
-defmodule ExServiceMeshRouter.Handover.Giving do
+defmodule ExServiceMeshRouter.Handover.Predecessor do
   @moduledoc false
   # The side of the running gateway in one handover: gives its listening sockets, stops accepting for one
   # round trip, and drains once the other gateway accepts. If the connection ends before that, it goes on.

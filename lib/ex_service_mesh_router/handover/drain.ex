@@ -1,4 +1,4 @@
-defmodule ExServiceMeshRouter.Handover.Leaving do
+defmodule ExServiceMeshRouter.Handover.Drain do
   @moduledoc false
   # What the previous gateway does after another one has taken over: drains, and stops its VM if `stop` is set.
 
