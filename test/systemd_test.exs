@@ -47,6 +47,11 @@ defmodule ExServiceMeshRouter.SystemdTest do
   {:ok, _} = Application.ensure_all_started(:ex_service_mesh_router)
   if file, do: :ok = :application.start(:slow)
 
+  if System.get_env("SECOND_GATEWAY") do
+    second = [name: Second, port: 0, discover: false, index: false]
+    {:ok, _} = ExServiceMeshRouter.Supervisor.start_link(second)
+  end
+
   IO.puts("started \#{System.pid()}")
   Process.sleep(:infinity)
   """
@@ -140,6 +145,15 @@ defmodule ExServiceMeshRouter.SystemdTest do
     stop(launcher)
   end
 
+  # To close a duplicate by OTP's `socket` would make the first gateway's accept block.
+  test "a second gateway of the VM changes nothing of the sockets" do
+    {launcher, port} = launch(["=tcp:127.0.0.1"], {127, 0, 0, 1}, [{"SECOND_GATEWAY", "1"}])
+    {log, pid} = started(launcher)
+    assert log =~ "leaves descriptor 3 of systemd alone: it listens on 127.0.0.1:#{port}"
+    for _ <- 1..5, do: assert(ask({127, 0, 0, 1}, port) == {200, pid})
+    stop(launcher)
+  end
+
   test "what does not fit is named and left alone, and the rest is used", %{directory: directory} do
     path = Path.join(directory, "socket")
 
@@ -151,11 +165,11 @@ defmodule ExServiceMeshRouter.SystemdTest do
     {log, pid} = started(launcher)
 
     for {descriptor, why} <- [
-          {~s|3 ("a")|, "it is a dgram socket, not a stream socket"},
+          {~s|3 ("a")|, "it is a datagram socket, not a stream socket"},
           {~s|4 ("b")|, "it does not listen"},
           {~s|5 ("c")|, "there is no such socket"},
           {~s|6 ("d")|, "it listens on 127.0.0.1:"},
-          {~s|7 ("e")|, "its address family is local, not IPv4 or IPv6"}
+          {~s|7 ("e")|, "its address family is neither IPv4 nor IPv6"}
         ],
         do: assert(log =~ "leaves descriptor #{descriptor} of systemd alone: #{why}")
 

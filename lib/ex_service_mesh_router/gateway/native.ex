@@ -59,6 +59,8 @@ defmodule ExServiceMeshRouter.Native do
   @doc false
   def close_listeners(_descriptors), do: not_loaded()
   @doc false
+  def listener_address(_descriptor), do: not_loaded()
+  @doc false
   def release(_gateway), do: not_loaded()
   @doc false
   def connections(_gateway), do: not_loaded()

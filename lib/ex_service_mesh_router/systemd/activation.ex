@@ -101,7 +101,7 @@ defmodule ExServiceMeshRouter.Systemd.Activation do
   end
 
   defp fit(descriptor, name, config) do
-    with {:ok, address} <- inspect_socket(descriptor),
+    with {:ok, address} <- address(descriptor),
          {_address, [_ | _] = covered} <- {address, covered(address, config)} do
       Logger.info("ExServiceMeshRouter uses #{label(descriptor, name)}: #{text(address)}")
       {:ok, covered}
@@ -133,42 +133,13 @@ defmodule ExServiceMeshRouter.Systemd.Activation do
   defp covers?({@any6, _port, true}, @any4, _), do: true
   defp covers?({ip, _port, _dual?}, wanted, _), do: ip == wanted
 
-  # Closes a duplicate, not the descriptor.
-  defp inspect_socket(descriptor) do
-    case :socket.open(descriptor, %{dup: true}) do
-      {:ok, socket} ->
-        try do
-          address(socket)
-        after
-          :socket.close(socket)
-        end
-
-      {:error, reason} ->
-        {:error, "there is no such socket (#{reason(reason)})"}
-    end
+  defp address(descriptor) do
+    with {:ok, {ip, port, dual?}} <- Native.listener_address(descriptor),
+         {:ok, ip} <- Network.parse_address(ip),
+         do: {:ok, {ip, port, dual?}}
   end
-
-  defp address(socket) do
-    with {:type, {:ok, :stream}} <- {:type, :socket.getopt(socket, {:socket, :type})},
-         {:ok, true} <- :socket.getopt(socket, {:socket, :acceptconn}),
-         {:ok, %{family: family, addr: ip, port: port}} when family in [:inet, :inet6] <-
-           :socket.sockname(socket) do
-      {:ok, {Network.unmap(ip), port, dual?(socket, family)}}
-    else
-      {:type, {:ok, type}} -> {:error, "it is a #{type} socket, not a stream socket"}
-      {:ok, false} -> {:error, "it does not listen (in the unit: `Accept=no`)"}
-      {:ok, %{family: family}} -> {:error, "its address family is #{family}, not IPv4 or IPv6"}
-      {:type, {:error, reason}} -> {:error, "it cannot be read (#{reason(reason)})"}
-      {:error, reason} -> {:error, "it cannot be read (#{reason(reason)})"}
-    end
-  end
-
-  defp dual?(_socket, :inet), do: false
-  defp dual?(socket, :inet6), do: :socket.getopt(socket, {:ipv6, :v6only}) == {:ok, false}
 
   defp all(config), do: Enum.map_join(config.ips, " and ", &text({&1, config.port, false}))
   defp text({ip, port, _dual?}), do: Gateway.text({ip(ip), port})
   defp ip(ip), do: ip |> :inet.ntoa() |> List.to_string()
-
-  defp reason(reason), do: if(is_atom(reason), do: reason, else: inspect(reason))
 end

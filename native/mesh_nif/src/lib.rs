@@ -16,7 +16,7 @@ mod slots;
 mod terms;
 
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -116,6 +116,19 @@ fn close_listeners(descriptors: Vec<i32>) -> Atom {
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
     atoms::ok()
+}
+
+/// `{:ok, {ip, port, dual_stack?}}` of the listening socket of a descriptor, or `{:error, text}`. Not by OTP's `socket`,
+/// see `close_listeners/1`.
+#[rustler::nif]
+fn listener_address(descriptor: i32) -> Result<(String, u16, bool), String> {
+    if descriptor < 0 {
+        return Err("there is no such socket".into());
+    }
+    // SAFETY: it is not -1, and used for calls that fail if it is not open.
+    let socket = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let (address, is_dual) = mesh_core::listener_address(socket)?;
+    Ok((address.ip().to_canonical().to_string(), address.port(), is_dual))
 }
 
 /// Closes the listening sockets, which another process has taken over.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::BorrowedFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -54,6 +55,26 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
+}
+
+/// Where a socket listens, and whether one of IPv6 accepts IPv4, too. The error says why it is none that a
+/// gateway can use. Changes nothing, because others may use the socket.
+pub fn listener_address(socket: BorrowedFd<'_>) -> Result<(SocketAddr, bool), String> {
+    let socket = SockRef::from(&socket);
+    let unreadable = |error: io::Error| format!("it cannot be read ({error})");
+    let kind = socket.r#type().map_err(|error| format!("there is no such socket ({error})"))?;
+    if kind != Type::STREAM {
+        let kind = if kind == Type::DGRAM { "a datagram" } else { "another" };
+        return Err(format!("it is {kind} socket, not a stream socket"));
+    }
+    #[cfg(target_os = "linux")]
+    if !socket.is_listener().map_err(unreadable)? {
+        return Err("it does not listen (in the unit: `Accept=no`)".into());
+    }
+    let address = socket.local_addr().map_err(unreadable)?.as_socket();
+    let address = address.ok_or("its address family is neither IPv4 nor IPv6")?;
+    let is_dual = address.is_ipv6() && !socket.only_v6().map_err(unreadable)?;
+    Ok((address, is_dual))
 }
 
 /// Whether a socket is one of TCP that listens.
