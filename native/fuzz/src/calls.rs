@@ -465,7 +465,7 @@ fn assert_same(got: &ResponseHead, said: &model::Response) {
     assert!(got.starts_with(&kept), "{kept:?} became {got:?}");
     for (name, _) in &got[kept.len()..] {
         let known = ["date", "content-length", "transfer-encoding", "connection"];
-        assert!(known.contains(&name.to_ascii_lowercase().as_str()), "the application said no {name}");
+        assert!(known.contains(&name.to_ascii_lowercase().as_str()), "not said: {name}");
     }
 }
 
