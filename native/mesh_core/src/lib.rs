@@ -33,5 +33,5 @@ pub use mesh_wire::request::BodyLength;
 pub use routing::{
     LocalPreference, Resolved, RouteError, Rule, ServiceSpec, UpstreamAddr, UpstreamSpec,
 };
-pub use serve::{Inherited, MeshInfo, OpenError, WorkerError, is_listener, listener_address};
+pub use serve::{Inherited, MeshInfo, OpenError, WorkerError, listener_address};
 pub use upstream::is_local_port;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
 
 use mesh_core::config::{Limits, OnDisconnect, Timeouts};
-use mesh_core::{Config, Inherited, ProxyProtocol, is_listener};
+use mesh_core::{Config, Inherited, ProxyProtocol, listener_address};
 use rustler::Term;
 
 use crate::decode::{DecodeError, Decoded, Map, choice, fields, list, optional, parsed};
@@ -42,11 +42,10 @@ fn socket(term: Term<'_>) -> Decoded<TcpListener> {
     const EXPECTED: &str = "the descriptor of a socket that listens";
     let fd = term.decode::<i32>().ok().filter(|fd| *fd >= 0);
     let fd = fd.ok_or_else(|| DecodeError::got(term, EXPECTED))?;
-    // SAFETY: it is not -1, and used only for the duplication, which fails if it is not open.
-    let duplicate = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
-    let listener = duplicate.map(TcpListener::from);
-    let is_listening = listener.as_ref().is_ok_and(is_listener);
-    listener.ok().filter(|_| is_listening).ok_or_else(|| DecodeError::got(term, EXPECTED))
+    // SAFETY: it is not -1, and used for calls that fail if it is not open.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let duplicate = listener_address(socket).ok().and_then(|_| socket.try_clone_to_owned().ok());
+    duplicate.map(TcpListener::from).ok_or_else(|| DecodeError::got(term, EXPECTED))
 }
 
 fn timeouts(map: &mut Map<'_>) -> Decoded<Timeouts> {

@@ -77,16 +77,6 @@ pub fn listener_address(socket: BorrowedFd<'_>) -> Result<(SocketAddr, bool), St
     Ok((address, is_dual))
 }
 
-/// Whether a socket is one of TCP that listens.
-pub fn is_listener(socket: &TcpListener) -> bool {
-    // Elsewhere, `accept` fails.
-    #[cfg(target_os = "linux")]
-    if !SockRef::from(socket).is_listener().unwrap_or(false) {
-        return false;
-    }
-    socket.local_addr().is_ok()
-}
-
 /// Binds the addresses beside the sockets that listen already. Returns all. Port 0 is the port of those.
 pub fn bind_rest(
     mut sockets: Vec<TcpListener>,

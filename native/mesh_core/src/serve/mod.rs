@@ -20,7 +20,7 @@ mod tunnel;
 mod tunnels;
 mod worker;
 
-pub use listener::{OpenError, bind_all, bind_rest, is_listener, listener_address};
+pub use listener::{OpenError, bind_all, bind_rest, listener_address};
 pub use listening::{Inherited, Listening};
 pub use mesh_port::{MeshInfo, MeshPort};
 pub use run::{WorkerError, run_worker};
