@@ -10,6 +10,9 @@ use mesh_wire::mesh::Refusal;
 use mesh_wire::request::RequestError;
 use mesh_wire::response::BadResponse;
 
+/// RFC 9113 section 7: the stream was refused before anything of it was processed.
+pub const REFUSED_STREAM: u32 = 7;
+
 /// The side that caused an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -55,6 +58,10 @@ pub enum Error {
     /// The endpoint closed or reset the connection before its response was complete.
     UpstreamClosed,
     BadResponse(&'static str),
+    /// The endpoint has reset the request's stream, with this code (RFC 9113 section 7).
+    UpstreamReset(u32),
+    /// The endpoint does not speak HTTP/2, as its address says. The text is for the log.
+    NotHttp2(String),
     /// A peer's request is not served here. Nothing of it has reached an endpoint.
     Refused(Refusal),
     /// A peer has refused the request, and no other upstream could be tried.
@@ -83,6 +90,8 @@ impl Error {
             | Error::ResponseTimeout
             | Error::UpstreamClosed
             | Error::BadResponse(_)
+            | Error::UpstreamReset(_)
+            | Error::NotHttp2(_)
             | Error::RefusedByPeer => Side::Upstream,
             Error::Loop
             | Error::Refused(_)
@@ -114,7 +123,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Error::Connect(_) | Error::ConnectTimeout | Error::NotListening | Error::RefusedByPeer
+            Error::Connect(_)
+                | Error::ConnectTimeout
+                | Error::NotListening
+                | Error::NotHttp2(_)
+                | Error::RefusedByPeer
         )
     }
 
@@ -191,6 +204,15 @@ impl Error {
             Error::BadResponse(_) => {
                 (502, "Bad Gateway", "the service gave a response that is not valid HTTP".into())
             }
+            Error::UpstreamReset(REFUSED_STREAM) => {
+                (503, "Service Unavailable", "the service refused the request".into())
+            }
+            Error::UpstreamReset(_) => (
+                502,
+                "Bad Gateway",
+                "the service ended the request without a whole response".into(),
+            ),
+            Error::NotHttp2(_) => (502, "Bad Gateway", "the service does not speak HTTP/2".into()),
             Error::RefusedByPeer => {
                 (503, "Service Unavailable", "no other node serves the service".into())
             }

@@ -93,11 +93,25 @@ impl Decoder {
 
     /// Decodes `bytes` in place, up to the end of the body.
     pub fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, &'static str> {
+        self.decode_up_to(bytes, usize::MAX)
+    }
+
+    /// The same, but stops before more than `most` bytes of data.
+    pub fn decode_up_to(
+        &mut self,
+        bytes: &mut [u8],
+        mut most: usize,
+    ) -> Result<Decoded, &'static str> {
         let mut at = 0;
         let mut written = 0;
         while at < bytes.len() && self.state != State::Done {
             if self.state == State::Data {
                 let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                let n = n.min(most);
+                if n == 0 {
+                    break;
+                }
+                most -= n;
                 pass(bytes, at, n, &mut written);
                 at += n;
                 self.left -= n as u64;

@@ -24,6 +24,8 @@ pub enum Notice {
     /// No connection could be attempted: no descriptors or ports are left, or there is no route to the
     /// endpoint. About: the system's error.
     Connect,
+    /// An endpoint does not speak HTTP/2, as its address says. About: the address and what it does instead.
+    NotHttp2,
     /// The access log cannot be written or reopened. About: the system's error.
     LogFile,
     /// Records were dropped because they were not collected in time.

@@ -24,6 +24,8 @@ pub enum UpstreamAddr {
     /// The gateway of another node, which has the endpoint.
     Peer(PeerRef),
     Vm(VmUpstream),
+    /// An endpoint that speaks HTTP/2 at this address.
+    Http2(Box<UpstreamAddr>),
 }
 
 /// An endpoint that is called in this VM. What cannot be a call goes to its socket.
@@ -40,10 +42,16 @@ impl UpstreamAddr {
         UpstreamAddr::Vm(VmUpstream { socket: Box::new(self), dispatchers })
     }
 
+    /// The same address, where the endpoint speaks HTTP/2.
+    pub fn http2(self) -> UpstreamAddr {
+        UpstreamAddr::Http2(Box::new(self))
+    }
+
     /// Where connections are opened to.
     pub fn socket(&self) -> &UpstreamAddr {
         match self {
             UpstreamAddr::Vm(vm) => &vm.socket,
+            UpstreamAddr::Http2(socket) => socket,
             socket => socket,
         }
     }
@@ -57,6 +65,10 @@ impl fmt::Display for UpstreamAddr {
             UpstreamAddr::Unix(path) => write!(f, "unix:{}", path.display()),
             UpstreamAddr::Peer(peer) => f.write_str(&peer.0.name),
             UpstreamAddr::Vm(vm) => vm.socket.fmt(f),
+            UpstreamAddr::Http2(socket) => match &**socket {
+                UpstreamAddr::Unix(path) => write!(f, "h2c+unix:{}", path.display()),
+                socket => write!(f, "h2c://{socket}"),
+            },
         }
     }
 }

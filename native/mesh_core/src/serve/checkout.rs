@@ -101,6 +101,10 @@ async fn try_checkout(
             worker.shared.observer.notice(Notice::Connect, || why.clone());
             Some(false)
         }
+        Err(Error::NotHttp2(why)) => {
+            worker.shared.observer.notice(Notice::NotHttp2, || why.clone());
+            Some(false)
+        }
         Err(_) => Some(false),
     };
     // A service on several nodes is down on none of them because one cannot be reached.

@@ -32,6 +32,8 @@ pub struct Attempt {
     pub by_socket: bool,
     /// It was sent again to a socket that had just closed a new connection.
     pub again: bool,
+    /// The request was sent again because an endpoint had not begun with it.
+    pub repeated: bool,
     /// Ids of the addresses that have failed or refused this request: it does not go there again.
     pub tried: Vec<u64>,
     /// Since when the request has been held.

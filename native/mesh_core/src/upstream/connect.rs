@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::h2::UpstreamSocket;
 use super::local_ports::LocalPort;
 use super::peer;
 use super::pool::Pool;
@@ -46,7 +47,17 @@ pub async fn open(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamStream
         }
         // Boxed, because every request has room for this, and few open a connection to a peer.
         UpstreamAddr::Peer(it) => Box::pin(open_peer(pool, &it.0)).await,
-        UpstreamAddr::Vm(_) => Err(Error::NotListening),
+        // These have a socket, which is another one.
+        UpstreamAddr::Vm(_) | UpstreamAddr::Http2(_) => Err(Error::NotListening),
+    }
+}
+
+/// Opens a socket for HTTP/2.
+pub async fn open_socket(pool: &Pool, limit: Option<Duration>) -> Result<UpstreamSocket, Error> {
+    match open(pool, limit).await? {
+        UpstreamStream::Tcp(port, stream) => Ok(UpstreamSocket::Tcp(port, stream)),
+        UpstreamStream::Unix(stream) => Ok(UpstreamSocket::Unix(stream)),
+        _ => Err(Error::NotListening),
     }
 }
 

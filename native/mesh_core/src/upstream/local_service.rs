@@ -1,21 +1,25 @@
 //! A service as one worker sees it: counters, and connections to its upstreams.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use ::h2::Reason;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::balance::{Attempt, Balancer};
 use super::connect;
+use super::h2::{Failure, H2Connection, H2Connections, H2Stream, NotHttp2};
 use super::open::OpenUpstream;
-use super::pool::{UpstreamLoad, UpstreamTunnel};
+use super::pool::{Pool, UpstreamLoad, UpstreamTunnel};
 use super::retry_budget::RetryBudget;
 use super::stream::UpstreamStream;
 use crate::calls::{CallStream, Desk, Place};
 use crate::error::{Error, Side};
 use crate::observe::ServiceCounters;
 use crate::routing::Service;
+use crate::runtime::deadline;
 
 pub struct LocalService {
     pub service: Arc<Service>,
@@ -125,6 +129,9 @@ impl LocalService {
         {
             return self.call(upstream, desk, desk.dispatchers.try_place()?, attempt);
         }
+        if let Some(h2) = &pool.h2 {
+            return self.stream_now(upstream, h2, attempt, reuse);
+        }
         if reuse == Reuse::Never {
             return None;
         }
@@ -165,6 +172,103 @@ impl LocalService {
         Ok(place.and_then(|place| self.call(upstream, desk, place, attempt)))
     }
 
+    /// A stream of a connection that is open. Streams that fail take their connection with them, so another one
+    /// may be used at once.
+    #[inline(never)]
+    fn stream_now(
+        &self,
+        upstream: usize,
+        h2: &H2Connections,
+        attempt: &Attempt,
+        reuse: Reuse,
+    ) -> Option<Checkout> {
+        let connection = h2.with_room(reuse == Reuse::Probed).filter(|_| !attempt.tunnel)?;
+        Some(self.stream(upstream, &connection, attempt))
+    }
+
+    fn stream(
+        &self,
+        upstream: usize,
+        connection: &Rc<H2Connection>,
+        attempt: &Attempt,
+    ) -> Checkout {
+        let reused = connection.mark_used();
+        if reused {
+            self.counters.upstream_connections_reused.add(1);
+        }
+        let stream = UpstreamStream::H2(Box::new(H2Stream::new(connection)));
+        let load = self.balancer.load(upstream, attempt);
+        Checkout { stream, open: OpenUpstream::nothing(), load, reused }
+    }
+
+    /// Waits for a connection with room for a stream, or opens one.
+    async fn stream_later(
+        &self,
+        upstream: usize,
+        h2: &H2Connections,
+        attempt: &Attempt,
+        limit: Option<Duration>,
+    ) -> Result<Checkout, Error> {
+        if attempt.tunnel {
+            return Err(Error::NotImplemented("WebSockets to HTTP/2 endpoints are not supported"));
+        }
+        let pool = self.balancer.pool(upstream);
+        let began = Instant::now();
+        let until = deadline(limit);
+        loop {
+            if let Some(connection) = h2.with_room(true) {
+                return Ok(self.stream(upstream, &connection, attempt));
+            }
+            if pool.health.has_failed_since(began) {
+                return Err(Error::Connect(ErrorKind::NotConnected.into()));
+            }
+            let room = h2.room.notified();
+            let Some(opening) = h2.begin_opening() else {
+                wait(room, until).await?;
+                continue;
+            };
+            // Counts while connecting, so that other requests prefer another upstream.
+            let _load = self.balancer.load(upstream, attempt);
+            let began = Instant::now();
+            pool.health.attempt(began);
+            match self.begin_http2(pool, h2, limit).await {
+                Ok(connection) => {
+                    pool.health.succeeded();
+                    self.counters.upstream_connections_opened.add(1);
+                    let has_room = connection.room() > 0;
+                    opening.opened(&connection);
+                    if has_room {
+                        return Ok(self.stream(upstream, &connection, attempt));
+                    }
+                    // Another connection would have no room either.
+                    wait(h2.room.notified(), until).await?;
+                }
+                Err(error) => {
+                    if error.side() == Side::Upstream {
+                        pool.health.failed(began, Instant::now());
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn begin_http2(
+        &self,
+        pool: &Pool,
+        h2: &H2Connections,
+        limit: Option<Duration>,
+    ) -> Result<Rc<H2Connection>, Error> {
+        let until = deadline(limit);
+        let socket = connect::open_socket(pool, limit).await?;
+        let begin = H2Connection::begin(socket, &h2.room, OpenUpstream::new(&self.counters));
+        let begun = match until {
+            Some(until) => timeout_at(until, begin).await.map_err(|_| Error::ConnectTimeout)?,
+            None => begin.await,
+        };
+        begun.map_err(|NotHttp2(what)| Error::NotHttp2(format!("{} {what}", pool.address.address)))
+    }
+
     async fn open(
         &self,
         upstream: usize,
@@ -180,6 +284,10 @@ impl LocalService {
             if let Some(checkout) = called {
                 return Ok(checkout);
             }
+        }
+        if let Some(h2) = &pool.h2 {
+            // Boxed, as above.
+            return Box::pin(self.stream_later(upstream, h2, attempt, limit)).await;
         }
         // Counts while connecting, so that other requests prefer another upstream.
         let load = self.balancer.load(upstream, attempt);
@@ -205,6 +313,14 @@ impl LocalService {
     }
 }
 
+/// Waits for room on a connection.
+async fn wait(room: impl Future<Output = ()>, until: Option<Instant>) -> Result<(), Error> {
+    match until {
+        Some(until) => timeout_at(until, room).await.map_err(|_| Error::ConnectTimeout),
+        None => Ok(room.await),
+    }
+}
+
 /// Whether a request is called in this VM.
 #[inline(never)]
 fn is_call(desk: &Desk, attempt: &Attempt) -> bool {
@@ -227,12 +343,44 @@ impl Checkout {
         self.load.pool.calls.is_some() && !matches!(self.stream, UpstreamStream::Call(_))
     }
 
-    /// The request as far as it was sent, if no process of this VM has taken it and none will. `Some(None)`: it is
-    /// not whole.
-    pub fn untaken_request(&self) -> Option<Option<Vec<u8>>> {
+    /// The request as far as it was sent, if it has not run and may be sent again: no process of this VM has taken
+    /// it and none will, or an HTTP/2 endpoint has not begun with it. `Some(None)`: it is not whole.
+    pub fn unprocessed_request(&self, attempt: &Attempt) -> Option<Option<Vec<u8>>> {
         match &self.stream {
             UpstreamStream::Call(call) => call.untaken_request(),
+            UpstreamStream::H2(stream) if !attempt.repeated => stream.unprocessed_request(),
             _ => None,
+        }
+    }
+
+    /// Why the stream failed, where more is known than that it ended.
+    #[cold]
+    pub fn explain(&self) -> Error {
+        let UpstreamStream::H2(stream) = &self.stream else { return Error::UpstreamClosed };
+        match stream.failure() {
+            Some(Failure::Reset(reason)) => Error::UpstreamReset(reason.into()),
+            Some(Failure::Unprocessed) => Error::UpstreamReset(Reason::REFUSED_STREAM.into()),
+            Some(Failure::Invalid) => Error::BadResponse("it violates HTTP/2"),
+            Some(Failure::Request(why)) => Error::BadRequest(why),
+            Some(Failure::Closed) | None => Error::UpstreamClosed,
+        }
+    }
+
+    /// The error of a request that has not run and cannot be sent again.
+    #[cold]
+    pub fn explain_refusal(&self) -> Error {
+        if self.is_h2() { self.explain() } else { Error::NotListening }
+    }
+
+    /// Whether the stream belongs to a connection with others.
+    pub fn is_h2(&self) -> bool {
+        matches!(self.stream, UpstreamStream::H2(_))
+    }
+
+    /// The client has reset its request with this code.
+    pub fn reset(&self, code: u32) {
+        if let UpstreamStream::H2(stream) = &self.stream {
+            stream.reset(code);
         }
     }
 

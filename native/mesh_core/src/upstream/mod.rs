@@ -4,6 +4,7 @@
 
 mod balance;
 mod connect;
+mod h2;
 mod health;
 mod local_ports;
 mod local_routes;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::h2::H2Connections;
 use super::health::Health;
 use super::open::OpenUpstream;
 use super::peer::PeerStream;
@@ -31,6 +32,8 @@ pub struct Pool {
     pub is_peer: bool,
     /// Where requests are called in this VM, if they are.
     pub calls: Option<Rc<Desk>>,
+    /// Connections to an endpoint that speaks HTTP/2.
+    pub h2: Option<Box<H2Connections>>,
     pub health: Health,
     /// The address has stopped answering: others come first.
     pub is_suspect: Cell<bool>,
@@ -96,6 +99,7 @@ impl Pool {
                 UpstreamAddr::Vm(vm) => Some(Desk::new(&vm.dispatchers, calls)),
                 _ => None,
             },
+            h2: matches!(address.address, UpstreamAddr::Http2(_)).then(Box::default),
             address,
             health: Health::default(),
             is_suspect: Cell::new(false),
@@ -206,10 +210,11 @@ impl Pool {
     pub fn reap(&self, oldest: Option<Instant>) -> usize {
         let oldest = self.oldest(oldest);
         let retired = self.is_retired();
+        let surplus = self.h2.as_ref().map_or(0, |h2| h2.reap(oldest, retired));
         let mut idle = self.idle.borrow_mut();
         let fresh = |i: &Idle| oldest.is_none_or(|oldest| i.since >= oldest);
         idle.retain(|i| !retired && fresh(i) && i.stream.is_quiet(false));
-        idle.len()
+        idle.len() + surplus
     }
 }
 

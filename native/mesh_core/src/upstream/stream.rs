@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use socket2::TcpKeepalive;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::h2::H2Stream;
 use super::local_ports::LocalPort;
 use super::peer::PeerStream;
 use crate::calls::CallStream;
@@ -14,12 +15,14 @@ use crate::transport::Transport;
 
 pub enum UpstreamStream {
     /// The port is listed before anything is sent, and until the socket closes.
-    Tcp(#[expect(dead_code, reason = "held for its drop")] LocalPort, TcpStream),
+    Tcp(LocalPort, TcpStream),
     Unix(UnixStream),
     /// Shared with the watch of its peer, which ends it when the peer is lost.
     Peer(Rc<PeerStream>),
     /// Used for one request. Boxed, because every request has room for it.
     Call(Box<CallStream>),
+    /// One stream of a connection. Used for one request, too.
+    H2(Box<H2Stream>),
 }
 
 macro_rules! delegate {
@@ -33,6 +36,10 @@ macro_rules! delegate {
             }
             UpstreamStream::Call(call) => {
                 let $stream = &**call;
+                $call
+            }
+            UpstreamStream::H2(stream) => {
+                let $stream = &**stream;
                 $call
             }
         }

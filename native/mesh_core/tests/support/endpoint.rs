@@ -266,7 +266,7 @@ impl Endpoint {
             }
             UpstreamAddr::Loopback(port) => drop(TcpStream::connect(("localhost", *port))),
             UpstreamAddr::Unix(path) => drop(UnixStream::connect(path)),
-            UpstreamAddr::Peer(_) | UpstreamAddr::Vm(_) => {}
+            UpstreamAddr::Peer(_) | UpstreamAddr::Vm(_) | UpstreamAddr::Http2(_) => {}
         }
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();

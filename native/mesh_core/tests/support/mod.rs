@@ -9,6 +9,7 @@ pub mod application;
 pub mod client;
 pub mod endpoint;
 pub mod frames;
+pub mod h2_endpoint;
 pub mod http2;
 pub mod hyper_ends;
 pub mod mesh;

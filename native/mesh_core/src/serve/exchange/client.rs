@@ -7,6 +7,9 @@ use mesh_wire::response::ResponseHead;
 
 use crate::error::Error;
 
+/// RFC 9113 section 7: the stream is no longer needed.
+const CANCEL: u32 = 8;
+
 /// The body of a request: read from the client, and framed for the endpoint.
 pub trait RequestBody {
     fn is_done(&self) -> bool;
@@ -36,6 +39,11 @@ pub trait RequestBody {
     /// Whether the client is known to be gone. Asked before the endpoint is.
     fn is_gone(&self, _cx: &mut Context<'_>) -> bool {
         false
+    }
+
+    /// The code of the reset by which the client has left (RFC 9113 section 7).
+    fn reset_code(&self) -> u32 {
+        CANCEL
     }
 
     /// As `client_gone`, once the whole request has been read. `or_closed`: a client that has closed its sending

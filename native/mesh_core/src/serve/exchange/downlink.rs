@@ -1,7 +1,7 @@
 //! Passes responses from the endpoint to the client.
 
 use std::future::poll_fn;
-use std::task::ready;
+use std::task::{Poll, ready};
 
 use mesh_wire::chunked::Decoder;
 use mesh_wire::method::Method;
@@ -119,6 +119,11 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
     }
 
     async fn pass_until_close(&mut self) -> Result<(), Error> {
+        // An end that is known already goes with the head: a gRPC client takes nothing else for a response without
+        // a message.
+        if self.received.is_empty() && self.has_ended().await {
+            return self.sink.part(b"", Part::Last).await;
+        }
         loop {
             let n = self.received.len();
             self.pass_part(n, n, Part::More).await?;
@@ -126,6 +131,15 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
                 return self.sink.part(b"", Part::Last).await;
             }
         }
+    }
+
+    /// Whether the response is known to have ended. What has arrived of it is read.
+    async fn has_ended(&mut self) -> bool {
+        let Downlink { pool, upstream, received, .. } = self;
+        poll_fn(|cx| {
+            Poll::Ready(matches!(poll_fill(cx, *upstream, received, pool), Poll::Ready(Ok(0))))
+        })
+        .await
     }
 
     async fn read_body(&mut self, long: bool) -> Result<usize, Error> {

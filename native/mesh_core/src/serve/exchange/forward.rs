@@ -160,18 +160,25 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
             // By reference: with a box among its arguments, LLVM copies the whole future.
             let passed = self.pass(&checkout.stream, &mut received, keeping.as_mut()).await;
             drop(keeping);
-            let error = match passed {
+            let mut error = match passed {
                 Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
                 Err(error) => error,
             };
             received.clear();
             received.release(&self.worker.buffers);
-            if matches!(error, Error::UpstreamClosed)
-                && let Some(request) = checkout.untaken_request()
-            {
-                // Nothing of it has run.
-                self.by_socket(request.ok_or(Error::NotListening)?, &mut attempt, &mut elsewhere);
-                continue;
+            match error {
+                Error::UpstreamClosed => {
+                    if let Some(request) = checkout.unprocessed_request(&attempt) {
+                        let request = request.ok_or_else(|| checkout.explain_refusal())?;
+                        attempt.by_socket = true;
+                        attempt.repeated = checkout.is_h2();
+                        self.repeat(request, &mut elsewhere);
+                        continue;
+                    }
+                    error = checkout.explain();
+                }
+                Error::ClientGone => checkout.reset(self.body.reset_code()),
+                _ => {}
             }
             // The upstream closed an idle connection while it was checked out. No response has arrived, so the
             // request may be sent again (RFC 9110 section 9.2.2). An endpoint that stops ends its dispatchers
@@ -204,14 +211,10 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
         }
     }
 
-    /// Prepares a request that no process of this VM has taken for the endpoint's socket.
+    /// Prepares a request that was sent and has not run: it goes to the socket of an endpoint of this VM, or to an
+    /// HTTP/2 endpoint once more.
     #[cold]
-    fn by_socket(
-        &mut self,
-        mut request: Vec<u8>,
-        attempt: &mut Attempt,
-        elsewhere: &mut Option<Box<Elsewhere>>,
-    ) {
+    fn repeat(&mut self, mut request: Vec<u8>, elsewhere: &mut Option<Box<Elsewhere>>) {
         let size = match HeadScan::default().find(&request) {
             HeadEnd::Whole(size) => size,
             _ => request.len(),
@@ -219,7 +222,6 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
         let kept = KeptBody::of(request.split_off(size));
         let failed = elsewhere.take().and_then(|before| before.failed);
         *elsewhere = Some(Box::new(Elsewhere { head: request, kept, failed }));
-        attempt.by_socket = true;
         self.service.counters.retries.add(1);
         self.state.restart();
     }
@@ -313,6 +315,8 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
         if clean && passed.upstream_keep_alive && self.state.request_sent.get() {
             self.worker.reap_later();
             checkout.checkin(self.worker.coarse_now());
+        } else if checkout.is_h2() {
+            self.worker.reap_later();
         }
         Finished::Responded
     }

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::task::{Context, Poll, ready};
 
-use ::h2::RecvStream;
+use ::h2::{Reason, RecvStream};
 use http::HeaderMap;
 use mesh_wire::fields::{forbidden_in_trailer, is_token};
 use mesh_wire::lines::field;
@@ -69,6 +69,10 @@ impl RequestBody for H2Body<'_> {
         self.sender.poll_gone(cx).is_ready()
     }
 
+    fn reset_code(&self) -> u32 {
+        self.sender.reset_code.get().unwrap_or(Reason::CANCEL).into()
+    }
+
     async fn client_gone(&self) {
         std::future::poll_fn(|cx| self.sender.poll_gone(cx)).await;
     }
@@ -95,7 +99,10 @@ impl H2Body<'_> {
             }
             // A truncated upload must not look complete to the endpoint. h2 cuts off bodies that differ
             // from their Content-Length (RFC 9113 section 8.1.1).
-            Some(Err(_)) => Poll::Ready(Err(Error::ClientGone)),
+            Some(Err(error)) => {
+                self.sender.reset_code.set(error.reason());
+                Poll::Ready(Err(Error::ClientGone))
+            }
             None => {
                 let trailers = ready!(self.stream.poll_trailers(cx));
                 let trailers = trailers.map_err(|_| Error::ClientGone)?;

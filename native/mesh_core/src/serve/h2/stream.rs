@@ -128,7 +128,11 @@ async fn exchange(
     let left = matches!(error, Error::ClientGone | Error::ReaderTimeout);
     session.note_end(!left);
     if ended.status > 0 {
-        sender.reset(if left { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
+        sender.reset(match error {
+            _ if left => Reason::CANCEL,
+            Error::UpstreamReset(code) => code.into(),
+            _ => Reason::INTERNAL_ERROR,
+        });
     } else {
         let (status, sent) = options.answer(sender, &error);
         counters.answered(status, sent);

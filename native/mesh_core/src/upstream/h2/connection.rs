@@ -1,0 +1,194 @@
+//! One connection to an endpoint: begins it, drives it, and counts its streams.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use ::h2::client::{Builder, Connection, SendRequest};
+use ::h2::{Ping, PingPong};
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use super::socket::{H2Socket, Heard, UpstreamSocket};
+use crate::runtime::{Timer, deadline};
+use crate::upstream::open::OpenUpstream;
+
+/// How much of one response waits in memory for a slow client.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The window of all responses of a connection never limits: a client that does not read must not stop others.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// How much of one request waits for the connection's socket.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Longest response head. `limits.head_bytes` allows less.
+const MAX_HEAD: u32 = 1024 * 1024;
+/// How long an endpoint with open streams may be silent before it is asked for a sign of life. gRPC servers end
+/// connections that ask more often than every five minutes.
+const SILENCE: Duration = Duration::from_secs(330);
+/// How long it may then take to send anything.
+const ANSWER: Duration = Duration::from_secs(20);
+
+pub struct H2Connection {
+    pub requests: SendRequest<Bytes>,
+    socket: Weak<UpstreamSocket>,
+    streams: Cell<usize>,
+    /// It has had a stream before, so the endpoint may just have closed it.
+    was_used: Cell<bool>,
+    idle_since: Cell<Instant>,
+    /// Wakes requests that wait for room.
+    room: Rc<Notify>,
+    _open: OpenUpstream,
+}
+
+/// What an endpoint does instead of HTTP/2.
+#[derive(Debug)]
+pub struct NotHttp2(pub &'static str);
+
+impl H2Connection {
+    /// Begins HTTP/2, and waits for the endpoint's settings: an endpoint that speaks another protocol gets no
+    /// request.
+    pub async fn begin(
+        socket: UpstreamSocket,
+        room: &Rc<Notify>,
+        open: OpenUpstream,
+    ) -> Result<Rc<H2Connection>, NotHttp2> {
+        socket.set_keepalive();
+        let socket = Rc::new(socket);
+        let heard = Rc::<Heard>::default();
+        let io = H2Socket { socket: Rc::clone(&socket), heard: Rc::clone(&heard) };
+        let mut builder = Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(MAX_HEAD);
+        let handshake = builder.handshake(io).await;
+        let (requests, mut connection) = handshake.map_err(|_| NotHttp2(heard.explain()))?;
+        poll_fn(|cx| match std::pin::Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(_) => Poll::Ready(Err(NotHttp2(heard.explain()))),
+            Poll::Pending if heard.is_http2() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+        let begun = Rc::new(H2Connection {
+            requests,
+            socket: Rc::downgrade(&socket),
+            streams: Cell::new(0),
+            was_used: Cell::new(false),
+            idle_since: Cell::new(Instant::now()),
+            room: Rc::clone(room),
+            _open: open,
+        });
+        let driver = Driver {
+            pings: connection.ping_pong(),
+            connection,
+            heard,
+            of: Rc::downgrade(&begun),
+            timer: Timer::default(),
+            asked: Cell::new(false),
+        };
+        let room = Rc::clone(room);
+        spawn_local(async move {
+            driver.run(SILENCE).await;
+            // Requests that wait for this connection may open another one.
+            room.notify_waiters();
+        });
+        Ok(begun)
+    }
+
+    /// How many more streams the endpoint accepts.
+    pub fn room(&self) -> usize {
+        self.requests.current_max_send_streams().saturating_sub(self.streams.get())
+    }
+
+    /// Whether new streams may be opened: the endpoint has sent no GOAWAY, and the connection is open. `probe` asks
+    /// the system, which may know more than the event loop.
+    pub fn is_usable(&self, probe: bool) -> bool {
+        let ready = self.requests.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+        !matches!(ready, Poll::Ready(Err(_)))
+            && (!probe || self.socket.upgrade().is_some_and(|socket| socket.is_open()))
+    }
+
+    pub fn mark_used(&self) -> bool {
+        self.was_used.replace(true)
+    }
+
+    pub fn is_idle_since(&self, oldest: Instant) -> bool {
+        self.streams.get() == 0 && self.idle_since.get() < oldest
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.streams.get() == 0
+    }
+}
+
+/// Counts a stream until dropped.
+pub struct Place(pub Rc<H2Connection>);
+
+impl Place {
+    pub fn new(connection: &Rc<H2Connection>) -> Place {
+        connection.streams.set(connection.streams.get() + 1);
+        Place(Rc::clone(connection))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let streams = self.0.streams.get() - 1;
+        self.0.streams.set(streams);
+        if streams == 0 {
+            self.0.idle_since.set(Instant::now());
+        }
+        self.0.room.notify_one();
+    }
+}
+
+struct Driver {
+    connection: Connection<H2Socket, Bytes>,
+    pings: Option<PingPong>,
+    heard: Rc<Heard>,
+    of: Weak<H2Connection>,
+    timer: Timer,
+    /// A sign of life has been asked for.
+    asked: Cell<bool>,
+}
+
+impl Driver {
+    /// Runs until the connection ends, or its endpoint is silent for too long.
+    async fn run(mut self, silence: Duration) {
+        let mut until = None;
+        poll_fn(|cx| {
+            if pin!(&mut self.connection).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            // Without streams nobody waits for the endpoint.
+            if self.of.upgrade().is_none_or(|of| of.is_idle()) {
+                until = None;
+            } else if self.heard.take_anything() || until.is_none() {
+                self.asked.set(false);
+                until = deadline(Some(silence));
+            }
+            loop {
+                self.timer.set_at(until);
+                if self.timer.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if self.asked.replace(true) {
+                    return Poll::Ready(());
+                }
+                // Fails only if the connection has ended.
+                let _ = self.pings.as_mut().map(|pings| pings.send_ping(Ping::opaque()));
+                until = deadline(Some(ANSWER));
+                if pin!(&mut self.connection).poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,87 @@
+//! One worker's connections to one address: which of them has room for a request, and which requests wait.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::connection::H2Connection;
+
+/// How many connections a worker opens to an address whose endpoint limits the streams of each. More requests wait.
+const MAX_CONNECTIONS: usize = 128;
+/// How many waiting requests a new connection wakes at most. Those wake others when they end.
+const MAX_WOKEN: usize = 4096;
+
+#[derive(Default)]
+pub struct H2Connections {
+    all: RefCell<Vec<Rc<H2Connection>>>,
+    is_opening: Cell<bool>,
+    /// Notifies one request, in the order of their coming, when there is room for it.
+    pub room: Rc<Notify>,
+}
+
+/// The right to open a connection, until dropped: requests that come at once share one.
+pub struct Opening<'a> {
+    connections: &'a H2Connections,
+    woken: usize,
+}
+
+impl Opening<'_> {
+    pub fn opened(mut self, connection: &Rc<H2Connection>) {
+        self.woken = connection.room().min(MAX_WOKEN);
+        self.connections.all.borrow_mut().push(Rc::clone(connection));
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let H2Connections { is_opening, room, .. } = self.connections;
+        is_opening.set(false);
+        if self.woken == 0 {
+            return room.notify_waiters();
+        }
+        // One more finds no room, and opens the next connection.
+        (0..=self.woken).for_each(|_| room.notify_one());
+    }
+}
+
+impl H2Connections {
+    /// A connection with room for a stream. `probe`: it must not be known to the system as closed.
+    pub fn with_room(&self, probe: bool) -> Option<Rc<H2Connection>> {
+        let mut all = self.all.borrow_mut();
+        let mut at = 0;
+        while let Some(connection) = all.get(at) {
+            if connection.room() == 0 {
+                at += 1;
+            } else if connection.is_usable(probe) {
+                return Some(Rc::clone(connection));
+            } else {
+                all.remove(at);
+            }
+        }
+        None
+    }
+
+    /// `None` if another request opens a connection, or there are enough.
+    pub fn begin_opening(&self) -> Option<Opening<'_>> {
+        let may_open = !self.is_opening.get() && self.all.borrow().len() < MAX_CONNECTIONS;
+        may_open.then(|| {
+            self.is_opening.set(true);
+            Opening { connections: self, woken: 0 }
+        })
+    }
+
+    /// Closes idle connections that are too old, but keeps one, unless the address is retired. Returns how many may
+    /// be closed later.
+    pub fn reap(&self, oldest: Option<Instant>, is_retired: bool) -> usize {
+        let mut all = self.all.borrow_mut();
+        all.retain(|connection| connection.is_usable(false) && !is_retired);
+        let mut is_first = true;
+        all.retain(|connection| {
+            let is_old = oldest.is_some_and(|oldest| connection.is_idle_since(oldest));
+            std::mem::take(&mut is_first) || !is_old
+        });
+        all.len().saturating_sub(1)
+    }
+}

@@ -1,0 +1,172 @@
+//! The socket of a connection, as h2 uses it.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::transport::{KEEPALIVE, Transport};
+use crate::upstream::local_ports::LocalPort;
+
+/// How much of what the endpoint sends first tells which protocol it speaks: a frame's header.
+const FIRST: usize = 9;
+/// The type of a SETTINGS frame, which a server sends first (RFC 9113 section 3.4).
+const SETTINGS: u8 = 4;
+
+pub enum UpstreamSocket {
+    /// The port is listed before anything is sent, and until the socket closes.
+    Tcp(#[expect(dead_code, reason = "held for its drop")] LocalPort, TcpStream),
+    Unix(UnixStream),
+}
+
+macro_rules! delegate {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self {
+            UpstreamSocket::Tcp(_, $stream) => $call,
+            UpstreamSocket::Unix($stream) => $call,
+        }
+    };
+}
+
+impl UpstreamSocket {
+    /// Whether the system knows of no end of the connection. Unread bytes may hide one.
+    pub fn is_open(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        match delegate!(self, stream => SockRef::from(stream).peek(&mut byte)) {
+            Ok(n) => n > 0,
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        }
+    }
+
+    /// Finds a lost host, whatever the endpoint thinks of PING.
+    pub fn set_keepalive(&self) {
+        delegate!(self, stream => Transport::set_keepalive(stream, &KEEPALIVE));
+    }
+}
+
+/// What the socket has told.
+#[derive(Default)]
+pub struct Heard {
+    first: RefCell<Vec<u8>>,
+    /// The endpoint has sent something since the last look.
+    anything: Cell<bool>,
+}
+
+impl Heard {
+    fn add(&self, bytes: &[u8]) {
+        self.anything.set(true);
+        let mut first = self.first.borrow_mut();
+        let room = FIRST - first.len().min(FIRST);
+        first.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    pub fn take_anything(&self) -> bool {
+        self.anything.replace(false)
+    }
+
+    /// Whether the endpoint speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.first.borrow()[..], [_, _, _, SETTINGS, 0, 0, 0, 0, 0])
+    }
+
+    /// What the endpoint does instead.
+    pub fn explain(&self) -> &'static str {
+        match self.first.borrow()[..] {
+            [] => "closes the connection at the start of HTTP/2",
+            [b'H', b'T', b'T', b'P', b'/', ..] => "answers in HTTP/1.1",
+            [0x15 | 0x16, 3, ..] => "answers in TLS",
+            _ if self.is_http2() => "ends the connection at once",
+            _ => "does not answer in HTTP/2",
+        }
+    }
+}
+
+pub struct H2Socket {
+    pub socket: Rc<UpstreamSocket>,
+    pub heard: Rc<Heard>,
+}
+
+impl AsyncRead for H2Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let room = into.initialize_unfilled();
+            let read = delegate!(&*self.socket, stream => {
+                ready!(Transport::poll_read_ready(stream, cx))?;
+                Transport::try_read(stream, room)
+            });
+            match read {
+                Ok(n) => {
+                    self.heard.add(&room[..n]);
+                    into.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl H2Socket {
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&UpstreamSocket) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(delegate!(&*self.socket, stream => Transport::poll_write_ready(stream, cx)))?;
+            match write(&self.socket) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for H2Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(
+            cx,
+            |socket| delegate!(socket, stream => Transport::try_write(stream, bytes)),
+        )
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(
+            cx,
+            |socket| delegate!(socket, stream => Transport::try_write_vectored(stream, parts)),
+        )
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Fails only if the endpoint is gone.
+        let _ = delegate!(&*self.socket, stream => stream.shut_down_writing());
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,386 @@
+//! One request to an endpoint: a byte stream of HTTP/1.1 to the exchange, a stream of HTTP/2 to the endpoint.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use ::h2::client::ResponseFuture;
+use ::h2::{Error, Reason, RecvStream, SendStream};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use mesh_wire::chunked::{Decoder, Output};
+use mesh_wire::head::{HeadEnd, HeadScan};
+use mesh_wire::request::BodyLength;
+
+use super::connection::{H2Connection, Place};
+use super::failure::Failure;
+use super::{request, response};
+use crate::transport::Transport;
+
+/// How much of a response is collected for one read.
+const GATHER: usize = 64 * 1024;
+/// How much of a request is kept in case the endpoint does not begin with it. A longer one is not sent again.
+const MAX_KEPT: usize = 64 * 1024;
+/// The framing of a chunked body that is read beyond the endpoint's window.
+const FRAMING: usize = 1024;
+/// Larger buffers are dropped once they are empty.
+const MAX_SPARE: usize = 16 * 1024;
+
+pub struct H2Stream {
+    /// Declared before the place: the stream ends before its place is free.
+    up: RefCell<Up>,
+    down: RefCell<Down>,
+    failure: Cell<Option<Failure>>,
+    place: Place,
+}
+
+/// The request.
+struct Up {
+    /// `None` before the head has been sent.
+    stream: Option<SendStream<Bytes>>,
+    is_sent: bool,
+    body: Body,
+    /// What was written, until the endpoint has begun with the request.
+    kept: Option<Vec<u8>>,
+    /// The last part was not accepted whole.
+    is_partial: bool,
+    /// How many bytes the last write had no room for.
+    wanted: usize,
+    is_broken: bool,
+}
+
+enum Body {
+    Ended,
+    Length(u64),
+    Chunked(Box<Decoder>),
+}
+
+/// The response.
+struct Down {
+    source: Source,
+    /// Bytes of HTTP/1.1, and how many of them have been read.
+    out: Vec<u8>,
+    at: usize,
+    is_head: bool,
+    is_chunked: bool,
+    /// The task that waits for the response of a request that has not been sent.
+    waits: Option<Waker>,
+}
+
+enum Source {
+    NotSent,
+    Head(ResponseFuture),
+    Body(RecvStream),
+    Ended,
+}
+
+impl H2Stream {
+    pub fn new(connection: &Rc<H2Connection>) -> H2Stream {
+        let up = Up {
+            stream: None,
+            is_sent: false,
+            body: Body::Ended,
+            kept: Some(Vec::new()),
+            is_partial: false,
+            wanted: 1,
+            is_broken: false,
+        };
+        let down = Down {
+            source: Source::NotSent,
+            out: Vec::new(),
+            at: 0,
+            is_head: false,
+            is_chunked: false,
+            waits: None,
+        };
+        H2Stream {
+            up: RefCell::new(up),
+            down: RefCell::new(down),
+            failure: Cell::new(None),
+            place: Place::new(connection),
+        }
+    }
+
+    /// Why the stream has failed.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.get()
+    }
+
+    /// The request as far as it was written, if the endpoint has not begun with it. `Some(None)`: it is not whole.
+    pub fn unprocessed_request(&self) -> Option<Option<Vec<u8>>> {
+        if self.failure.get() != Some(Failure::Unprocessed) {
+            return None;
+        }
+        let up = &mut *self.up.borrow_mut();
+        Some(up.kept.take().filter(|_| !up.is_partial))
+    }
+
+    /// Resets the stream with the code of the client's reset.
+    pub fn reset(&self, code: u32) {
+        if let Some(stream) = &mut self.up.borrow_mut().stream {
+            stream.send_reset(Reason::from(code));
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        if self.failure.get().is_none() {
+            self.failure.set(Some(failure));
+        }
+    }
+
+    /// Sends the request whose head, and perhaps more, is in `bytes`. Returns the size of the head.
+    fn begin(&self, bytes: &[u8], up: &mut Up) -> Result<usize, Failure> {
+        let HeadEnd::Whole(size) = HeadScan::default().find(bytes) else {
+            return Err(Failure::Request("the request head is malformed"));
+        };
+        let (request, length) = request::read(&bytes[..size]).map_err(Failure::Request)?;
+        up.body = match length {
+            BodyLength::None | BodyLength::Length(0) => Body::Ended,
+            BodyLength::Length(length) => Body::Length(length),
+            // Its trailers were limited on the way here.
+            BodyLength::Chunked => Body::Chunked(Box::new(Decoder::new(Output::Data, usize::MAX))),
+        };
+        let ends = matches!(up.body, Body::Ended);
+        let is_head = request.method() == Method::HEAD;
+        let sent = self.place.0.requests.clone().send_request(request, ends);
+        let (response, stream) = sent.map_err(|error| match error.reason() {
+            // The connection has ended meanwhile.
+            _ if error.is_go_away() || error.is_io() => Failure::Unprocessed,
+            _ => Failure::of(&error),
+        })?;
+        up.stream = Some(stream);
+        let down = &mut *self.down.borrow_mut();
+        (down.source, down.is_head) = (Source::Head(response), is_head);
+        if let Some(waits) = down.waits.take() {
+            waits.wake();
+        }
+        Ok(size)
+    }
+
+    /// Reads what has arrived of the response.
+    fn gather(&self, cx: &mut Context<'_>, down: &mut Down) {
+        while down.out.len() - down.at < GATHER {
+            match &mut down.source {
+                Source::NotSent => {
+                    down.waits = Some(cx.waker().clone());
+                    return;
+                }
+                Source::Head(future) => {
+                    if let Poll::Ready(Some(Ok(head))) = future.poll_informational(cx) {
+                        response::interim(&head, &mut down.out);
+                        continue;
+                    }
+                    match Pin::new(future).poll(cx) {
+                        Poll::Pending => return,
+                        Poll::Ready(Ok(head)) => self.head(down, head.into_parts()),
+                        Poll::Ready(Err(error)) => self.ended(down, Some(&error)),
+                    }
+                }
+                Source::Body(body) => match body.poll_data(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(Some(Ok(data))) => {
+                        // Fails only if the stream has ended.
+                        let _ = body.flow_control().release_capacity(data.len());
+                        response::data(&data, down.is_chunked, &mut down.out);
+                    }
+                    Poll::Ready(Some(Err(error))) => self.ended(down, Some(&error)),
+                    Poll::Ready(None) => match body.poll_trailers(cx) {
+                        Poll::Pending => return,
+                        Poll::Ready(Ok(trailers)) => {
+                            response::end(trailers.as_ref(), down.is_chunked, &mut down.out);
+                            self.ended(down, None);
+                        }
+                        Poll::Ready(Err(error)) => self.ended(down, Some(&error)),
+                    },
+                },
+                Source::Ended => return,
+            }
+        }
+    }
+
+    fn head(&self, down: &mut Down, (head, body): (http::response::Parts, RecvStream)) {
+        self.up.borrow_mut().kept = None;
+        let ends = body.is_end_stream();
+        let all = &head.headers;
+        down.is_chunked = response::head(head.status, all, down.is_head, ends, &mut down.out);
+        down.source = if ends { Source::Ended } else { Source::Body(body) };
+    }
+
+    fn ended(&self, down: &mut Down, error: Option<&Error>) {
+        if let Some(error) = error {
+            let failure = match (Failure::of(error), &down.source) {
+                (Failure::Reset(Reason::REFUSED_STREAM), Source::Head(_)) => Failure::Unprocessed,
+                (failure, _) => failure,
+            };
+            self.fail(failure);
+        }
+        down.source = Source::Ended;
+    }
+}
+
+impl Transport for H2Stream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let down = &mut *self.down.borrow_mut();
+        if down.at == down.out.len() {
+            self.gather(cx, down);
+        }
+        let is_over = matches!(down.source, Source::Ended) || self.failure.get().is_some();
+        if down.at < down.out.len() || is_over { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let down = &mut *self.down.borrow_mut();
+        let n = into.len().min(down.out.len() - down.at);
+        if n == 0 && !into.is_empty() {
+            return match (&down.source, self.failure.get()) {
+                (_, Some(_)) => Err(ErrorKind::ConnectionReset.into()),
+                (Source::Ended, None) => Ok(0),
+                _ => Err(ErrorKind::WouldBlock.into()),
+            };
+        }
+        into[..n].copy_from_slice(&down.out[down.at..down.at + n]);
+        down.at += n;
+        if down.at == down.out.len() {
+            down.at = 0;
+            down.out.clear();
+            down.out.shrink_to(MAX_SPARE);
+        }
+        Ok(n)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let up = &mut *self.up.borrow_mut();
+        let Some(stream) = &mut up.stream else { return Poll::Ready(Ok(())) };
+        if up.is_broken || self.failure.get().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        stream.reserve_capacity(up.wanted);
+        while stream.capacity() == 0 {
+            match stream.poll_capacity(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(_))) => {}
+                // The next write fails.
+                Poll::Ready(_) => {
+                    up.is_broken = true;
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let up = &mut *self.up.borrow_mut();
+        if !std::mem::replace(&mut up.is_sent, true) {
+            let size = match self.begin(bytes, up) {
+                Ok(size) => size,
+                Err(failure) => {
+                    self.fail(failure);
+                    up.keep(bytes);
+                    // The response tells.
+                    return Ok(bytes.len());
+                }
+            };
+            up.keep(&bytes[..size]);
+            let more = match &bytes[size..] {
+                [] => 0,
+                more => up.write(more).unwrap_or(0),
+            };
+            return Ok(size + more);
+        }
+        if self.failure.get().is_some() {
+            up.is_partial = true;
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        up.write(bytes)
+    }
+
+    fn shut_down_writing(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Up {
+    /// Sends a part of the body.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.send(bytes);
+        let n = *written.as_ref().unwrap_or(&0);
+        self.is_partial = n < bytes.len();
+        self.keep(&bytes[..n]);
+        match written {
+            Ok(0) if !bytes.is_empty() => {
+                self.wanted = bytes.len();
+                Err(ErrorKind::WouldBlock.into())
+            }
+            Err(_) => {
+                self.is_broken = true;
+                Err(ErrorKind::BrokenPipe.into())
+            }
+            written => written,
+        }
+    }
+
+    /// Sends what the endpoint's window and the queue have room for. Returns how many of the bytes that took.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.is_broken) else {
+            return Err(ErrorKind::BrokenPipe.into());
+        };
+        stream.reserve_capacity(bytes.len());
+        let room = stream.capacity().min(bytes.len());
+        let gone = |_: Error| io::Error::from(ErrorKind::BrokenPipe);
+        match &mut self.body {
+            // Nothing follows the end.
+            Body::Ended => Err(ErrorKind::InvalidInput.into()),
+            Body::Length(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(room);
+                if n > 0 {
+                    *left -= n as u64;
+                    let ends = *left == 0;
+                    stream.send_data(Bytes::copy_from_slice(&bytes[..n]), ends).map_err(gone)?;
+                    if ends {
+                        self.body = Body::Ended;
+                    }
+                }
+                Ok(n)
+            }
+            Body::Chunked(decoder) => {
+                // The end of a body needs no window.
+                let mut data = bytes[..bytes.len().min(room + FRAMING)].to_vec();
+                let decoded = decoder.decode_up_to(&mut data, room);
+                let decoded = decoded.map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
+                data.truncate(decoded.written);
+                let trailers = if decoded.done { trailers(decoder) } else { None };
+                let ends = decoded.done && trailers.is_none();
+                if ends || !data.is_empty() {
+                    stream.send_data(data.into(), ends).map_err(gone)?;
+                }
+                if let Some(trailers) = trailers {
+                    stream.send_trailers(trailers).map_err(gone)?;
+                }
+                if decoded.done {
+                    self.body = Body::Ended;
+                }
+                Ok(decoded.consumed)
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        match &mut self.kept {
+            Some(kept) if kept.len() + bytes.len() <= MAX_KEPT => kept.extend_from_slice(bytes),
+            kept => *kept = None,
+        }
+    }
+}
+
+fn trailers(decoder: &Decoder) -> Option<HeaderMap> {
+    let mut fields = HeaderMap::new();
+    for (name, value) in decoder.trailers() {
+        // Those without a form in HTTP/2 may be dropped (RFC 9110 section 6.5.1).
+        let _ = request::append(&mut fields, name, value);
+    }
+    Some(fields).filter(|fields| !fields.is_empty())
+}

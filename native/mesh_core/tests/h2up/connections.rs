@@ -1,0 +1,177 @@
+//! How many connections an endpoint gets, and which requests wait.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use h2::server::Builder;
+use http::Method;
+use mesh_core::observe::{AccessLog, CountedNotice, Notice, ObserveConfig, Record, Sink};
+use mesh_core::{Config, UpstreamAddr};
+use tokio::sync::Semaphore;
+
+use crate::support::client::{Client, get};
+use crate::support::eventually;
+use crate::support::h2_endpoint::{H2Endpoint, echo, grpc};
+use crate::support::http2::{Peer, answer, request};
+use crate::support::mesh::Mesh;
+use crate::support::run;
+
+/// An endpoint that accepts `most` streams at once on a connection, and answers when the semaphore has a permit.
+fn limited(most: u32, gate: &Arc<Semaphore>, in_flight: &Arc<AtomicUsize>) -> H2Endpoint {
+    let mut settings = Builder::new();
+    settings.max_concurrent_streams(most);
+    let (gate, in_flight) = (Arc::clone(gate), Arc::clone(in_flight));
+    H2Endpoint::with(settings, move |_, respond| {
+        let (gate, in_flight) = (Arc::clone(&gate), Arc::clone(&in_flight));
+        async move {
+            in_flight.fetch_add(1, Ordering::Relaxed);
+            gate.acquire().await.expect("open").forget();
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+            grpc(respond, "done");
+        }
+    })
+}
+
+#[test]
+fn requests_beyond_an_endpoints_limit_get_another_connection() {
+    let (gate, in_flight) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
+    let endpoint = limited(4, &gate, &in_flight);
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let mut waiting = Vec::new();
+        for _ in 0..40 {
+            waiting.push(peer.begin(request(Method::POST, "a.test", "/", &[]), true).await.0);
+        }
+        eventually("all have arrived", || in_flight.load(Ordering::Relaxed) == 40);
+        assert_eq!(endpoint.accepted(), 10);
+        gate.add_permits(1000);
+        for response in waiting {
+            assert_eq!(answer(response).await.expect("an answer").body, b"done");
+        }
+        // One is kept for the next requests, the others are closed after a while.
+        eventually("idle connections are closed", || endpoint.open() == 1);
+        assert_eq!(peer.get("/").await.body, b"done");
+        assert_eq!(endpoint.accepted(), 10);
+    });
+}
+
+#[test]
+fn requests_wait_in_their_order_when_there_are_connections_enough() {
+    let (gate, in_flight) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
+    let endpoint = limited(1, &gate, &in_flight);
+    let mut config = Config::default();
+    config.timeouts.connect = Some(Duration::from_secs(60));
+    let mesh = Mesh::to(config, &endpoint.address);
+    run(async {
+        let (mut peers, mut waiting) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let mut peer = Peer::connect(mesh.address()).await;
+            for _ in 0..100 {
+                waiting.push(peer.begin(request(Method::POST, "a.test", "/", &[]), true).await.0);
+            }
+            peers.push(peer);
+        }
+        eventually("as many as may have arrived", || in_flight.load(Ordering::Relaxed) == 128);
+        gate.add_permits(1000);
+        for response in waiting {
+            assert_eq!(answer(response).await.expect("an answer").body, b"done");
+        }
+        assert_eq!(endpoint.accepted(), 128);
+    });
+}
+
+#[test]
+fn a_request_for_which_no_room_comes_is_answered_in_time() {
+    let (gate, in_flight) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
+    let endpoint = limited(0, &gate, &in_flight);
+    let mut config = Config::default();
+    config.timeouts.connect = Some(Duration::from_millis(300));
+    let mesh = Mesh::to(config, &endpoint.address);
+    assert_eq!(Client::connect(mesh.address()).ask(get("")).status, 504);
+}
+
+#[test]
+fn a_unix_socket_is_used() {
+    let folder = std::env::temp_dir().join(format!("h2up-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("grpc.sock");
+    let listener = UnixListener::bind(&path).expect("bind");
+    listener.set_nonblocking(true).expect("nonblocking");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+            let listener = tokio::net::UnixListener::from_std(listener).expect("a listener");
+            let (socket, _) = listener.accept().await.expect("accept");
+            let mut connection = h2::server::handshake(socket).await.expect("a handshake");
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                tokio::task::spawn_local(echo(request, respond));
+            }
+        });
+    });
+    let mesh = Mesh::to(Config::default(), &UpstreamAddr::Unix(path).http2());
+    assert_eq!(Client::connect(mesh.address()).ask(get("")).body, b"GET /\n");
+    drop(mesh);
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+struct Notices(std::sync::mpsc::Sender<CountedNotice>);
+
+impl Sink for Notices {
+    fn records(&mut self, _: &[&Record]) -> bool {
+        true
+    }
+
+    fn lines(&mut self, _: &[Vec<u8>]) -> bool {
+        true
+    }
+
+    fn notices(&mut self, notices: Vec<CountedNotice>) {
+        notices.into_iter().for_each(|notice| drop(self.0.send(notice)));
+    }
+}
+
+/// The request does not reach it, and the operator hears what is wrong with which address.
+#[test]
+fn an_endpoint_that_does_not_speak_http2_is_named() {
+    let answers: [(&[u8], &str); 4] = [
+        (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "answers in HTTP/1.1"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "answers in TLS"),
+        (b"", "closes the connection at the start of HTTP/2"),
+        (b"220 mail.test ESMTP\r\n", "does not answer in HTTP/2"),
+    ];
+    for (bytes, what) in answers {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+        let address = UpstreamAddr::Tcp(listener.local_addr().expect("address")).http2();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("accept");
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface).expect("the preface");
+                stream.write_all(bytes).expect("sent");
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        });
+        let mesh = Mesh::to(Config::default(), &address);
+        let (tell, told) = std::sync::mpsc::channel();
+        let observe = ObserveConfig {
+            access_log: None::<AccessLog>,
+            sample: 0.0,
+            sink: Some(Box::new(Notices(tell))),
+        };
+        mesh.gateway.observe(observe).expect("observed");
+        for _ in 0..3 {
+            assert_eq!(Client::connect(mesh.address()).ask(get("")).status, 502, "{what}");
+        }
+        let named = told.iter().find(|notice| notice.notice == Notice::NotHttp2);
+        assert_eq!(named.expect("a notice").about, format!("{address} {what}"));
+        mesh.gateway
+            .observe(ObserveConfig { access_log: None, sample: 0.0, sink: None })
+            .expect("observed");
+    }
+}

@@ -1,0 +1,10 @@
+//! Endpoints that speak HTTP/2: clients of both protocols get what the endpoint sends, streams keep their pace, and
+//! what ends early ends as the other side ended it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connections;
+mod requests;
+mod resets;
+mod streams;
