@@ -79,6 +79,20 @@ pub struct Answer {
     pub retry_after: Option<u32>,
 }
 
+impl Answer {
+    /// The status of gRPC for the answer, by gRPC's own table of HTTP statuses (http-grpc-status-mapping.md).
+    pub fn grpc_status(&self) -> u16 {
+        match self.status {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502..=504 => 14,
+            _ => 2,
+        }
+    }
+}
+
 impl Error {
     pub fn side(&self) -> Side {
         match self {

@@ -102,6 +102,9 @@ impl Formatter {
         }
         S::text("protocol", protocol(record), out);
         S::number("status", record.status.into(), out);
+        if let Some(status) = record.grpc_status {
+            S::number("grpc_status", status.into(), out);
+        }
         S::number("bytes_in", record.received, out);
         S::number("bytes_out", record.sent, out);
         S::millis("duration_ms", record.timings.total, out);

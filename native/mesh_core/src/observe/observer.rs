@@ -129,6 +129,7 @@ mod tests {
             sent: 5,
             error: None,
             hop: None,
+            grpc_status: None,
         }
     }
 

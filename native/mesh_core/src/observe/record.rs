@@ -139,6 +139,8 @@ pub struct Record {
     pub sent: u64,
     pub error: Option<Failure>,
     pub hop: Option<Hop>,
+    /// The status of a gRPC call.
+    pub grpc_status: Option<u16>,
 }
 
 /// On which side of a hop between two gateways a request was.

@@ -27,6 +27,7 @@ pub struct RequestEnd {
     pub sent: u64,
     pub error: Option<Failure>,
     pub hop: Option<Hop>,
+    pub grpc_status: Option<u16>,
 }
 
 impl RequestEnd {
@@ -117,9 +118,20 @@ impl Worker {
     ) {
         let service = service.map_or("", |service| &service.service.name);
         fields.complete(service.as_bytes(), |out| request_id.write(out));
-        let RequestEnd { timings, status, minor, received, sent, error, hop } = ended;
-        let record =
-            Record { fields, wanted, began, timings, status, minor, received, sent, error, hop };
+        let RequestEnd { timings, status, minor, received, sent, error, hop, grpc_status } = ended;
+        let record = Record {
+            fields,
+            wanted,
+            began,
+            timings,
+            status,
+            minor,
+            received,
+            sent,
+            error,
+            hop,
+            grpc_status,
+        };
         self.shared.observer.record(record);
     }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use h2::server::Builder;
 use http::Method;
-use mesh_core::observe::{AccessLog, CountedNotice, Notice, ObserveConfig, Record, Sink};
+use mesh_core::observe::Notice;
 use mesh_core::{Config, UpstreamAddr};
 use tokio::sync::Semaphore;
 
+use crate::observer::Observer;
 use crate::support::client::{Client, get};
 use crate::support::eventually;
 use crate::support::h2_endpoint::{H2Endpoint, echo, grpc};
@@ -119,22 +120,6 @@ fn a_unix_socket_is_used() {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-struct Notices(std::sync::mpsc::Sender<CountedNotice>);
-
-impl Sink for Notices {
-    fn records(&mut self, _: &[&Record]) -> bool {
-        true
-    }
-
-    fn lines(&mut self, _: &[Vec<u8>]) -> bool {
-        true
-    }
-
-    fn notices(&mut self, notices: Vec<CountedNotice>) {
-        notices.into_iter().for_each(|notice| drop(self.0.send(notice)));
-    }
-}
-
 /// The request does not reach it, and the operator hears what is wrong with which address.
 #[test]
 fn an_endpoint_that_does_not_speak_http2_is_named() {
@@ -158,20 +143,10 @@ fn an_endpoint_that_does_not_speak_http2_is_named() {
             }
         });
         let mesh = Mesh::to(Config::default(), &address);
-        let (tell, told) = std::sync::mpsc::channel();
-        let observe = ObserveConfig {
-            access_log: None::<AccessLog>,
-            sample: 0.0,
-            sink: Some(Box::new(Notices(tell))),
-        };
-        mesh.gateway.observe(observe).expect("observed");
+        let observer = Observer::of(&mesh, None);
         for _ in 0..3 {
             assert_eq!(Client::connect(mesh.address()).ask(get("")).status, 502, "{what}");
         }
-        let named = told.iter().find(|notice| notice.notice == Notice::NotHttp2);
-        assert_eq!(named.expect("a notice").about, format!("{address} {what}"));
-        mesh.gateway
-            .observe(ObserveConfig { access_log: None, sample: 0.0, sink: None })
-            .expect("observed");
+        assert_eq!(observer.notice(Notice::NotHttp2), format!("{address} {what}"));
     }
 }

@@ -5,6 +5,8 @@
 mod support;
 
 mod connections;
+mod grpc;
+mod observer;
 mod requests;
 mod resets;
 mod streams;

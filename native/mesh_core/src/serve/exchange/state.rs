@@ -35,6 +35,10 @@ pub struct ExchangeState {
     /// When the wait for the endpoint ends: for it to accept the request, or to begin its response.
     pub response_deadline: Cell<Option<Instant>>,
     pub stopwatch: Stopwatch,
+    /// The status of a gRPC call, which its response has told.
+    pub grpc_status: Cell<Option<u16>>,
+    /// The client may be silent for any time while it sends its body: a gRPC stream, as a WebSocket.
+    pub body_may_pause: Cell<bool>,
     /// Body bytes, framing included.
     received: Cell<u64>,
     sent: Cell<u64>,
@@ -58,6 +62,8 @@ impl ExchangeState {
             down: min_rate(),
             response_deadline: Cell::new(None),
             stopwatch: Stopwatch::new(head_read),
+            grpc_status: Cell::new(None),
+            body_may_pause: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),
             wants_server_timing: config.server_timing,
@@ -152,6 +158,7 @@ impl ExchangeState {
             sent: self.sent.get(),
             error: None,
             hop: self.hop.get(),
+            grpc_status: self.grpc_status.get(),
         }
     }
 }

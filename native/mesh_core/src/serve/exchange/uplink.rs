@@ -72,7 +72,7 @@ impl<T: Transport, B: RequestBody> Uplink<'_, T, B> {
             head.clear();
             let part = poll_fn(|cx| {
                 let part = self.body.poll_part(cx, head);
-                if part.is_pending() {
+                if part.is_pending() && !self.state.body_may_pause.get() {
                     self.state.up.waiting();
                 }
                 part

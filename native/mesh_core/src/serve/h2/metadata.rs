@@ -49,6 +49,13 @@ fn single<'p>(parts: &'p Parts, name: &str) -> SingleValue<'p> {
     single
 }
 
+/// Whether a gRPC client sent the request. A client of gRPC-Web is told of errors by the status.
+pub fn is_grpc(parts: &Parts) -> bool {
+    let kind = parts.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
 pub fn error_format(parts: &Parts) -> ErrorFormat {
     parts
         .headers

@@ -1,5 +1,7 @@
 //! Builds response heads for HTTP/2: from an endpoint's head, and for the gateway's own answers.
 
+use std::fmt::Write;
+
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use mesh_wire::chunked::Decoder;
@@ -58,6 +60,42 @@ pub fn answer(
     if let Some(seconds) = answer.retry_after {
         fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    add_id(&mut fields, id);
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    (response(status, fields), body)
+}
+
+/// The gateway's own answer to a gRPC client: a response that is one head.
+pub fn grpc_answer(answer: &Answer, id: &RequestId) -> Response<()> {
+    let mut fields = HeaderMap::with_capacity(8);
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert("grpc-status", HeaderValue::from(answer.grpc_status()));
+    if let Ok(message) = HeaderValue::try_from(percent_encoded(&answer.message)) {
+        fields.insert("grpc-message", message);
+    }
+    fields.insert(header::DATE, now());
+    add_id(&mut fields, id);
+    response(StatusCode::OK, fields)
+}
+
+/// The value of `grpc-status`.
+pub fn grpc_status(fields: &HeaderMap) -> Option<u16> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// The text of a `grpc-message`.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | 0..=31 | 127.. => _ = write!(encoded, "%{byte:02X}"),
+            _ => encoded.push(byte.into()),
+        }
+    }
+    encoded
+}
+
+fn add_id(fields: &mut HeaderMap, id: &RequestId) {
     let mut text = Vec::new();
     id.write(&mut text);
     if let Ok(id) = HeaderValue::try_from(text)
@@ -65,8 +103,6 @@ pub fn answer(
     {
         fields.insert("x-request-id", id);
     }
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    (response(status, fields), body)
 }
 
 fn response(status: StatusCode, fields: HeaderMap) -> Response<()> {
@@ -85,4 +121,14 @@ fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
 
 fn now() -> HeaderValue {
     HeaderValue::try_from(wall_clock::http_date()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_message_is_percent_encoded() {
+        assert_eq!(percent_encoded("a b: 100% of \"é\"\n"), "a b: 100%25 of \"%C3%A9\"%0A");
+    }
 }

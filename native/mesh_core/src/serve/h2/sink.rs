@@ -18,6 +18,8 @@ pub struct H2Sink<'a> {
     pub counters: &'a ServiceCounters,
     pub sender: &'a Sender,
     pub websocket: Option<Key>,
+    /// The response has a gRPC status, in its trailers or in its head.
+    pub is_grpc: bool,
     /// The head, until more of the response is known. Before it is sent, the client can still be told that
     /// the endpoint failed.
     pub head: Option<Response<()>>,
@@ -40,6 +42,9 @@ impl ResponseSink for H2Sink<'_> {
                 ));
             }
             _ => {}
+        }
+        if self.is_grpc {
+            self.state.grpc_status.set(response::grpc_status(response.headers()));
         }
         self.head = Some(response);
         Ok(())
@@ -66,7 +71,11 @@ impl ResponseSink for H2Sink<'_> {
             self.state.stopwatch.wrote();
         }
         self.state.sent(self.counters, data.len());
-        trailers.map_or(Ok(()), |trailers| self.sender.trailers(trailers))
+        let Some(trailers) = trailers else { return Ok(()) };
+        if self.is_grpc {
+            self.state.grpc_status.set(response::grpc_status(&trailers));
+        }
+        self.sender.trailers(trailers)
     }
 
     fn output(&self) -> Output {

@@ -39,6 +39,7 @@ pub async fn serve(guard: StreamGuard, request: Request<RecvStream>, respond: Se
     let options = AnswerOptions {
         error_format: metadata::error_format(&parts),
         is_head: parts.method == Method::HEAD,
+        is_grpc: metadata::is_grpc(&parts),
         request_id: metadata::request_id(worker, &parts),
     };
     let ended = frames.is_end_stream();
@@ -52,14 +53,19 @@ pub async fn serve(guard: StreamGuard, request: Request<RecvStream>, respond: Se
         Err(error) => {
             worker.refused_request(&error);
             let (status, sent) = options.answer(&sender, &error);
-            let ended =
-                RequestEnd { minor: HTTP_2, ..RequestEnd::default() }.answered(status, sent);
+            let ended = RequestEnd {
+                minor: HTTP_2,
+                grpc_status: options.grpc_status(&error),
+                ..RequestEnd::default()
+            }
+            .answered(status, sent);
             worker.record_refusal(draft, &options.request_id, &error, ended);
             return;
         }
     };
     drop(parts);
     let state = ExchangeState::new(&worker.shared.config, head_read);
+    state.body_may_pause.set(options.is_grpc);
     let exchange = exchange(&guard, &sender, &options, routed, (frames, draft), &state);
     let Some((upgraded, frames)) = exchange.await else { return };
     guard.becomes_tunnel();
@@ -107,7 +113,7 @@ async fn exchange(
         wants_tunnel: websocket.is_some(),
         head,
         body,
-        sink: H2Sink { state, counters, sender, websocket, head: None },
+        sink: H2Sink { state, counters, sender, websocket, is_grpc: options.is_grpc, head: None },
         state,
         timer,
     };
@@ -133,8 +139,12 @@ async fn exchange(
             Error::UpstreamReset(code) => code.into(),
             _ => Reason::INTERNAL_ERROR,
         });
+    } else if let (Error::UpstreamReset(code), true) = (&error, options.is_grpc) {
+        // The client makes a status of it, and may repeat a request that was refused.
+        sender.reset((*code).into());
     } else {
         let (status, sent) = options.answer(sender, &error);
+        ended.grpc_status = options.grpc_status(&error);
         counters.answered(status, sent);
         ended = ended.answered(status, sent);
     }
@@ -146,6 +156,7 @@ async fn exchange(
 struct AnswerOptions {
     error_format: ErrorFormat,
     is_head: bool,
+    is_grpc: bool,
     request_id: RequestId,
 }
 
@@ -154,11 +165,22 @@ impl AnswerOptions {
     /// its body.
     fn answer(&self, sender: &Sender, error: &Error) -> (u16, u64) {
         let Some(answer) = error.answer() else { return (0, 0) };
+        if self.is_grpc {
+            let head = response::grpc_answer(&answer, &self.request_id);
+            let status = head.status().as_u16();
+            // Fails only if the client is gone.
+            let _ = sender.head(head, true);
+            return (status, 0);
+        }
         let (head, body) = response::answer(&answer, self.error_format, &self.request_id);
         let body = if self.is_head { String::new() } else { body };
         let sent = body.len() as u64;
         // Fails only if the client is gone.
         let _ = sender.answer(head, body);
         (answer.status, sent)
+    }
+
+    fn grpc_status(&self, error: &Error) -> Option<u16> {
+        error.answer().filter(|_| self.is_grpc).map(|answer| answer.grpc_status())
     }
 }
