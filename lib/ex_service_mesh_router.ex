@@ -19,9 +19,9 @@ defmodule ExServiceMeshRouter do
 
     * `:name` - the endpoint's module; the host if the service is not an endpoint
     * `:hosts` - the hosts that it answers for, without the tenants below them
-    * `:upstreams` - where it listens, as `"http://127.0.0.1:4001"` or `"unix:/run/app.sock"`; an
-      endpoint that is bound to `::` has `"http://localhost:4001"`, which means 127.0.0.1 or ::1. With
-      `mesh`, `"b@host"` is the gateway of another node
+    * `:upstreams` - where it listens, as `"http://127.0.0.1:4001"` or `"unix:/run/app.sock"`, and
+      `"h2c://127.0.0.1:50051"` or `"h2c+unix:/run/grpc.sock"` if it speaks HTTP/2; an endpoint that is
+      bound to `::` has `"http://localhost:4001"`, which means 127.0.0.1 or ::1. With `mesh`, `"b@host"` is the gateway of another node
     * `:state` - `:listening` or `:not_listening`; requests for the latter get a 503
     * `:since` - when the state last changed
     * `:source` - `:endpoint` (discovered), `:config` (`services`), `:runtime` (`put_service/2`) or

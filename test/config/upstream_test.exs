@@ -6,12 +6,18 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
   @any6 {0, 0, 0, 0, 0, 0, 0, 0}
   @loopback6 {0, 0, 0, 0, 0, 0, 0, 1}
 
+  defp http2(upstream), do: Map.put(upstream, :protocol, :http2)
+
   test "to_string/1 returns the text that parse/1 reads" do
     for {text, upstream} <- [
           {"http://127.0.0.1:9001", Upstream.tcp({127, 0, 0, 1}, 9001)},
           {"http://[::1]:9001", Upstream.tcp(@loopback6, 9001)},
           {"http://some-host.local:9001", %{kind: :name, host: "some-host.local", port: 9001}},
-          {"unix:/run/app.sock", Upstream.unix("/run/app.sock")}
+          {"unix:/run/app.sock", Upstream.unix("/run/app.sock")},
+          {"h2c://127.0.0.1:50051", http2(Upstream.tcp({127, 0, 0, 1}, 50_051))},
+          {"h2c://[::1]:50051", http2(Upstream.tcp(@loopback6, 50_051))},
+          {"h2c://grpc.local:50051", http2(%{kind: :name, host: "grpc.local", port: 50_051})},
+          {"h2c+unix:/run/grpc.sock", http2(Upstream.unix("/run/grpc.sock"))}
         ] do
       assert Upstream.parse(text) == {:ok, [upstream]}
       assert Upstream.to_string(upstream) == text
@@ -30,7 +36,8 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
 
     for wrong <-
           ["https://a:1", "http://a:0", "http://a:65536", "http://a:1/path", "http://a:1?b"] ++
-            ["http://u@a:1", "http://:1", "a:1", "unix:relative", "unix:/a\0b", long, :a, nil] do
+            ["http://u@a:1", "http://:1", "a:1", "unix:relative", "unix:/a\0b", long, :a, nil] ++
+            ["h2c://a", "h2c://a:1/path", "h2c:/a", "h2c+unix:a", "h2c+http://a:1"] do
       assert Upstream.parse(wrong) == {:error, wrong}
       assert Upstream.parse(["http://a:1", wrong]) == {:error, wrong}
     end
@@ -72,6 +79,13 @@ defmodule ExServiceMeshRouter.Config.UpstreamTest do
     assert Upstream.to_native(%{kind: :loopback, port: 1}) == %{kind: :loopback, port: 1}
     assert Upstream.to_native(Upstream.unix("/a")) == Upstream.unix("/a")
     assert Upstream.to_string(%{kind: :loopback, port: 1}) == "http://localhost:1"
+
+    assert Upstream.to_native(http2(Upstream.unix("/a"))) ==
+             %{kind: :unix, path: "/a", protocol: :http2}
+
+    name = http2(%{kind: :name, host: "a", port: 1})
+    assert Upstream.resolve(name, %{"a" => [@loopback6]}) == [http2(Upstream.tcp(@loopback6, 1))]
+
     # What else an upstream has is the data plane's, too.
     weighted = Map.put(Upstream.tcp(@loopback6, 1), :weight, 2)
     assert Upstream.to_native(weighted) == %{kind: :tcp, ip: "::1", port: 1, weight: 2}

@@ -102,7 +102,8 @@ defmodule ExServiceMeshRouter.TelemetryTest do
              error: nil,
              side: nil,
              reason: nil,
-             hop: nil
+             hop: nil,
+             grpc_status: nil
            } = metadata
 
     assert %{request_bytes: 3, response_bytes: 5} = measurements

@@ -1,14 +1,16 @@
 defmodule ExServiceMeshRouter.Config.Upstream do
   @moduledoc false
   # Parses and formats upstreams, the places where services listen. Users write
-  # "http://127.0.0.1:9001", "http://[::1]:9001", "http://somehost:9001" or "unix:/run/app.sock"; the
-  # term is one of
+  # "http://127.0.0.1:9001", "http://[::1]:9001", "http://somehost:9001" or "unix:/run/app.sock", and
+  # "h2c://127.0.0.1:50051" or "h2c+unix:/run/grpc.sock" for an endpoint that speaks HTTP/2; the term is one of
   #
   #     %{kind: :tcp, ip: ip, port: port}
   #     %{kind: :name, host: "somehost", port: port}
   #     %{kind: :unix, path: path}
   #     %{kind: :loopback, port: port}
   #     %{kind: :peer, id: id, node: "b@host", state: state}
+  #
+  # The first three have `protocol: :http2` if the endpoint speaks HTTP/2.
   #
   # Other modules match only the keys that they need, so that an upstream may have more (a weight, a node).
   # An upstream that is an endpoint of this node may have `dispatchers: [pid]`, see InVm.
@@ -18,7 +20,7 @@ defmodule ExServiceMeshRouter.Config.Upstream do
 
   alias ExServiceMeshRouter.Config.Host
 
-  @accepted ~s|"http://HOST:PORT", "unix:/PATH", or a list of these|
+  @accepted ~s|"http://HOST:PORT", "unix:/PATH", for HTTP/2 (gRPC) "h2c://HOST:PORT" or "h2c+unix:/PATH", or a list of these|
 
   # The address of a Unix socket has 108 bytes, including the final zero.
   @max_path 107
@@ -54,7 +56,15 @@ defmodule ExServiceMeshRouter.Config.Upstream do
        else: :error
   end
 
-  defp parse_one("http://" <> _ = url) do
+  defp parse_one("http://" <> _ = url), do: url(url)
+
+  # A URI of an unknown scheme has no default port, and an h2c server no usual one.
+  defp parse_one("h2c://" <> _ = url), do: url |> url() |> http2()
+  defp parse_one("h2c+unix:" <> path), do: http2(parse_one("unix:" <> path))
+
+  defp parse_one(_other), do: :error
+
+  defp url(url) do
     case URI.new(url) do
       {:ok, %URI{userinfo: nil, query: nil, fragment: nil, path: path} = uri}
       when path in [nil, "/"] ->
@@ -65,7 +75,8 @@ defmodule ExServiceMeshRouter.Config.Upstream do
     end
   end
 
-  defp parse_one(_other), do: :error
+  defp http2({:ok, upstream}), do: {:ok, Map.put(upstream, :protocol, :http2)}
+  defp http2(:error), do: :error
 
   defp host(host, port) when is_binary(host) and host != "" and port in 1..65_535 do
     case :inet.parse_strict_address(to_charlist(host)) do
@@ -142,7 +153,12 @@ defmodule ExServiceMeshRouter.Config.Upstream do
 
   @doc "Formats an upstream as users write it, and a peer as the name of its node."
   def to_string(%{kind: :peer, node: node}), do: node
+  def to_string(%{kind: :unix, protocol: :http2, path: path}), do: "h2c+unix:" <> path
   def to_string(%{kind: :unix, path: path}), do: "unix:" <> path
+
+  def to_string(%{port: port, protocol: :http2} = upstream),
+    do: "h2c://#{host(upstream)}:#{port}"
+
   def to_string(%{port: port} = upstream), do: "http://#{host(upstream)}:#{port}"
 
   defp host(%{ip: ip}) when tuple_size(ip) == 8, do: "[#{:inet.ntoa(ip)}]"

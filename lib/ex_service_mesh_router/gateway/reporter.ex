@@ -225,6 +225,13 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
     )
   end
 
+  defp notice({:not_http2, address_and_what, count}, _state) do
+    Logger.warning(
+      "gateway: #{address_and_what}, #{times(count)}; its requests get a 502. An \"h2c\" upstream must " <>
+        "speak HTTP/2 without TLS; use \"http://\" or \"unix:\" for one that speaks HTTP/1.1"
+    )
+  end
+
   defp notice({:panic, _, count}, _state),
     do: Logger.error("gateway: the data plane panicked #{times(count)}; each lost one connection")
 

@@ -6,7 +6,7 @@ defmodule ExServiceMeshRouter.AccessLog do
 
     * `format` (default `:combined`) - `:common` and `:combined` are the formats of web servers; `:json`
       and `:logfmt` also have service, sizes, durations, request id, trace id and errors; `reason`
-      describes a `bad_request` or a `bad_response`
+      describes a `bad_request` or a `bad_response`, and `grpc_status` is that of a gRPC call
     * `to` (default `:logger`) - the path of a file, which the data plane writes itself, or `:logger`:
       lines then have level info and the metadata `mesh: :access_log`
     * `query` (default `false`) - whether lines contain query strings, which may have secrets

@@ -153,7 +153,8 @@ defmodule ExServiceMeshRouter.Telemetry do
         :error,
         :side,
         :reason,
-        :hop
+        :hop,
+        :grpc_status
       ]
     }
   ]
@@ -200,13 +201,15 @@ defmodule ExServiceMeshRouter.Telemetry do
     * `hop` is `nil`, `:out` if another node served the request (`mesh`), and `:in` for a request that
       another node's gateway received. Without those with `:in`, each request of a cluster is counted
       once.
+    * `grpc_status` is the status of a gRPC call as a number, the endpoint's or the gateway's; `nil` for
+      other requests, and for a call whose response broke off.
     * `path` has no query.
     * The event of a WebSocket is that of its handshake.
 
   In OpenTelemetry's semantic conventions, `duration` is `http.server.request.duration`, and of the
   metadata, `method` is `http.request.method`, `status` is `http.response.status_code`, `path`
   is `url.path`, `host` is `server.address`, `client` is `client.address`, `user_agent` is
-  `user_agent.original`, `http_version` is `network.protocol.version`, and `error` is `error.type`.
+  `user_agent.original`, `http_version` is `network.protocol.version`, `grpc_status` is `rpc.grpc.status_code`, and `error` is `error.type`.
   """
 
   @doc "Returns the table above as maps: the event, when it is executed, and the keys of its two maps."

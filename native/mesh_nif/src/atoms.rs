@@ -56,6 +56,8 @@ rustler::atoms! {
     peer_unreachable,
     mesh_stranger,
     hop,
+    grpc_status,
+    not_http2,
     in_ = "in",
     out,
     key,

@@ -159,6 +159,7 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
             atoms::side().encode(env),
             atoms::reason().encode(env),
             atoms::hop().encode(env),
+            atoms::grpc_status().encode(env),
         ],
         &[
             text(RecordField::Service),
@@ -175,6 +176,7 @@ fn record<'a>(env: Env<'a>, record: &Record) -> NifResult<Term<'a>> {
             side,
             reason,
             hop,
+            record.grpc_status.encode(env),
         ],
     )?;
     Ok((measurements, metadata).encode(env))
@@ -200,6 +202,7 @@ fn kind(notice: Notice) -> Atom {
         Notice::UpstreamDown => atoms::upstream_down(),
         Notice::UpstreamUp => atoms::upstream_up(),
         Notice::BadResponse => atoms::bad_response(),
+        Notice::NotHttp2 => atoms::not_http2(),
         Notice::Panic => atoms::panic(),
         Notice::Accept => atoms::accept(),
         Notice::Connect => atoms::connect(),

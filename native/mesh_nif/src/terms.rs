@@ -35,7 +35,7 @@ fn service(row: Term<'_>, index: usize, peers: Peers<'_>) -> Decoded<ServiceSpec
 
 /// Decodes `%{kind: :tcp, ip: "127.0.0.1", port: 4001}`, `%{kind: :loopback, port: 4001}`,
 /// `%{kind: :unix, path: "/path"}` or `%{kind: :peer, id: "...", last_resort: false}`. All but a peer may have
-/// `dispatchers: [pid]`: the processes that get its requests without a socket.
+/// `dispatchers: [pid]`: the processes that get its requests without a socket; or `protocol: :http2`.
 fn upstream(term: Term<'_>, peers: Peers<'_>) -> Decoded<UpstreamSpec> {
     #[derive(Clone, Copy)]
     enum Kind {
@@ -65,6 +65,10 @@ fn upstream(term: Term<'_>, peers: Peers<'_>) -> Decoded<UpstreamSpec> {
                 return Ok(UpstreamSpec { address, last_resort: map.get("last_resort")? });
             }
         };
+        let is_http2 = map.maybe("protocol", |it| choice(it, &[("http2", ())]))?.is_some();
+        if is_http2 {
+            return Ok(address.http2().into());
+        }
         let dispatchers = map.maybe("dispatchers", calls::dispatchers)?.flatten();
         Ok(match dispatchers {
             Some(dispatchers) => address.in_vm(Box::new(dispatchers)).into(),
