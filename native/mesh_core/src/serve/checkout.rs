@@ -102,8 +102,9 @@ async fn try_checkout(
             Some(false)
         }
         Err(Error::NotHttp2(why)) => {
+            // Says more than that the endpoint is down.
             worker.shared.observer.notice(Notice::NotHttp2, || why.clone());
-            Some(false)
+            None
         }
         Err(_) => Some(false),
     };

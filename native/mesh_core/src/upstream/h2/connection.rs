@@ -56,6 +56,16 @@ impl H2Connection {
         room: &Rc<Notify>,
         open: OpenUpstream,
     ) -> Result<Rc<H2Connection>, NotHttp2> {
+        H2Connection::begin_with(socket, room, open, Patience { silence: SILENCE, answer: ANSWER })
+            .await
+    }
+
+    async fn begin_with(
+        socket: UpstreamSocket,
+        room: &Rc<Notify>,
+        open: OpenUpstream,
+        patience: Patience,
+    ) -> Result<Rc<H2Connection>, NotHttp2> {
         socket.set_keepalive();
         let socket = Rc::new(socket);
         let heard = Rc::<Heard>::default();
@@ -89,12 +99,13 @@ impl H2Connection {
             connection,
             heard,
             of: Rc::downgrade(&begun),
+            patience,
             timer: Timer::default(),
-            asked: Cell::new(false),
+            asked: false,
         };
         let room = Rc::clone(room);
         spawn_local(async move {
-            driver.run(SILENCE).await;
+            driver.run().await;
             // Requests that wait for this connection may open another one.
             room.notify_waiters();
         });
@@ -153,14 +164,22 @@ struct Driver {
     pings: Option<PingPong>,
     heard: Rc<Heard>,
     of: Weak<H2Connection>,
+    patience: Patience,
     timer: Timer,
     /// A sign of life has been asked for.
-    asked: Cell<bool>,
+    asked: bool,
+}
+
+/// How long an endpoint may be silent, see [`SILENCE`] and [`ANSWER`].
+#[derive(Clone, Copy)]
+struct Patience {
+    silence: Duration,
+    answer: Duration,
 }
 
 impl Driver {
     /// Runs until the connection ends, or its endpoint is silent for too long.
-    async fn run(mut self, silence: Duration) {
+    async fn run(mut self) {
         let mut until = None;
         poll_fn(|cx| {
             if pin!(&mut self.connection).poll(cx).is_ready() {
@@ -170,25 +189,87 @@ impl Driver {
             if self.of.upgrade().is_none_or(|of| of.is_idle()) {
                 until = None;
             } else if self.heard.take_anything() || until.is_none() {
-                self.asked.set(false);
-                until = deadline(Some(silence));
+                if std::mem::take(&mut self.asked) {
+                    // Taken, so that another one can be sent.
+                    let _ = self.pings.as_mut().map(|pings| pings.poll_pong(cx));
+                }
+                until = deadline(Some(self.patience.silence));
             }
             loop {
                 self.timer.set_at(until);
                 if self.timer.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                if self.asked.replace(true) {
+                if std::mem::replace(&mut self.asked, true) {
                     return Poll::Ready(());
                 }
                 // Fails only if the connection has ended.
                 let _ = self.pings.as_mut().map(|pings| pings.send_ping(Ping::opaque()));
-                until = deadline(Some(ANSWER));
+                until = deadline(Some(self.patience.answer));
                 if pin!(&mut self.connection).poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::h2::client::ResponseFuture;
+    use http::Request;
+    use tokio::net::UnixStream;
+    use tokio::task::LocalSet;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    type Server = ::h2::server::Connection<UnixStream, Bytes>;
+
+    /// A connection with one request that is not answered, and its endpoint.
+    async fn waiting() -> (Place, ResponseFuture, Server) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let patience =
+            Patience { silence: Duration::from_millis(50), answer: Duration::from_millis(500) };
+        let (socket, room) = (UpstreamSocket::Unix(ours), Rc::default());
+        let begun = H2Connection::begin_with(socket, &room, OpenUpstream::nothing(), patience);
+        let (begun, served) = tokio::join!(begun, ::h2::server::handshake(theirs));
+        let place = Place::new(&begun.unwrap());
+        let request = Request::get("http://a.test/").body(()).unwrap();
+        let (response, _) = place.0.requests.clone().send_request(request, true).unwrap();
+        (place, response, served.unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_answers_pings_may_take_its_time() {
+        let test = async {
+            let (place, response, mut served) = waiting().await;
+            let mut asked = Vec::new();
+            let answers = async {
+                while let Some(Ok(request)) = served.accept().await {
+                    asked.push(request);
+                }
+            };
+            tokio::select! {
+                () = answers => panic!("the connection has ended"),
+                _ = response => panic!("the stream has ended"),
+                () = tokio::time::sleep(Duration::from_millis(1500)) => {}
+            }
+            assert!(place.0.is_usable(true) && asked.len() == 1);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_silent_loses_its_connection() {
+        let test = async {
+            // Nothing polls the endpoint, as if its process had stopped.
+            let (place, response, _served) = waiting().await;
+            let ended = timeout(Duration::from_secs(10), response).await;
+            assert!(ended.expect("it hangs").is_err());
+            assert!(!place.0.is_usable(false));
+        };
+        LocalSet::new().run_until(test).await;
     }
 }
