@@ -9,7 +9,7 @@ defmodule ExServiceMeshRouter.Config do
 
       config :ex_service_mesh_router,
         port: 4000,
-        services: %{"legacy.local" => "http://127.0.0.1:9001"},
+        services: %{"legacy.local" => "http://127.0.0.1:9001", "grpc.local" => "h2c://127.0.0.1:50051"},
         timeouts: [response: 60_000]
 
   ## When it listens
@@ -139,7 +139,8 @@ defmodule ExServiceMeshRouter.Config do
   65,536. The gateway then refuses connections before `accept` fails.
 
   The gateway keeps idle connections to endpoints for `timeouts: [upstream_idle: ...]`; each worker
-  keeps at most 512 of them per address. Of the upstreams of a service, a worker compares two and
+  keeps at most 512 of them per address. An upstream with `h2c` speaks HTTP/2, as gRPC servers do; its
+  streams share a connection. Of the upstreams of a service, a worker compares two and
   uses the one with fewer open requests of its own; for a WebSocket, the one with fewer WebSockets. An
   upstream that is added to others gets fewer requests for its first 10 seconds. One that cannot be
   connected to is tried last for about 1 second, then for 2, and so on up to 10, until it answers.

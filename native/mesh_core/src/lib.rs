@@ -1,5 +1,5 @@
 //! The data plane of ex_service_mesh_router: routes requests of HTTP/1.1 and HTTP/2 clients by host and
-//! forwards them to HTTP/1.1 upstreams. A plain library that knows nothing of the BEAM.
+//! forwards them to upstreams that speak HTTP/1.1 or HTTP/2. A plain library that knows nothing of the BEAM.
 //!
 //! [`Gateway::open`] binds the sockets, [`Gateway::set_routes`] sets the routing table, and each thread
 //! that calls [`Gateway::run_worker`] serves until [`Gateway::stop`].

@@ -316,9 +316,10 @@ impl LocalService {
 /// Waits for room on a connection.
 async fn wait(room: impl Future<Output = ()>, until: Option<Instant>) -> Result<(), Error> {
     match until {
-        Some(until) => timeout_at(until, room).await.map_err(|_| Error::ConnectTimeout),
-        None => Ok(room.await),
+        Some(until) => timeout_at(until, room).await.map_err(|_| Error::ConnectTimeout)?,
+        None => room.await,
     }
+    Ok(())
 }
 
 /// Whether a request is called in this VM.
