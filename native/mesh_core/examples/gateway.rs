@@ -1,6 +1,6 @@
 //! The data plane alone, for measuring and for trying things out:
 //!
-//!     cargo run --release -p mesh_core --example gateway -- 4000 auth.local=127.0.0.1:4001 sock.local=unix:/run/app.sock
+//!     cargo run --release -p mesh_core --example gateway -- 4000 auth.local=127.0.0.1:4001 sock.local=unix:/run/app.sock grpc.local=h2c://127.0.0.1:50051
 
 use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr};
 
@@ -16,9 +16,11 @@ fn main() {
 
 fn service(argument: &str) -> ServiceSpec {
     let (host, upstream) = argument.split_once('=').expect("a service is HOST=UPSTREAM");
-    let upstream = match upstream.strip_prefix("unix:") {
-        Some(path) => UpstreamAddr::Unix(path.into()),
-        None => UpstreamAddr::Tcp(upstream.parse().expect("an upstream is IP:PORT or unix:PATH")),
+    let tcp = |text: &str| UpstreamAddr::Tcp(text.parse().expect("an upstream ends with IP:PORT"));
+    let upstream = match (upstream.strip_prefix("unix:"), upstream.strip_prefix("h2c://")) {
+        (Some(path), _) => UpstreamAddr::Unix(path.into()),
+        (_, Some(address)) => tcp(address).http2(),
+        _ => tcp(upstream),
     };
     ServiceSpec::new(host, vec![upstream])
 }

@@ -1,5 +1,6 @@
 //! Streams of messages, at the pace of their readers.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -201,4 +202,41 @@ fn an_end_arrives_while_the_window_is_full() {
         body.send_data(Bytes::new(), true).expect("sent");
         assert_eq!(answer(response).await.expect("an answer").body, b"65535");
     });
+}
+
+/// Small messages take more memory than their content, which is bounded for a connection: what clients do not read
+/// must not reach that bound.
+#[test]
+fn small_messages_that_are_not_read_end_no_stream() {
+    let endpoint = H2Endpoint::start(|request, mut respond| async move {
+        if request.uri().path() != "/small" {
+            return grpc(respond, "short");
+        }
+        let mut stream = respond.send_response(response(200, &[]), false).expect("sent");
+        // Until its window is full, and then for as long as somebody reads.
+        for _ in 0..100_000 {
+            stream.reserve_capacity(6);
+            match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(Ok(_)) => stream.send_data("6bytes".into(), false).expect("sent"),
+                _ => return,
+            }
+        }
+        stream.send_data(Bytes::new(), true).expect("sent");
+    });
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            let mut peer = Peer::connect(mesh.address()).await;
+            let (response, _) = peer.begin(get("a.test", "/small"), true).await;
+            waiting.push((response.await.expect("a head").into_body(), peer));
+        }
+        for _ in 0..50 {
+            assert_eq!(Peer::connect(mesh.address()).await.get("/").await.body, b"short");
+        }
+        for (body, _peer) in &mut waiting {
+            assert_eq!(read(body).await.expect("the rest").0.len(), 600_000);
+        }
+    });
+    assert_eq!(endpoint.accepted(), 1);
 }

@@ -18,10 +18,13 @@ use super::socket::{H2Socket, Heard, UpstreamSocket};
 use crate::runtime::{Timer, deadline};
 use crate::upstream::open::OpenUpstream;
 
-/// How much of one response waits in memory for a slow client.
-const STREAM_WINDOW: u32 = 256 * 1024;
+/// How much of one response waits in memory for a slow client. In messages of a few bytes it takes more than ten
+/// times as much.
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// The window of all responses of a connection never limits: a client that does not read must not stop others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// What small frames that wait may take beyond their content. A connection with more is closed.
+const FRAME_OVERHEAD: usize = 64 * 1024 * 1024;
 /// How much of one request waits for the connection's socket.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Longest response head. `limits.head_bytes` allows less.
@@ -75,6 +78,7 @@ impl H2Connection {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .data_frame_budget(FRAME_OVERHEAD)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEAD);
         let handshake = builder.handshake(io).await;
