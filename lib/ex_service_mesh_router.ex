@@ -166,7 +166,7 @@ defmodule ExServiceMeshRouter do
 
     * `:gateway` - client connections, and requests that were refused before they had a service
     * `:services` - for each service name: requests by method (`:methods`), responses by status
-      class, requests in flight, body bytes, tunnels, requests that another node served
+      class, gRPC calls by status (`:grpc`), requests in flight, body bytes, tunnels, requests that another node served
       (`:sent_to_peers`), connections to the endpoint, failures by side (`:upstream_errors`, ...) and by
       kind (`:errors`), the fault of the last response that was not valid HTTP (`:last_bad_response`, or
       `nil`), and `:latency`

@@ -68,6 +68,16 @@ defmodule ExServiceMeshRouter.PrometheusTest do
     assert samples[~s(mesh_request_duration_seconds_sum{service="a.local"})] > 0
   end
 
+  test "counts gRPC calls by status" do
+    gateway = start_gateway(services: %{"a.local" => start_server("a")})
+    stats = ExServiceMeshRouter.stats(gateway)
+    stats = put_in(stats.services["a.local"].grpc.not_found, 2)
+    text = stats |> Prometheus.render() |> IO.iodata_to_binary()
+    assert text =~ ~S(mesh_grpc_calls_total{service="a.local",status="not_found"} 2)
+    refute text =~ ~S(status="ok")
+    parse(text)
+  end
+
   test "escapes label values" do
     gateway = start_gateway(services: %{"a.local" => start_server("a")})
     stats = ExServiceMeshRouter.stats(gateway)

@@ -159,6 +159,11 @@ defmodule ExServiceMeshRouter.Prometheus do
           if n > 0, do: {[service: name, kind: kind], n}, else: []
         end
       ]),
+      metric("mesh_grpc_calls_total", :counter, "gRPC calls that ended with a status.", [
+        for({name, s} <- services, {status, n} <- Enum.sort(s.grpc)) do
+          if n > 0, do: {[service: name, status: status], n}, else: []
+        end
+      ]),
       metric("mesh_limits_reached_total", :counter, "How often a limit was reached.", [
         for({limit, n} <- Enum.sort(stats.gateway.limits), do: {[limit: limit], n})
       ]),

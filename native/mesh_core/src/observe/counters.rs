@@ -89,6 +89,8 @@ counters! {
         gateway_errors,
     } {
         methods: MethodCounters, MethodTotals,
+        /// gRPC calls by status, the gateway's own included.
+        grpc: GrpcCounters, GrpcTotals,
         /// Failed requests by kind. The sum equals that of the three sides above.
         errors: ErrorCounters, ErrorTotals,
         latency: Latency, LatencyTotals,
@@ -130,6 +132,29 @@ counters! {
 
 counters! {
     MethodCounters, MethodTotals { get, head, post, put, patch, delete, options, other }
+}
+
+counters! {
+    /// In the order of their numbers.
+    GrpcCounters, GrpcTotals {
+        ok,
+        cancelled,
+        unknown,
+        invalid_argument,
+        deadline_exceeded,
+        not_found,
+        already_exists,
+        permission_denied,
+        resource_exhausted,
+        failed_precondition,
+        aborted,
+        out_of_range,
+        unimplemented,
+        internal,
+        unavailable,
+        data_loss,
+        unauthenticated,
+    }
 }
 
 counters! {
@@ -316,6 +341,31 @@ impl MethodCounters {
             Method::Delete => &self.delete,
             Method::Options => &self.options,
             Method::Trace | Method::Other => &self.other,
+        }
+    }
+}
+
+impl GrpcCounters {
+    /// A status that gRPC does not know counts as unknown.
+    pub fn of(&self, status: u16) -> &Counter {
+        match status {
+            0 => &self.ok,
+            1 => &self.cancelled,
+            3 => &self.invalid_argument,
+            4 => &self.deadline_exceeded,
+            5 => &self.not_found,
+            6 => &self.already_exists,
+            7 => &self.permission_denied,
+            8 => &self.resource_exhausted,
+            9 => &self.failed_precondition,
+            10 => &self.aborted,
+            11 => &self.out_of_range,
+            12 => &self.unimplemented,
+            13 => &self.internal,
+            14 => &self.unavailable,
+            15 => &self.data_loss,
+            16 => &self.unauthenticated,
+            _ => &self.unknown,
         }
     }
 }

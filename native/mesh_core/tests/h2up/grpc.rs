@@ -93,6 +93,8 @@ fn the_access_log_has_the_status_of_calls() {
         peer.ask(request(Method::POST, "a.test", "/other", &fields)).await;
         assert!(observer.line().contains(" grpc_status=5 "));
     });
+    let counted = mesh.service_stats().grpc;
+    assert_eq!((counted.ok, counted.not_found, counted.unknown), (1, 1, 0));
 }
 
 /// The client makes a status of the code by itself, and may repeat a refused call.

@@ -119,7 +119,12 @@ async fn exchange(
     };
     let Outcome { result, timings } = exchange.run().await;
     let mut ended = state.request_end(timings, HTTP_2);
-    let record = |ended| worker.record(draft, &options.request_id, Some(&service), || ended);
+    let record = |ended: RequestEnd| {
+        if let Some(status) = ended.grpc_status {
+            counters.grpc.of(status).add(1);
+        }
+        worker.record(draft, &options.request_id, Some(&service), || ended);
+    };
     let error = match result {
         Ok(finished) => {
             record(ended);
