@@ -150,3 +150,28 @@ fn an_endpoint_that_does_not_speak_http2_is_named() {
         assert_eq!(observer.notice(Notice::NotHttp2), format!("{address} {what}"));
     }
 }
+
+/// They share one connection, where the endpoint sets no limit.
+#[test]
+fn thousands_of_streams_are_open_at_once() {
+    let (gate, in_flight) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
+    let endpoint = limited(u32::MAX, &gate, &in_flight);
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let (mut peers, mut waiting) = (Vec::new(), Vec::new());
+        for _ in 0..20 {
+            let mut peer = Peer::connect(mesh.address()).await;
+            for _ in 0..100 {
+                waiting.push(peer.begin(request(Method::POST, "a.test", "/", &[]), true).await.0);
+            }
+            peers.push(peer);
+        }
+        eventually("all have arrived", || in_flight.load(Ordering::Relaxed) == 2_000);
+        assert_eq!((endpoint.accepted(), mesh.service_stats().in_flight), (1, 2_000));
+        gate.add_permits(2_000);
+        for response in waiting {
+            assert_eq!(answer(response).await.expect("an answer").body, b"done");
+        }
+    });
+    mesh.wait_idle();
+}
