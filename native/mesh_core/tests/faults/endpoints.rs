@@ -122,6 +122,21 @@ fn a_reset_within_the_head_gives_502() {
     scene.ends_clean();
 }
 
+/// The system tells of a reset once only, and then of an end.
+#[test]
+fn a_reset_after_the_head_is_not_the_end_of_a_response_without_length() {
+    let scene = Scene::new(|_| {});
+    for _ in 0..20 {
+        scene.endpoint.script(vec![Do::Body, send("HTTP/1.1 200 OK\r\n\r\n"), Do::Reset]);
+        let mut client = scene.client();
+        client.send(get(""));
+        if let Ok(response) = client.try_response(false) {
+            assert_eq!(response.status, 502, "a part looks like the whole");
+        }
+    }
+    scene.ends_clean();
+}
+
 #[test]
 fn a_reset_within_the_body_breaks_the_response_off() {
     let scene = Scene::new(|_| {});

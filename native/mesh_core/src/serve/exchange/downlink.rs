@@ -121,7 +121,7 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
     async fn pass_until_close(&mut self) -> Result<(), Error> {
         // An end that is known already goes with the head: a gRPC client takes nothing else for a response without
         // a message.
-        if self.received.is_empty() && self.has_ended().await {
+        if self.received.is_empty() && self.has_ended().await? {
             return self.sink.part(b"", Part::Last).await;
         }
         loop {
@@ -134,12 +134,15 @@ impl<T: Transport, S: ResponseSink> Downlink<'_, T, S> {
     }
 
     /// Whether the response is known to have ended. What has arrived of it is read.
-    async fn has_ended(&mut self) -> bool {
+    async fn has_ended(&mut self) -> Result<bool, Error> {
         let Downlink { pool, upstream, received, .. } = self;
-        poll_fn(|cx| {
-            Poll::Ready(matches!(poll_fill(cx, *upstream, received, pool), Poll::Ready(Ok(0))))
-        })
-        .await
+        let read = poll_fn(|cx| Poll::Ready(poll_fill(cx, *upstream, received, pool))).await;
+        match read {
+            Poll::Ready(Ok(n)) => Ok(n == 0),
+            // The system tells of a reset once, and then of an end as of a whole response.
+            Poll::Ready(Err(_)) => Err(Error::UpstreamClosed),
+            Poll::Pending => Ok(false),
+        }
     }
 
     async fn read_body(&mut self, long: bool) -> Result<usize, Error> {
