@@ -140,3 +140,19 @@ fn a_client_of_grpc_may_be_silent() {
         answer(upload).await.expect_err("the upload has timed out");
     });
 }
+
+/// What a client says of its body must not hold a connection of an HTTP/1.1 endpoint.
+#[test]
+fn a_call_to_an_http1_endpoint_may_not_pause() {
+    let endpoint = Endpoint::start();
+    let mut config = Config::default();
+    config.timeouts.idle = Some(Duration::from_millis(200));
+    let mesh = Mesh::to(config, &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (response, _body) = peer.begin(call("a.test"), false).await;
+        // The table of gRPC has no status for 408.
+        assert_eq!(answer(response).await.expect("an answer").headers["grpc-status"], "2");
+    });
+    assert_eq!(mesh.service_stats().errors.body_timeout, 1);
+}

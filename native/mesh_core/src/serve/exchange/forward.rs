@@ -150,6 +150,10 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                 self.state.checked_out.set(true);
                 self.sink.checked_out().await?;
             }
+            if self.state.body_may_pause.get() && !checkout.is_h2() && !checkout.is_peer() {
+                // What the client says of its body must not hold a connection of an HTTP/1.1 endpoint for ever.
+                self.state.body_may_pause.set(false);
+            }
             let mut received = Buf::new();
             let mut keeping = None;
             if checkout.is_peer() || elsewhere.is_some() {

@@ -37,7 +37,8 @@ pub struct ExchangeState {
     pub stopwatch: Stopwatch,
     /// The status of a gRPC call, which its response has told.
     pub grpc_status: Cell<Option<u16>>,
-    /// The client may be silent for any time while it sends its body: a gRPC stream, as a WebSocket.
+    /// The client may be silent for any time while it sends its body: a gRPC stream to an endpoint that speaks
+    /// HTTP/2, as a WebSocket.
     pub body_may_pause: Cell<bool>,
     /// Body bytes, framing included.
     received: Cell<u64>,
