@@ -5,6 +5,7 @@
 mod support;
 
 mod connections;
+mod floods;
 mod grpc;
 mod observer;
 mod requests;

@@ -186,11 +186,12 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
             }
             // The upstream closed an idle connection while it was checked out. No response has arrived, so the
             // request may be sent again (RFC 9110 section 9.2.2). An endpoint that stops ends its dispatchers
-            // first, and its socket closes the connections that it has not accepted.
+            // first, and its socket closes the connections that it has not accepted. Once only: requests that share a
+            // new connection to an endpoint that closes each of them would repeat each other for ever.
             let is_stale = matches!(error, Error::UpstreamClosed)
                 && repeatable
                 && !self.state.upstream_spoke.get()
-                && (checkout.reused
+                && (checkout.reused && reuse != Reuse::Never
                     || checkout.replaces_call() && !std::mem::replace(&mut attempt.again, true));
             // A peer closes no idle connection while it lives, so another upstream comes first.
             let stays =
