@@ -213,6 +213,8 @@ impl H2Stream {
         if let Some(error) = error {
             let failure = match (Failure::of(error), &down.source) {
                 (Failure::Reset(Reason::REFUSED_STREAM), Source::Head(_)) => Failure::Unprocessed,
+                // A GOAWAY contradicts the response: a client must not hear that it may repeat the request.
+                (Failure::Unprocessed, Source::Body(_)) => Failure::Invalid,
                 (failure, _) => failure,
             };
             self.fail(failure);
