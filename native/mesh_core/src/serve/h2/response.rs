@@ -115,7 +115,8 @@ fn response(status: StatusCode, fields: HeaderMap) -> Response<()> {
 fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
     // RFC 9113 section 8.2: names must be lower case, which `HeaderName` ensures.
     let name = HeaderName::from_bytes(name).ok()?;
-    fields.append(name, HeaderValue::from_bytes(value).ok()?);
+    // Fails if there are more fields than a map can have.
+    fields.try_append(name, HeaderValue::from_bytes(value).ok()?).ok()?;
     Some(())
 }
 

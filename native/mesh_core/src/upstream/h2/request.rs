@@ -39,10 +39,11 @@ pub fn read(head: &[u8]) -> Result<(Request<()>, BodyLength), &'static str> {
     Ok((request, head.body))
 }
 
-/// `None` if the field is malformed.
+/// `None` if the field is malformed, or there are too many.
 pub fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
     let name = HeaderName::from_bytes(name).ok()?;
-    fields.append(name, HeaderValue::from_bytes(value).ok()?);
+    // Fails if there are more fields than a map can have.
+    fields.try_append(name, HeaderValue::from_bytes(value).ok()?).ok()?;
     Some(())
 }
 
