@@ -242,6 +242,11 @@ impl LocalService {
                     }
                     // Another connection would have no room either.
                     wait(h2.room.notified(), until).await?;
+                    if !connection.is_usable(false) {
+                        // Nor would it live longer.
+                        pool.health.failed(began, Instant::now());
+                        return Err(Error::Connect(ErrorKind::NotConnected.into()));
+                    }
                 }
                 Err(error) => {
                     if error.side() == Side::Upstream {

@@ -106,6 +106,7 @@ impl H2Connection {
             patience,
             timer: Timer::default(),
             asked: false,
+            most: begun.requests.current_max_send_streams(),
         };
         let room = Rc::clone(room);
         spawn_local(async move {
@@ -172,6 +173,8 @@ struct Driver {
     timer: Timer,
     /// A sign of life has been asked for.
     asked: bool,
+    /// How many streams the endpoint accepted at once when it was last looked at.
+    most: usize,
 }
 
 /// How long an endpoint may be silent, see [`SILENCE`] and [`ANSWER`].
@@ -182,6 +185,15 @@ struct Patience {
 }
 
 impl Driver {
+    /// Wakes requests that wait, once the endpoint accepts more streams than before.
+    fn note_room(&mut self) {
+        let Some(of) = self.of.upgrade() else { return };
+        let most = of.requests.current_max_send_streams();
+        if std::mem::replace(&mut self.most, most) < most {
+            of.room.notify_waiters();
+        }
+    }
+
     /// Runs until the connection ends, or its endpoint is silent for too long.
     async fn run(mut self) {
         let mut until = None;
@@ -189,6 +201,7 @@ impl Driver {
             if pin!(&mut self.connection).poll(cx).is_ready() {
                 return Poll::Ready(());
             }
+            self.note_room();
             // Without streams nobody waits for the endpoint.
             if self.of.upgrade().is_none_or(|of| of.is_idle()) {
                 until = None;

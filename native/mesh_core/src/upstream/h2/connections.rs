@@ -52,12 +52,14 @@ impl H2Connections {
         let mut all = self.all.borrow_mut();
         let mut at = 0;
         while let Some(connection) = all.get(at) {
-            if connection.room() == 0 {
-                at += 1;
-            } else if connection.is_usable(probe) {
+            let has_room = connection.room() > 0;
+            // One that has ended may have no room either, and would take the place of another one.
+            if !connection.is_usable(probe && has_room) {
+                all.remove(at);
+            } else if has_room {
                 return Some(Rc::clone(connection));
             } else {
-                all.remove(at);
+                at += 1;
             }
         }
         None
