@@ -155,6 +155,26 @@ fn a_head_without_end_ends_the_connection() {
     }
 }
 
+/// h2 keeps those that the client does not read.
+#[test]
+fn interim_responses_without_end_end_the_connection() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let early = block(&[(":status", "103"), ("link", &"a".repeat(8000))]);
+    let endpoint = RawEndpoint::start(move |_, mut connection| {
+        connection.begin(&[]);
+        let stream = connection.until(HEADERS).stream;
+        let early = frame(HEADERS, END_HEADERS, stream, &early);
+        let sent = AtomicUsize::new(0);
+        let closed =
+            !flood(&mut connection, &early, || sent.fetch_add(1, Ordering::Relaxed) < 1024);
+        tell.send(closed).expect("the test listens");
+    });
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    let mut client = Client::connect_small(mesh.address());
+    client.send(get(""));
+    assert!(told.recv().expect("a word"), "the gateway takes all of it");
+}
+
 #[test]
 fn a_long_head_fails_its_stream_alone() {
     let endpoint = RawEndpoint::start(|_, mut connection| {

@@ -38,6 +38,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 pub struct H2Connection {
     pub requests: SendRequest<Bytes>,
     socket: Weak<UpstreamSocket>,
+    heard: Rc<Heard>,
     streams: Cell<usize>,
     /// It has had a stream before, so the endpoint may just have closed it.
     was_used: Cell<bool>,
@@ -92,6 +93,7 @@ impl H2Connection {
         let begun = Rc::new(H2Connection {
             requests,
             socket: Rc::downgrade(&socket),
+            heard: Rc::clone(&heard),
             streams: Cell::new(0),
             was_used: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
@@ -144,12 +146,18 @@ impl H2Connection {
 }
 
 /// Counts a stream until dropped.
-pub struct Place(pub Rc<H2Connection>);
+pub struct Place(pub Rc<H2Connection>, Cell<u32>);
 
 impl Place {
     pub fn new(connection: &Rc<H2Connection>) -> Place {
         connection.streams.set(connection.streams.get() + 1);
-        Place(Rc::clone(connection))
+        Place(Rc::clone(connection), Cell::new(0))
+    }
+
+    /// The stream has this id.
+    pub fn opened(&self, stream: u32) {
+        self.1.set(stream);
+        self.0.heard.heads.opened(stream);
     }
 }
 
@@ -157,6 +165,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let streams = self.0.streams.get() - 1;
         self.0.streams.set(streams);
+        self.0.heard.heads.closed(self.1.get());
         if streams == 0 {
             self.0.idle_since.set(Instant::now());
         }

@@ -7,6 +7,7 @@
 mod connection;
 mod connections;
 mod failure;
+mod heads;
 mod request;
 mod response;
 mod socket;

@@ -11,6 +11,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::heads::Heads;
 use crate::transport::{KEEPALIVE, Transport};
 use crate::upstream::local_ports::LocalPort;
 
@@ -56,14 +57,18 @@ pub struct Heard {
     first: RefCell<Vec<u8>>,
     /// The endpoint has sent something since the last look.
     anything: Cell<bool>,
+    pub heads: Heads,
 }
 
 impl Heard {
-    fn add(&self, bytes: &[u8]) {
+    /// Fails if the endpoint sends more than is kept.
+    fn add(&self, bytes: &[u8]) -> io::Result<()> {
         self.anything.set(true);
         let mut first = self.first.borrow_mut();
         let room = FIRST - first.len().min(FIRST);
         first.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let is_fair = self.heads.read(bytes);
+        if is_fair { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
     pub fn take_anything(&self) -> bool {
@@ -106,7 +111,7 @@ impl AsyncRead for H2Socket {
             });
             match read {
                 Ok(n) => {
-                    self.heard.add(&room[..n]);
+                    self.heard.add(&room[..n])?;
                     into.advance(n);
                     return Poll::Ready(Ok(()));
                 }

@@ -151,6 +151,7 @@ impl H2Stream {
             _ if error.is_go_away() || error.is_io() => Failure::Unprocessed,
             _ => Failure::of(&error),
         })?;
+        self.place.opened(response.stream_id().as_u32());
         up.stream = Some(stream);
         let down = &mut *self.down.borrow_mut();
         (down.source, down.is_head) = (Source::Head(response), is_head);
