@@ -53,6 +53,9 @@ pub trait Transport {
         Poll::Ready(Ok(()))
     }
 
+    /// Takes what has arrived while nothing is read, if it would be in the way of others.
+    fn read_ahead(&self, _cx: &mut Context<'_>) {}
+
     /// Whether what is at the other end is to end as soon as the client closes its sending side.
     fn ends_with_client(&self) -> bool {
         false

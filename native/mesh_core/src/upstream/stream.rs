@@ -71,6 +71,12 @@ impl Transport for UpstreamStream {
         delegate!(self, stream => Transport::poll_flush(stream, cx))
     }
 
+    fn read_ahead(&self, cx: &mut Context<'_>) {
+        if let UpstreamStream::H2(stream) = self {
+            stream.read_ahead(cx);
+        }
+    }
+
     fn ends_with_client(&self) -> bool {
         delegate!(self, stream => stream.ends_with_client())
     }

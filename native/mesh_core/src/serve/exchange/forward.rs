@@ -383,6 +383,7 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                     return Poll::Ready(Err(Error::UpstreamClosed));
                 }
             }
+            upstream.read_ahead(cx);
             let Some((at, error)) = state.next_deadline() else { return Poll::Pending };
             timer.set_at(Some(at));
             timer.poll(cx).map(|()| Err(error()))

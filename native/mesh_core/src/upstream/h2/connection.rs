@@ -18,12 +18,11 @@ use super::socket::{H2Socket, Heard, UpstreamSocket};
 use crate::runtime::{Timer, deadline};
 use crate::upstream::open::OpenUpstream;
 
-/// How much of one response waits in memory for a slow client. In messages of a few bytes it takes more than ten
-/// times as much.
+/// How much of one response waits in memory for a slow client.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// The window of all responses of a connection never limits: a client that does not read must not stop others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-/// What small frames that wait may take beyond their content. A connection with more is closed.
+/// What small frames may take beyond their content until their streams take them. A connection with more is closed.
 const FRAME_OVERHEAD: usize = 64 * 1024 * 1024;
 /// How much of one request waits for the connection's socket.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -20,7 +20,8 @@ use super::failure::Failure;
 use super::{request, response};
 use crate::transport::Transport;
 
-/// How much of a response is collected for one read.
+/// How much of interim responses is collected for one read. Of a body it is the endpoint's window, and at most five
+/// times as much for the framing of bytes that come one by one.
 const GATHER: usize = 64 * 1024;
 /// How much of a request is kept in case the endpoint does not begin with it. A longer one is not sent again.
 const MAX_KEPT: usize = 64 * 1024;
@@ -64,6 +65,10 @@ struct Down {
     /// Bytes of HTTP/1.1, and how many of them have been read.
     out: Vec<u8>,
     at: usize,
+    /// How much of the endpoint's window they take.
+    unreleased: usize,
+    /// The exchange waits for the response.
+    is_awaited: bool,
     is_head: bool,
     is_chunked: bool,
     /// The task that waits for the response of a request that has not been sent.
@@ -92,6 +97,8 @@ impl H2Stream {
             source: Source::NotSent,
             out: Vec::new(),
             at: 0,
+            unreleased: 0,
+            is_awaited: false,
             is_head: false,
             is_chunked: false,
             waits: None,
@@ -161,10 +168,11 @@ impl H2Stream {
         Ok(size)
     }
 
-    /// Reads what has arrived of the response.
+    /// Takes what has arrived of the response.
     fn gather(&self, cx: &mut Context<'_>, down: &mut Down) {
-        while down.out.len() - down.at < GATHER {
+        loop {
             match &mut down.source {
+                Source::Head(_) if down.out.len() - down.at >= GATHER => return,
                 Source::NotSent => {
                     down.waits = Some(cx.waker().clone());
                     return;
@@ -183,8 +191,7 @@ impl H2Stream {
                 Source::Body(body) => match body.poll_data(cx) {
                     Poll::Pending => return,
                     Poll::Ready(Some(Ok(data))) => {
-                        // Fails only if the stream has ended.
-                        let _ = body.flow_control().release_capacity(data.len());
+                        down.unreleased += data.len();
                         response::data(&data, down.is_chunked, &mut down.out);
                     }
                     Poll::Ready(Some(Err(error))) => self.ended(down, Some(&error)),
@@ -231,7 +238,17 @@ impl Transport for H2Stream {
             self.gather(cx, down);
         }
         let is_over = matches!(down.source, Source::Ended) || self.failure.get().is_some();
-        if down.at < down.out.len() || is_over { Poll::Ready(Ok(())) } else { Poll::Pending }
+        down.is_awaited = down.at == down.out.len() && !is_over;
+        if down.is_awaited { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// In h2 small frames take many times as much memory as here. A connection has a bound of that, which clients who
+    /// do not read must not reach for others.
+    fn read_ahead(&self, cx: &mut Context<'_>) {
+        let down = &mut *self.down.borrow_mut();
+        if !down.is_awaited {
+            self.gather(cx, down);
+        }
     }
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
@@ -250,6 +267,13 @@ impl Transport for H2Stream {
             down.at = 0;
             down.out.clear();
             down.out.shrink_to(MAX_SPARE);
+            let read = std::mem::take(&mut down.unreleased);
+            if let Source::Body(body) = &mut down.source
+                && read > 0
+            {
+                // Fails only if the stream has ended.
+                let _ = body.flow_control().release_capacity(read);
+            }
         }
         Ok(n)
     }
