@@ -24,7 +24,7 @@ defmodule ExServiceMeshRouter do
       bound to `::` has `"http://localhost:4001"`, which means 127.0.0.1 or ::1. With `mesh`, `"b@host"` is the gateway of another node
     * `:state` - `:listening` or `:not_listening`; requests for the latter get a 503
     * `:since` - when the state last changed
-    * `:source` - `:endpoint` (discovered), `:config` (`services`), `:runtime` (`put_service/2`) or
+    * `:source` - `:endpoint` (discovered), `:config` (`services`, `grpc`), `:runtime` (`put_service/2`) or
       `:peer` (an endpoint that only other nodes have, with `mesh`)
     * `:peers` - those of the upstreams that are other nodes, with `:node`, `:state`, and the `:address`
       and the `:error` of the last connection, or `nil`. The states are

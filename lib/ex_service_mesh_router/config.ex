@@ -225,7 +225,7 @@ defmodule ExServiceMeshRouter.Config do
   alias ExServiceMeshRouter.ConfigError
   alias ExServiceMeshRouter.Config.{Options, Type}
 
-  @enforce_keys [:name, :ip, :ips, :port, :services, :discover, :default]
+  @enforce_keys [:name, :ip, :ips, :port, :services, :grpc, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
   @enforce_keys @enforce_keys ++
                   [:in_vm, :timeouts, :native, :observe, :metrics, :mesh, :handover]

@@ -5,6 +5,7 @@ defmodule ExServiceMeshRouter.Readiness do
   # application starts, or that has no `http:` which the gateway could reach, is not waited for.
 
   alias ExServiceMeshRouter.{Discovery, Gateway}
+  alias ExServiceMeshRouter.Discovery.GrpcServers
   alias ExServiceMeshRouter.Gateway.{Applications, LastApplication}
   alias ExServiceMeshRouter.Registry.Resolver
 
@@ -98,7 +99,9 @@ defmodule ExServiceMeshRouter.Readiness do
 
   # A discovery that restarts probes all endpoints anyway.
   defp probe_all(name) do
-    Discovery.probe_all(name)
+    %{discover: discover, grpc: grpc} = Gateway.config(name)
+    if grpc != %{}, do: GrpcServers.look(name)
+    if discover != false, do: Discovery.probe_all(name)
   catch
     :exit, _reason -> :ok
   end

@@ -31,6 +31,7 @@ defmodule ExServiceMeshRouter.Supervisor do
   }
 
   alias ExServiceMeshRouter.Console.Index
+  alias ExServiceMeshRouter.Discovery.GrpcServers
   alias ExServiceMeshRouter.Gateway.{Guard, Reporter, Shutdown, Store, Worker}
   alias ExServiceMeshRouter.Listeners.Contention
   alias ExServiceMeshRouter.Registry.Resolver
@@ -93,6 +94,7 @@ defmodule ExServiceMeshRouter.Supervisor do
         workers(config) ++
         Enum.map(Handover.last(config), &guard(config, &1)) ++
         if(config.discover == false, do: [], else: [guard(config, Discovery)]) ++
+        if(config.grpc == %{}, do: [], else: [guard(config, GrpcServers)]) ++
         if(config.index, do: [guard(config, Index)], else: []) ++
         if(config.metrics, do: [guard(config, Metrics)], else: []) ++
         doctor(config) ++
@@ -114,7 +116,7 @@ defmodule ExServiceMeshRouter.Supervisor do
 
   defp await_orphans(name) do
     for part <-
-          [Gateway, Reporter, Listeners, Registry, Discovery, Index, Metrics] ++
+          [Gateway, Reporter, Listeners, Registry, Discovery, GrpcServers, Index, Metrics] ++
             [Mesh.Scope, Mesh.Member, Mesh.Peers, Handover.Successor, Handover.Offer],
         pid = Process.whereis(Module.concat(name, List.last(Module.split(part)))),
         do: Guard.await_end(pid, @orphan)

@@ -140,6 +140,8 @@ defmodule ExServiceMeshRouter.Config.Options do
        shown: "a quarter of the schedulers online, at least 1"},
       {:services, :services, %{}, "services that are not Phoenix endpoints of this system",
        values: "a map of host to upstream, `#{Upstream.accepted()}`"},
+      {:grpc, :grpc, %{},
+       "gRPC servers of this VM (elixir-grpc) and their hosts; the gateway finds where they listen"},
       {:discover, :discover, true, "which Phoenix endpoints get a route"},
       {:private_listeners, :private_listeners, :auto,
        "which endpoints get a private listener in place of their own, see below"},

@@ -135,6 +135,16 @@ defmodule ExServiceMeshRouter.Config.Type do
     end
   end
 
+  defp read(:grpc, servers) when is_map(servers) or is_list(servers) do
+    read = Enum.map(servers, &read_grpc/1)
+
+    cond do
+      :error in read -> :error
+      Enum.any?(read, &is_map/1) -> {:error, Enum.filter(read, &is_map/1)}
+      true -> {:ok, Map.new(read)}
+    end
+  end
+
   defp read(:discover, value) when is_boolean(value), do: {:ok, value}
 
   defp read(:discover, value) do
@@ -248,6 +258,15 @@ defmodule ExServiceMeshRouter.Config.Type do
 
   defp read_service(_other), do: :error
 
+  defp read_grpc({server, host}) when is_atom(server) do
+    case Host.normalise(host) do
+      {:ok, host} -> {server, host}
+      :error -> mistake("[#{inspect(server)}]", host, expected(:host))
+    end
+  end
+
+  defp read_grpc(_other), do: :error
+
   defp ok_if(true, value), do: {:ok, value}
   defp ok_if(false, _value), do: :error
 
@@ -268,6 +287,7 @@ defmodule ExServiceMeshRouter.Config.Type do
   def expected(:address), do: @address
   def expected(:addresses), do: ":loopback, :any, #{@address}, or a list of tuples"
   def expected(:services), do: ~s|a map such as %{"legacy.local" => "http://127.0.0.1:9001"}|
+  def expected(:grpc), do: ~s|a map such as %{MyApp.GRPC.Endpoint => "grpc.local"}|
   def expected(:discover), do: "true, false, or [only: [...], except: [...]]"
   def expected(:mesh_services), do: "[only: [...]] or [except: [...]] with endpoint modules,"
 
@@ -325,6 +345,7 @@ defmodule ExServiceMeshRouter.Config.Type do
     quote(do: %{String.t() => unquote(upstreams)} | [{String.t(), unquote(upstreams)}])
   end
 
+  def spec(:grpc), do: quote(do: %{module() => String.t()} | [{module(), String.t()}])
   def spec(:discover), do: quote(do: boolean() | [only: [atom()], except: [atom()]])
   def spec(:mesh_services), do: quote(do: [only: [module()], except: [module()]])
 

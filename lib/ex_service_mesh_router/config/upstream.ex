@@ -30,6 +30,9 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   def tcp(ip, port), do: %{kind: :tcp, ip: ip, port: port}
   def unix(path), do: %{kind: :unix, path: path}
 
+  @doc "Marks an upstream that speaks HTTP/2."
+  def http2(upstream), do: Map.put(upstream, :protocol, :http2)
+
   @doc "Describes what parse/1 accepts."
   def accepted, do: @accepted
 
@@ -59,8 +62,8 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   defp parse_one("http://" <> _ = url), do: url(url)
 
   # A URI of an unknown scheme has no default port, and an h2c server no usual one.
-  defp parse_one("h2c://" <> _ = url), do: url |> url() |> http2()
-  defp parse_one("h2c+unix:" <> path), do: http2(parse_one("unix:" <> path))
+  defp parse_one("h2c://" <> _ = url), do: url |> url() |> over_http2()
+  defp parse_one("h2c+unix:" <> path), do: over_http2(parse_one("unix:" <> path))
 
   defp parse_one(_other), do: :error
 
@@ -75,8 +78,8 @@ defmodule ExServiceMeshRouter.Config.Upstream do
     end
   end
 
-  defp http2({:ok, upstream}), do: {:ok, Map.put(upstream, :protocol, :http2)}
-  defp http2(:error), do: :error
+  defp over_http2({:ok, upstream}), do: {:ok, http2(upstream)}
+  defp over_http2(:error), do: :error
 
   defp host(host, port) when is_binary(host) and host != "" and port in 1..65_535 do
     case :inet.parse_strict_address(to_charlist(host)) do

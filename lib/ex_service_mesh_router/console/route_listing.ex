@@ -115,6 +115,7 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
     end
   end
 
+  defp upstreams(%{key: {:grpc, _server}}, _snapshot), do: ["where its server listens"]
   defp upstreams(service, _snapshot), do: Enum.map(service.upstreams, &Upstream.to_string/1)
 
   defp bound(nil), do: "none, it has no http:"

@@ -26,6 +26,10 @@ defmodule ExServiceMeshRouter.Registry.Service do
     }
   end
 
+  @doc "Makes a service of a gRPC server of this VM. Without upstreams, it does not listen."
+  def grpc(server, host, upstreams),
+    do: %{static(host, upstreams, :config) | key: {:grpc, server}, name: inspect(server)}
+
   @doc "Makes a service of a Phoenix endpoint. Without upstreams, it does not listen."
   def endpoint(endpoint, application, hosts, upstreams, derived \\ []) do
     %__MODULE__{

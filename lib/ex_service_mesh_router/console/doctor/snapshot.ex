@@ -85,6 +85,8 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
     static =
       for {host, upstreams} <- config.services, do: Service.static(host, upstreams, :config)
 
+    grpc = for {server, host} <- config.grpc, do: Service.grpc(server, host, [])
+
     found =
       for {endpoint, application} <- candidates(config.discover) do
         hosts =
@@ -96,7 +98,7 @@ defmodule ExServiceMeshRouter.Doctor.Snapshot do
         Service.endpoint(endpoint, application, hosts, [Upstream.tcp({127, 0, 0, 1}, 1)], derived)
       end
 
-    static ++ found
+    static ++ grpc ++ found
   end
 
   defp host(endpoint, application) do
