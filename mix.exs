@@ -64,6 +64,7 @@ defmodule ExServiceMeshRouter.MixProject do
         "guides/getting-started.md",
         "guides/tenants.md",
         "guides/websockets-and-liveview.md",
+        "guides/grpc.md",
         "guides/deployment.md",
         "guides/deploying-on-one-server.md",
         "guides/several-nodes.md",

@@ -9,7 +9,8 @@ defmodule ExServiceMeshRouter.Config do
 
       config :ex_service_mesh_router,
         port: 4000,
-        services: %{"legacy.local" => "http://127.0.0.1:9001", "grpc.local" => "h2c://127.0.0.1:50051"},
+        services: %{"legacy.local" => "http://127.0.0.1:9001", "users.local" => "h2c://127.0.0.1:50051"},
+        grpc: %{MyApp.GRPC.Endpoint => "grpc.local"},
         timeouts: [response: 60_000]
 
   ## When it listens
