@@ -82,7 +82,7 @@ mod tests {
         for size in 1..=round.len() {
             let heads = Heads::default();
             heads.opened(1);
-            let mut read = |bytes: &[u8]| bytes.chunks(size).all(|part| heads.read(part));
+            let read = |bytes: &[u8]| bytes.chunks(size).all(|part| heads.read(part));
             assert!((0..MAX_HEADS).all(|_| read(&round)), "{size}");
             assert!(!read(&round), "{size}");
             heads.closed(1);
