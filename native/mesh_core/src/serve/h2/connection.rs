@@ -21,7 +21,7 @@ use super::socket::{Socket, linger};
 use super::stream;
 use crate::runtime::{Buf, MinRate, Share, Timer, deadline};
 use crate::serve::worker::{ConnectionGuard, FIRST_REQUEST};
-use crate::transport::KEEPALIVE;
+use crate::transport::{Cork, KEEPALIVE};
 use crate::upstream::Transport;
 
 /// How long a client that was sent GOAWAY and has no streams may take to close and to read the rest.
@@ -40,8 +40,10 @@ pub async fn serve<T: Transport + Unpin>(
     // Streams may wait for as long as tunnels.
     client.set_keepalive(&KEEPALIVE);
     let client = Rc::new(client);
+    let cork = Rc::<Cork>::default();
     let socket = Socket {
         stream: Rc::clone(&client),
+        cork: Rc::clone(&cork),
         first,
         worker: Rc::clone(&worker),
         closing: Rc::clone(&closing),
@@ -52,6 +54,8 @@ pub async fn serve<T: Transport + Unpin>(
     let driver = Driver {
         session: Session::new(guard, address),
         connection,
+        client: Rc::clone(&client),
+        cork,
         closing,
         is_closing: false,
         requests: 0,
@@ -67,6 +71,8 @@ pub async fn serve<T: Transport + Unpin>(
 struct Driver<T> {
     session: Rc<Session>,
     connection: Connection<Socket<T>, Bytes>,
+    client: Rc<T>,
+    cork: Rc<Cork>,
     closing: Rc<MinRate>,
     /// The client has been told to open no more streams.
     is_closing: bool,
@@ -131,6 +137,13 @@ impl<T: Transport + Unpin> Driver<T> {
     /// Accepts new streams and drives all others. Ready at the end of the connection; h2 has reported
     /// errors to the client (RFC 9113 section 5.4.1).
     fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (cork, client) = (Rc::clone(&self.cork), Rc::clone(&self.client));
+        let closing = Rc::clone(&self.closing);
+        let sent = |n| closing.moved(n);
+        cork.poll_with(cx, &*client, sent, |cx| self.poll_streams(cx)).map(drop)
+    }
+
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(Ok((request, respond))) = ready!(self.connection.poll_accept(cx)) {
             self.begin(request, respond);
         }

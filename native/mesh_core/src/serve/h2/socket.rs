@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::settings::CONNECTION_WINDOW;
 use crate::runtime::{Buf, MinRate};
 use crate::serve::worker::Worker;
+use crate::transport::Cork;
 use crate::upstream::Transport;
 
 /// How long a closed connection is drained, so that a reset does not discard the last frames. Reads no more
@@ -23,31 +24,11 @@ const LINGER: Duration = Duration::from_secs(2);
 
 pub struct Socket<T> {
     pub stream: Rc<T>,
+    pub cork: Rc<Cork>,
     pub first: Buf,
     pub worker: Rc<Worker>,
     /// Limits the client's time once the connection is closing.
     pub closing: Rc<MinRate>,
-}
-
-impl<T: Transport> Socket<T> {
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        write: impl Fn(&T) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            match write(&self.stream) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                written => {
-                    if let Ok(n) = written {
-                        self.closing.moved(n);
-                    }
-                    return Poll::Ready(written);
-                }
-            }
-        }
-    }
 }
 
 impl<T: Transport> AsyncRead for Socket<T> {
@@ -84,7 +65,7 @@ impl<T: Transport> AsyncWrite for Socket<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write(bytes))
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -92,18 +73,19 @@ impl<T: Transport> AsyncWrite for Socket<T> {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write_vectored(parts))
+        self.cork.poll_write(cx, &*self.stream, |n| self.closing.moved(n), parts)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.cork.poll_flush(cx, &*self.stream, |n| self.closing.moved(n))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.cork.poll_send(cx, &*self.stream, |n| self.closing.moved(n)))?;
         // Fails only if the client is gone.
         let _ = self.stream.shut_down_writing();
         Poll::Ready(Ok(()))

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::socket::{H2Socket, Heard, UpstreamSocket};
 use crate::runtime::{Timer, deadline};
+use crate::transport::Cork;
 use crate::upstream::open::OpenUpstream;
 
 /// How much of one response waits in memory for a slow client.
@@ -42,6 +43,8 @@ pub struct H2Connection {
     /// It has had a stream before, so the endpoint may just have closed it.
     was_used: Cell<bool>,
     idle_since: Cell<Instant>,
+    /// The system has been asked for the end of the connection since frames were last sent.
+    was_probed: Cell<bool>,
     /// Wakes requests that wait for room.
     room: Rc<Notify>,
     _open: OpenUpstream,
@@ -72,7 +75,12 @@ impl H2Connection {
         socket.set_keepalive();
         let socket = Rc::new(socket);
         let heard = Rc::<Heard>::default();
-        let io = H2Socket { socket: Rc::clone(&socket), heard: Rc::clone(&heard) };
+        let cork = Rc::<Cork>::default();
+        let io = H2Socket {
+            socket: Rc::clone(&socket),
+            cork: Rc::clone(&cork),
+            heard: Rc::clone(&heard),
+        };
         let mut builder = Builder::new();
         builder
             .enable_push(false)
@@ -95,6 +103,7 @@ impl H2Connection {
             heard: Rc::clone(&heard),
             streams: Cell::new(0),
             was_used: Cell::new(false),
+            was_probed: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             room: Rc::clone(room),
             _open: open,
@@ -102,6 +111,8 @@ impl H2Connection {
         let driver = Driver {
             pings: connection.ping_pong(),
             connection,
+            socket,
+            cork,
             heard,
             of: Rc::downgrade(&begun),
             patience,
@@ -127,8 +138,11 @@ impl H2Connection {
     /// the system, which may know more than the event loop.
     pub fn is_usable(&self, probe: bool) -> bool {
         let ready = self.requests.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
-        !matches!(ready, Poll::Ready(Err(_)))
-            && (!probe || self.socket.upgrade().is_some_and(|socket| socket.is_open()))
+        !matches!(ready, Poll::Ready(Err(_))) && (!probe || self.probe())
+    }
+
+    fn probe(&self) -> bool {
+        self.was_probed.replace(true) || self.socket.upgrade().is_some_and(|it| it.is_open())
     }
 
     pub fn mark_used(&self) -> bool {
@@ -165,6 +179,7 @@ impl Drop for Place {
         let streams = self.0.streams.get() - 1;
         self.0.streams.set(streams);
         self.0.heard.heads.closed(self.1.get());
+        self.0.was_probed.set(false);
         if streams == 0 {
             self.0.idle_since.set(Instant::now());
         }
@@ -174,6 +189,8 @@ impl Drop for Place {
 
 struct Driver {
     connection: Connection<H2Socket, Bytes>,
+    socket: Rc<UpstreamSocket>,
+    cork: Rc<Cork>,
     pings: Option<PingPong>,
     heard: Rc<Heard>,
     of: Weak<H2Connection>,
@@ -202,11 +219,20 @@ impl Driver {
         }
     }
 
+    /// Reads and sends frames. Ready at the end of the connection.
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Driver { connection, socket, cork, of, .. } = self;
+        if let Some(of) = of.upgrade() {
+            of.was_probed.set(false);
+        }
+        socket.poll_corked(cork, cx, |cx| pin!(connection).poll(cx)).map(drop)
+    }
+
     /// Runs until the connection ends, or its endpoint is silent for too long.
     async fn run(mut self) {
         let mut until = None;
         poll_fn(|cx| {
-            if pin!(&mut self.connection).poll(cx).is_ready() {
+            if self.poll_connection(cx).is_ready() {
                 return Poll::Ready(());
             }
             self.note_room();
@@ -231,7 +257,7 @@ impl Driver {
                 // Fails only if the connection has ended.
                 let _ = self.pings.as_mut().map(|pings| pings.send_ping(Ping::opaque()));
                 until = deadline(Some(self.patience.answer));
-                if pin!(&mut self.connection).poll(cx).is_ready() {
+                if self.poll_connection(cx).is_ready() {
                     return Poll::Ready(());
                 }
             }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::heads::Heads;
-use crate::transport::{KEEPALIVE, Transport};
+use crate::transport::{Cork, KEEPALIVE, Transport};
 use crate::upstream::local_ports::LocalPort;
 
 /// How much of what the endpoint sends first tells which protocol it speaks: a frame's header.
@@ -48,6 +48,16 @@ impl UpstreamSocket {
     /// Finds a lost host, whatever the endpoint thinks of PING.
     pub fn set_keepalive(&self) {
         delegate!(self, stream => Transport::set_keepalive(stream, &KEEPALIVE));
+    }
+
+    /// Lets `poll` write to the cork, then sends what it wrote.
+    pub fn poll_corked<R>(
+        &self,
+        cork: &Cork,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<R>,
+    ) -> Poll<Option<R>> {
+        delegate!(self, stream => cork.poll_with(cx, stream, |_| (), poll))
     }
 }
 
@@ -94,6 +104,7 @@ impl Heard {
 
 pub struct H2Socket {
     pub socket: Rc<UpstreamSocket>,
+    pub cork: Rc<Cork>,
     pub heard: Rc<Heard>,
 }
 
@@ -122,32 +133,13 @@ impl AsyncRead for H2Socket {
     }
 }
 
-impl H2Socket {
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        write: impl Fn(&UpstreamSocket) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(delegate!(&*self.socket, stream => Transport::poll_write_ready(stream, cx)))?;
-            match write(&self.socket) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
-    }
-}
-
 impl AsyncWrite for H2Socket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(
-            cx,
-            |socket| delegate!(socket, stream => Transport::try_write(stream, bytes)),
-        )
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -155,21 +147,19 @@ impl AsyncWrite for H2Socket {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(
-            cx,
-            |socket| delegate!(socket, stream => Transport::try_write_vectored(stream, parts)),
-        )
+        delegate!(&*self.socket, stream => self.cork.poll_write(cx, stream, |_| (), parts))
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(&*self.socket, stream => self.cork.poll_flush(cx, stream, |_| ()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(delegate!(&*self.socket, stream => self.cork.poll_send(cx, stream, |_| ())))?;
         // Fails only if the endpoint is gone.
         let _ = delegate!(&*self.socket, stream => stream.shut_down_writing());
         Poll::Ready(Ok(()))
