@@ -75,6 +75,7 @@ pub async fn relay(
     });
     let mut down = pin!(async {
         match down.run(upstream, client, from_upstream).await {
+            Err(PumpError::Reader) if upstream.reset_code().is_some() => Err(PumpError::Reader),
             // A reset by the endpoint also ends its stream: everything before it has been read.
             Err(PumpError::Reader) => finish(client).await.map_err(|_| PumpError::Writer),
             ended => ended,
@@ -98,6 +99,7 @@ pub async fn relay(
             // Data from the client does not extend the limit.
             idle_deadline.cap(timeouts.tunnel_close);
         }
+        upstream.read_ahead(cx);
         timer.set_at(idle_deadline.until.get());
         let over = (up_done && down_done)
             || timer.poll(cx).is_ready()

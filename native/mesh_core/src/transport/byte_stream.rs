@@ -64,6 +64,12 @@ pub trait Transport {
     /// Tells the peer that nothing more will be sent.
     fn shut_down_writing(&self) -> io::Result<()>;
 
+    /// The code by which the other side has reset a stream of HTTP/2 (RFC 9113 section 7), other than that of no
+    /// error.
+    fn reset_code(&self) -> Option<u32> {
+        None
+    }
+
     /// Reads even if the event loop has not reported readiness yet.
     fn try_read_early(&self, into: &mut [u8]) -> io::Result<usize> {
         self.try_read(into)

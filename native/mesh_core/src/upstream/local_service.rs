@@ -182,7 +182,10 @@ impl LocalService {
         attempt: &Attempt,
         reuse: Reuse,
     ) -> Option<Checkout> {
-        let connection = h2.with_room(reuse == Reuse::Probed).filter(|_| !attempt.tunnel)?;
+        let connection = h2.with_room(reuse == Reuse::Probed)?;
+        if attempt.tunnel && !connection.takes_websockets() {
+            return None;
+        }
         Some(self.stream(upstream, &connection, attempt))
     }
 
@@ -201,23 +204,24 @@ impl LocalService {
         Checkout { stream, open: OpenUpstream::nothing(), load, reused }
     }
 
-    /// Waits for a connection with room for a stream, or opens one.
+    /// Waits for a connection with room for a stream, or opens one. `None`: the request is a WebSocket, which the
+    /// endpoint does not accept over HTTP/2.
     async fn stream_later(
         &self,
         upstream: usize,
         h2: &H2Connections,
         attempt: &Attempt,
         limit: Option<Duration>,
-    ) -> Result<Checkout, Error> {
-        if attempt.tunnel {
-            return Err(Error::NotImplemented("WebSockets to HTTP/2 endpoints are not supported"));
-        }
+    ) -> Result<Option<Checkout>, Error> {
         let pool = self.balancer.pool(upstream);
         let began = Instant::now();
         let until = deadline(limit);
         loop {
+            if attempt.tunnel && h2.take_websockets() == Some(false) {
+                return Ok(None);
+            }
             if let Some(connection) = h2.with_room(true) {
-                return Ok(self.stream(upstream, &connection, attempt));
+                return Ok(Some(self.stream(upstream, &connection, attempt)));
             }
             if pool.health.has_failed_since(began) {
                 return Err(Error::Connect(ErrorKind::NotConnected.into()));
@@ -237,8 +241,11 @@ impl LocalService {
                     self.counters.upstream_connections_opened.add(1);
                     let has_room = connection.room() > 0;
                     opening.opened(&connection);
+                    if attempt.tunnel && !connection.takes_websockets() {
+                        return Ok(None);
+                    }
                     if has_room {
-                        return Ok(self.stream(upstream, &connection, attempt));
+                        return Ok(Some(self.stream(upstream, &connection, attempt)));
                     }
                     // Another connection would have no room either.
                     wait(h2.room.notified(), until).await?;
@@ -292,7 +299,11 @@ impl LocalService {
         }
         if let Some(h2) = &pool.h2 {
             // Boxed, as above.
-            return Box::pin(self.stream_later(upstream, h2, attempt, limit)).await;
+            let stream = Box::pin(self.stream_later(upstream, h2, attempt, limit)).await?;
+            if let Some(checkout) = stream {
+                return Ok(checkout);
+            }
+            // Most servers speak HTTP/1.1 on the same port.
         }
         // Counts while connecting, so that other requests prefer another upstream.
         let load = self.balancer.load(upstream, attempt);
@@ -383,11 +394,9 @@ impl Checkout {
         matches!(self.stream, UpstreamStream::H2(_))
     }
 
-    /// The client has reset its request with this code.
-    pub fn reset(&self, code: u32) {
-        if let UpstreamStream::H2(stream) = &self.stream {
-            stream.reset(code);
-        }
+    /// The request is a WebSocket over HTTP/1.1, to an endpoint that speaks HTTP/2.
+    pub fn replaces_stream(&self) -> bool {
+        self.load.pool.h2.is_some() && !self.is_h2()
     }
 
     /// Waits until the peer is suspect.

@@ -15,6 +15,7 @@ mod pool;
 mod retry_budget;
 mod stream;
 mod watch;
+pub mod websocket;
 
 pub use crate::transport::Transport;
 pub use balance::Attempt;

@@ -201,7 +201,8 @@ impl Pool {
     /// Takes back a connection from which a complete response has been read, and nothing more.
     pub fn checkin(&self, stream: UpstreamStream, counted: OpenUpstream, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < MAX_IDLE && !self.is_retired() {
+        // Where HTTP/2 is spoken, HTTP/1.1 is for WebSockets alone, which are too few to keep a connection for.
+        if idle.len() < MAX_IDLE && !self.is_retired() && self.h2.is_none() {
             idle.push(Idle { stream, counted, since: now });
         }
     }

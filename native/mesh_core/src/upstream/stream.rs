@@ -25,6 +25,15 @@ pub enum UpstreamStream {
     H2(Box<H2Stream>),
 }
 
+impl UpstreamStream {
+    /// The client has reset its request with this code.
+    pub fn reset(&self, code: u32) {
+        if let UpstreamStream::H2(stream) = self {
+            stream.reset(code);
+        }
+    }
+}
+
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self {
@@ -83,6 +92,10 @@ impl Transport for UpstreamStream {
 
     fn shut_down_writing(&self) -> io::Result<()> {
         delegate!(self, stream => stream.shut_down_writing())
+    }
+
+    fn reset_code(&self) -> Option<u32> {
+        if let UpstreamStream::H2(stream) = self { stream.reset_code() } else { None }
     }
 
     fn is_quiet(&self, probe: bool) -> bool {

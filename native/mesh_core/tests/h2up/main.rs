@@ -11,3 +11,4 @@ mod observer;
 mod requests;
 mod resets;
 mod streams;
+mod websocket;

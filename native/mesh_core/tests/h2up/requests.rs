@@ -216,19 +216,3 @@ fn trailers_after_a_length_arrive_if_they_are_announced() {
         assert_eq!(answer.trailers.contains_key("x-sum"), arrives);
     }
 }
-
-#[test]
-fn a_websocket_is_refused_in_words() {
-    let endpoint = H2Endpoint::start(echo);
-    let mesh = Mesh::to(Config::default(), &endpoint.address);
-    let mut client = Client::connect(mesh.address());
-    for _ in 0..2 {
-        let answer = client
-            .ask(get("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"));
-        assert_eq!(answer.status, 501);
-        assert!(String::from_utf8_lossy(&answer.body).contains("WebSocket"));
-    }
-    // Others are served by the same connection to the gateway.
-    assert_eq!(client.ask(get("")).body, b"GET /\n");
-}

@@ -168,9 +168,17 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                 Ok(passed) => return Ok(self.conclude(&passed, checkout, received)),
                 Err(error) => error,
             };
+            let is_http1 = received.filled().starts_with(b"HTTP/");
             received.clear();
             received.release(&self.worker.buffers);
             match error {
+                Error::UpstreamClosed | Error::BadResponse(_)
+                    if checkout.replaces_stream()
+                        && !is_http1
+                        && !self.state.stopwatch.has_response() =>
+                {
+                    error = Error::NotImplemented("the service accepts no WebSockets");
+                }
                 Error::UpstreamClosed => {
                     if let Some(request) = checkout.unprocessed_request(&attempt) {
                         let request = request.ok_or_else(|| checkout.explain_refusal())?;
@@ -181,7 +189,7 @@ impl<'a, B: RequestBody, S: ResponseSink> Exchange<'a, B, S> {
                     }
                     error = checkout.explain();
                 }
-                Error::ClientGone => checkout.reset(self.body.reset_code()),
+                Error::ClientGone => checkout.stream.reset(self.body.reset_code()),
                 _ => {}
             }
             // The upstream closed an idle connection while it was checked out. No response has arrived, so the

@@ -27,6 +27,7 @@ use crate::runtime::{Buf, Timer};
 use crate::serve::accounting::RequestEnd;
 use crate::serve::exchange::{Exchange, ExchangeState, Finished, Outcome, Upgraded};
 use crate::serve::tunnel::relay;
+use crate::transport::Transport;
 
 /// The version of HTTP/2 in [`RequestEnd::minor`].
 const HTTP_2: u8 = 2;
@@ -76,12 +77,17 @@ pub async fn serve(guard: StreamGuard, request: Request<RecvStream>, respond: Se
     let tunnel =
         relay(worker, timeouts, &service, (&stream, &mut nothing), (&upstream, &mut first_bytes));
     let mut tunnel = pin!(tunnel);
-    // h2 resets what has not ended by then.
-    poll_fn(|cx| match sender.poll_gone(cx) {
-        Poll::Ready(()) => Poll::Ready(()),
-        Poll::Pending => tunnel.as_mut().poll(cx),
+    let is_gone = poll_fn(|cx| match sender.poll_gone(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => tunnel.as_mut().poll(cx).map(|()| false),
     })
     .await;
+    // h2 resets what has not ended by then.
+    if !is_gone && let Some(code) = upstream.reset_code() {
+        sender.reset(code.into());
+    } else if is_gone && let Some(code) = sender.reset_code.get() {
+        upstream.reset(code.into());
+    }
 }
 
 /// Forwards a request. Returns both sides of a tunnel if the request became one.

@@ -4,12 +4,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mesh_wire::lines::field;
-use sha1_smol::Sha1;
 
 use crate::error::Error;
-
-/// RFC 6455 section 1.3.
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+use crate::upstream::websocket;
 
 /// A `Sec-WebSocket-Key`.
 pub struct Key(String);
@@ -29,21 +26,6 @@ impl Key {
 
     /// Whether this `Sec-WebSocket-Accept` matches the key.
     pub fn is_accepted_by(&self, accept: &[u8]) -> bool {
-        let mut hash = Sha1::new();
-        hash.update(self.0.as_bytes());
-        hash.update(GUID);
-        STANDARD.encode(hash.digest().bytes()).as_bytes() == accept
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rfcs_example_is_accepted() {
-        let key = Key("dGhlIHNhbXBsZSBub25jZQ==".to_string());
-        assert!(key.is_accepted_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        assert!(!key.is_accepted_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo"));
+        websocket::accept(self.0.as_bytes()).as_bytes() == accept
     }
 }

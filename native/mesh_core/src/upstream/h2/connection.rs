@@ -93,7 +93,7 @@ impl H2Connection {
         let (requests, mut connection) = handshake.map_err(|_| NotHttp2(heard.explain()))?;
         poll_fn(|cx| match std::pin::Pin::new(&mut connection).poll(cx) {
             Poll::Ready(_) => Poll::Ready(Err(NotHttp2(heard.explain()))),
-            Poll::Pending if heard.is_http2() => Poll::Ready(Ok(())),
+            Poll::Pending if heard.has_settings() => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         })
         .await?;
@@ -132,6 +132,11 @@ impl H2Connection {
     /// How many more streams the endpoint accepts.
     pub fn room(&self) -> usize {
         self.requests.current_max_send_streams().saturating_sub(self.streams.get())
+    }
+
+    /// Whether the endpoint accepts WebSockets over HTTP/2 (RFC 8441 section 3).
+    pub fn takes_websockets(&self) -> bool {
+        self.requests.is_extended_connect_protocol_enabled()
     }
 
     /// Whether new streams may be opened: the endpoint has sent no GOAWAY, and the connection is open. `probe` asks

@@ -65,6 +65,14 @@ impl H2Connections {
         None
     }
 
+    /// Whether the endpoint accepts WebSockets over HTTP/2, as its last connection has said. `None`: there is no
+    /// connection.
+    pub fn take_websockets(&self) -> Option<bool> {
+        let all = self.all.borrow();
+        let usable = all.iter().rfind(|connection| connection.is_usable(false));
+        usable.map(|connection| connection.takes_websockets())
+    }
+
     /// `None` if another request opens a connection, or there are enough.
     pub fn begin_opening(&self) -> Option<Opening<'_>> {
         let may_open = !self.is_opening.get() && self.all.borrow().len() < MAX_CONNECTIONS;

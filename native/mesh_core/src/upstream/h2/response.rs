@@ -34,6 +34,14 @@ pub fn head(
     is_chunked
 }
 
+/// The head of a response that opens a WebSocket (RFC 8441 section 5), as HTTP/1.1 has it.
+pub fn switch(all: &HeaderMap, accept: &str, out: &mut Vec<u8>) {
+    start(StatusCode::SWITCHING_PROTOCOLS, out);
+    fields(all, false, out);
+    field(out, b"sec-websocket-accept", accept.as_bytes());
+    out.extend_from_slice(b"upgrade: websocket\r\nconnection: upgrade\r\n\r\n");
+}
+
 pub fn data(data: &[u8], is_chunked: bool, out: &mut Vec<u8>) {
     // An empty chunk would end the body.
     if !is_chunked || data.is_empty() {

@@ -65,6 +65,8 @@ impl UpstreamSocket {
 #[derive(Default)]
 pub struct Heard {
     first: RefCell<Vec<u8>>,
+    /// How many bytes the endpoint has sent.
+    size: Cell<usize>,
     /// The endpoint has sent something since the last look.
     anything: Cell<bool>,
     pub heads: Heads,
@@ -74,6 +76,7 @@ impl Heard {
     /// Fails if the endpoint sends more than is kept.
     fn add(&self, bytes: &[u8]) -> io::Result<()> {
         self.anything.set(true);
+        self.size.set(self.size.get().saturating_add(bytes.len()));
         let mut first = self.first.borrow_mut();
         let room = FIRST - first.len().min(FIRST);
         first.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -86,8 +89,17 @@ impl Heard {
     }
 
     /// Whether the endpoint speaks HTTP/2.
-    pub fn is_http2(&self) -> bool {
+    fn is_http2(&self) -> bool {
         matches!(self.first.borrow()[..], [_, _, _, SETTINGS, 0, 0, 0, 0, 0])
+    }
+
+    /// Whether the endpoint speaks HTTP/2, and all of its first frame has come.
+    pub fn has_settings(&self) -> bool {
+        let size = match self.first.borrow()[..] {
+            [a, b, c, ..] => u32::from_be_bytes([0, a, b, c]) as usize,
+            _ => 0,
+        };
+        self.is_http2() && self.size.get() >= FIRST + size
     }
 
     /// What the endpoint does instead.

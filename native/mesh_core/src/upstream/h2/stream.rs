@@ -17,6 +17,7 @@ use mesh_wire::request::BodyLength;
 
 use super::connection::{H2Connection, Place};
 use super::failure::Failure;
+use super::request::Asked;
 use super::{request, response};
 use crate::transport::Transport;
 
@@ -57,6 +58,8 @@ enum Body {
     Ended,
     Length(u64),
     Chunked(Box<Decoder>),
+    /// The bytes of a WebSocket, as they are.
+    Tunnel,
 }
 
 /// The response.
@@ -71,6 +74,8 @@ struct Down {
     is_awaited: bool,
     is_head: bool,
     is_chunked: bool,
+    /// The request asks for a WebSocket, see [`Asked`].
+    accept: Option<String>,
     /// The task that waits for the response of a request that has not been sent.
     waits: Option<Waker>,
 }
@@ -101,6 +106,7 @@ impl H2Stream {
             is_awaited: false,
             is_head: false,
             is_chunked: false,
+            accept: None,
             waits: None,
         };
         H2Stream {
@@ -143,8 +149,10 @@ impl H2Stream {
         let HeadEnd::Whole(size) = HeadScan::default().find(bytes) else {
             return Err(Failure::Request("the request head is malformed"));
         };
-        let (request, length) = request::read(&bytes[..size]).map_err(Failure::Request)?;
-        up.body = match length {
+        let asked = request::read(&bytes[..size]).map_err(Failure::Request)?;
+        let Asked { request, body, accept } = asked;
+        up.body = match body {
+            _ if accept.is_some() => Body::Tunnel,
             BodyLength::None | BodyLength::Length(0) => Body::Ended,
             BodyLength::Length(length) => Body::Length(length),
             // Its trailers were limited on the way here.
@@ -162,6 +170,7 @@ impl H2Stream {
         up.stream = Some(stream);
         let down = &mut *self.down.borrow_mut();
         (down.source, down.is_head) = (Source::Head(response), is_head);
+        down.accept = accept;
         if let Some(waits) = down.waits.take() {
             waits.wake();
         }
@@ -210,10 +219,23 @@ impl H2Stream {
     }
 
     fn head(&self, down: &mut Down, (head, body): (http::response::Parts, RecvStream)) {
-        self.up.borrow_mut().kept = None;
+        let up = &mut *self.up.borrow_mut();
+        up.kept = None;
         let ends = body.is_end_stream();
         let all = &head.headers;
-        down.is_chunked = response::head(head.status, all, down.is_head, ends, &mut down.out);
+        match down.accept.take() {
+            Some(accept) if head.status.is_success() => {
+                response::switch(all, &accept, &mut down.out);
+            }
+            refused => {
+                if refused.is_some() {
+                    // Fails only if the stream has ended.
+                    let _ = up.close();
+                }
+                let out = &mut down.out;
+                down.is_chunked = response::head(head.status, all, down.is_head, ends, out);
+            }
+        }
         down.source = if ends { Source::Ended } else { Source::Body(body) };
     }
 
@@ -326,7 +348,14 @@ impl Transport for H2Stream {
     }
 
     fn shut_down_writing(&self) -> io::Result<()> {
-        Ok(())
+        self.up.borrow_mut().close()
+    }
+
+    fn reset_code(&self) -> Option<u32> {
+        match self.failure.get() {
+            Some(Failure::Reset(code)) if code != Reason::NO_ERROR => Some(code.into()),
+            _ => None,
+        }
     }
 }
 
@@ -392,7 +421,25 @@ impl Up {
                 }
                 Ok(decoded.consumed)
             }
+            Body::Tunnel => {
+                if room > 0 {
+                    stream
+                        .send_data(Bytes::copy_from_slice(&bytes[..room]), false)
+                        .map_err(gone)?;
+                }
+                Ok(room)
+            }
         }
+    }
+
+    /// Ends the client's side of a WebSocket. Other requests end with their body.
+    fn close(&mut self) -> io::Result<()> {
+        if let (Body::Tunnel, Some(stream)) = (&self.body, &mut self.stream) {
+            let sent = stream.send_data(Bytes::new(), true);
+            self.body = Body::Ended;
+            sent.map_err(|_| io::Error::from(ErrorKind::BrokenPipe))?;
+        }
+        Ok(())
     }
 
     fn keep(&mut self, bytes: &[u8]) {
