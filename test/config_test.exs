@@ -60,6 +60,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
         discover: [only: AuthWeb.Endpoint],
         default: "auth.local:4000",
         private_listeners: :some,
+        http2: :all,
         dev_domain: "auth.local:4000",
         trusted_proxies: ["10.0.0.0/33"],
         timeouts: [connect: "2s", drain: -1],
@@ -76,6 +77,7 @@ defmodule ExServiceMeshRouter.ConfigTest do
           ~s|discover.only: got AuthWeb.Endpoint, expected a list of applications|,
           ~s|default: got "auth.local:4000", expected a host name without a port|,
           ~s|private_listeners: got :some, expected :auto, :never, :all, or a list of endpoint|,
+          ~s|http2: got :all, expected a list of endpoint modules|,
           ~s|dev_domain: got "auth.local:4000", expected a domain such as "localhost", or nil|,
           ~s|trusted_proxies: got "10.0.0.0/33", expected addresses or CIDR blocks|,
           ~s|timeouts.connect: got "2s", expected milliseconds (1 or more) or :infinity|,
@@ -85,6 +87,15 @@ defmodule ExServiceMeshRouter.ConfigTest do
         ] do
       assert message =~ line
     end
+  end
+
+  test "an endpoint is not both in the VM and over HTTP/2" do
+    assert {:ok, %{http2: []}} = Config.new([])
+    assert {:ok, %{http2: [AWeb.Endpoint]}} = Config.new(http2: [AWeb.Endpoint], in_vm: :auto)
+    assert {:ok, _config} = Config.new(http2: [AWeb.Endpoint], in_vm: [BWeb.Endpoint])
+
+    assert mistakes(http2: [AWeb.Endpoint, BWeb.Endpoint], in_vm: [BWeb.Endpoint]) =~
+             "http2: got BWeb.Endpoint, expected endpoints that `in_vm` does not name"
   end
 
   test "dev_domain accepts any name, and is nil outside of development" do

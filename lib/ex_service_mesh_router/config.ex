@@ -124,6 +124,20 @@ defmodule ExServiceMeshRouter.Config do
   read up to 256 KiB of its body. What is beyond 16 KiB counts in `limits: [buffer_bytes: ...]`; once that is
   used up, 16 KiB are held.
 
+  ## Endpoints that speak HTTP/2
+
+  With `http2: [MyAppWeb.Endpoint]` the gateway speaks HTTP/2 to the listener of this endpoint, by prior
+  knowledge, as it does to gRPC servers: many requests share one connection. Bandit and Cowboy accept that on
+  every listener without TLS, a private one, too. Use it for an endpoint that needs trailers, serves gRPC
+  itself, or is to see HTTP/2 for another reason. HTTP/1.1 is faster for others, and `in_vm` is faster still.
+
+  WebSockets use an extended CONNECT (RFC 8441) if the listener allows it, otherwise HTTP/1.1 on the same
+  listener. Phoenix sockets need HTTP/1.1, so leave `enable_connect_protocol` of Cowboy off, as it is by
+  default. An endpoint with `http_2_options: [enabled: false]` cannot be used: its requests get a 502, and the
+  log and the doctor say so.
+
+  `in_vm: :auto` leaves out the endpoints that `http2` names. Both lists must not name the same endpoint.
+
   ## Behind a load balancer
 
   `trusted_proxies` lists the peers whose `X-Forwarded-*` and `Forwarded` fields the gateway keeps and
@@ -229,7 +243,7 @@ defmodule ExServiceMeshRouter.Config do
   @enforce_keys [:name, :ip, :ips, :port, :services, :grpc, :discover, :default]
   @enforce_keys @enforce_keys ++ [:dev_domain, :index, :doctor, :private_listeners]
   @enforce_keys @enforce_keys ++
-                  [:in_vm, :timeouts, :native, :observe, :metrics, :mesh, :handover]
+                  [:in_vm, :http2, :timeouts, :native, :observe, :metrics, :mesh, :handover]
   defstruct @enforce_keys
 
   @typedoc "A validated configuration. Its fields are an implementation detail."

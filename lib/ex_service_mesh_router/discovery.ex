@@ -54,6 +54,7 @@ defmodule ExServiceMeshRouter.Discovery do
       dev_domain: config.dev_domain,
       private: {config.name, config.private_listeners},
       in_vm: {config.name, config.in_vm},
+      http2: config.http2,
       subscribed?: false,
       # endpoint => its state, see know/3
       endpoints: %{},
@@ -229,7 +230,8 @@ defmodule ExServiceMeshRouter.Discovery do
 
   defp start_probe(state, endpoint, known, retries) do
     listen = &Listeners.provide(state.private, endpoint, known.application, &1)
-    dispatch = &Listeners.dispatchers(state.in_vm, endpoint, &1)
+    in_vm = if endpoint in state.http2, do: put_elem(state.in_vm, 1, false), else: state.in_vm
+    dispatch = &Listeners.dispatchers(in_vm, endpoint, &1)
     monitor = Probe.start(endpoint, known.application, listen, dispatch)
     known = %{known | probing: monitor, again: nil, retries: retries, retrying?: false}
     %{put_in(state.endpoints[endpoint], known) | probes: Map.put(state.probes, monitor, endpoint)}

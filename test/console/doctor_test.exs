@@ -92,6 +92,36 @@ defmodule ExServiceMeshRouter.Console.DoctorTest do
     end
   end
 
+  describe "http2" do
+    test "finds an endpoint that does not exist", context do
+      endpoint(context, sound(context))
+      finding = assert_cured(options(context, http2: [context.endpoint, No.Such.Endpoint]))
+      assert finding.check == :http2
+      assert finding.why =~ "The gateway finds no such endpoint"
+    end
+
+    test "finds an endpoint whose server is told not to speak it", context do
+      endpoint(context, [])
+      put = &Application.put_env(context.application, context.endpoint, sound(context, http: &1))
+
+      for off <- [[http_2_options: [enabled: false]], [protocol_options: [protocols: [:http]]]] do
+        put.(off)
+        finding = assert_cured(options(context, http2: [context.endpoint]))
+        assert finding.check == :http2
+
+        assert finding.problem =~
+                 "names #{inspect(context.endpoint)}, which does not speak HTTP/2"
+
+        assert finding.why =~ inspect(off)
+      end
+
+      for on <- [[http_2_options: [enabled: true]], [protocol_options: [protocols: [:http2]]]] do
+        put.(on)
+        assert configured(options(context, http2: [context.endpoint])) == []
+      end
+    end
+  end
+
   describe "url_port" do
     test "finds an endpoint with its own port in links", context do
       endpoint(context, sound(context, url: [port: 4001]))

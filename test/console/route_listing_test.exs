@@ -95,6 +95,12 @@ defmodule ExServiceMeshRouter.Console.RouteListingTest do
 
     port = free_port()
     assert upstream.([http: [port: port]], port: port) == "a private listener"
+
+    http2 = [http2: [context.endpoint], private_listeners: :auto]
+    assert upstream.([http: [port: 4001]], http2) == "h2c://127.0.0.1:4001"
+    assert upstream.([http: [ip: {:local, "/a.sock"}, port: 0]], http2) == "h2c+unix:/a.sock"
+    assert upstream.([http: [port: 0]], http2) == "a port of its own choice, over HTTP/2"
+    assert upstream.([http: false], http2) == "a private listener, over HTTP/2"
   end
 
   test "lists the routes of a gateway in another VM of this machine", context do

@@ -4,8 +4,8 @@ defmodule ExServiceMeshRouter.Discovery.ClaimTest do
   alias ExServiceMeshRouter.Config.Upstream
   alias ExServiceMeshRouter.Discovery.Claim
 
-  @development %{dev_domain: "localhost", own_port: 4000}
-  @production %{dev_domain: nil, own_port: 4000}
+  @development %{dev_domain: "localhost", own_port: 4000, http2: []}
+  @production %{dev_domain: nil, own_port: 4000, http2: []}
 
   test "has the host of the settings and the development name" do
     claim = Claim.new(AuthWeb.Endpoint, :auth_web, "Auth.Local", @development)

@@ -14,6 +14,7 @@ defmodule ExServiceMeshRouter.Config.DoctorChecks do
      "the gateway or an endpoint of a release does not listen, because it lacks `server: true`"},
     {:endpoint_down, "an endpoint should listen and does not"},
     {:in_vm, "`in_vm` names an endpoint that needs its socket, or that does not exist"},
+    {:http2, "`http2` names an endpoint that does not speak HTTP/2, or that does not exist"},
     {:public_listener, "other machines can reach an endpoint past the gateway, in production"},
     {:host_conflict, "two services have the same host"},
     {:mesh_down, "`mesh` is configured, and the gateway cannot use it"},

@@ -147,6 +147,8 @@ defmodule ExServiceMeshRouter.Config.Options do
        "which endpoints get a private listener in place of their own, see below"},
       {:in_vm, :in_vm, false,
        "which endpoints get their requests without a socket, from the data plane to a process of this VM; `:auto` is every endpoint that Bandit serves, see below"},
+      {:http2, :endpoints, [],
+       "endpoints to which the gateway speaks HTTP/2, each over its listener without TLS; see below"},
       {:on_disconnect, {:in, [:ignore, :exit]}, :ignore,
        "what happens to a request of `in_vm` whose client leaves: `:ignore` lets it run, as Bandit; `:exit` ends its process, as Cowboy, also when the client only closes its sending side",
        native: true},
@@ -242,8 +244,22 @@ defmodule ExServiceMeshRouter.Config.Options do
 
     # `nil` means unset, except for `dev_domain`, where it overrides the default of development.
     unset = for %{key: key} <- options, key != :dev_domain, do: {key, nil}
-    Type.read_options(options, given -- unset)
+    {values, mistakes} = Type.read_options(options, given -- unset)
+    {values, mistakes ++ in_vm_and_http2(values)}
   end
+
+  defp in_vm_and_http2(%{in_vm: [_ | _] = in_vm, http2: [_ | _] = http2}) do
+    for endpoint <- http2, endpoint in in_vm do
+      %{
+        key: :http2,
+        value: endpoint,
+        expected: "endpoints that `in_vm` does not name: requests in the VM have no protocol",
+        unknown: false
+      }
+    end
+  end
+
+  defp in_vm_and_http2(_values), do: []
 
   @doc "Selects what the data plane gets of validated values; `:infinity` becomes `nil`."
   def native(values, options \\ all()) do

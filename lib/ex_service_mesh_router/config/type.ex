@@ -199,6 +199,8 @@ defmodule ExServiceMeshRouter.Config.Type do
 
   defp read(:in_vm, value), do: ok_if(value in [:auto, false] or atoms?(value), value)
 
+  defp read(:endpoints, value), do: ok_if(atoms?(value), value)
+
   defp read(:host, value), do: Host.normalise(value)
   defp read(:domain, value) when value in [nil, false], do: {:ok, nil}
 
@@ -298,6 +300,7 @@ defmodule ExServiceMeshRouter.Config.Type do
   def expected(:applications), do: "a list of applications or endpoint modules"
   def expected(:private_listeners), do: ":auto, :never, :all, or a list of endpoint modules"
   def expected(:in_vm), do: "false, :auto, or a list of endpoint modules"
+  def expected(:endpoints), do: "a list of endpoint modules"
   def expected(:host), do: "a host name without a port"
   def expected(:domain), do: ~s|a domain such as "localhost", or nil|
   def expected(:cidr), do: ~s|addresses or CIDR blocks as strings, such as "10.0.0.0/8"|
@@ -361,6 +364,7 @@ defmodule ExServiceMeshRouter.Config.Type do
   def spec(:prefer), do: quote(do: {:local, non_neg_integer()} | :none)
   def spec(:private_listeners), do: quote(do: :auto | :never | :all | [module()])
   def spec(:in_vm), do: quote(do: :auto | false | [module()])
+  def spec(:endpoints), do: quote(do: [module()])
   def spec(:domain), do: quote(do: String.t() | false | nil)
   def spec(:index), do: quote(do: :auto | boolean() | [allow: [String.t()]])
   def spec(:doctor), do: quote(do: boolean() | [except: [atom()]])

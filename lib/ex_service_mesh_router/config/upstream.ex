@@ -10,7 +10,7 @@ defmodule ExServiceMeshRouter.Config.Upstream do
   #     %{kind: :loopback, port: port}
   #     %{kind: :peer, id: id, node: "b@host", state: state}
   #
-  # The first three have `protocol: :http2` if the endpoint speaks HTTP/2.
+  # All but a peer have `protocol: :http2` if the endpoint speaks HTTP/2.
   #
   # Other modules match only the keys that they need, so that an upstream may have more (a weight, a node).
   # An upstream that is an endpoint of this node may have `dispatchers: [pid]`, see InVm.

@@ -106,27 +106,30 @@ defmodule ExServiceMeshRouter.Console.RouteListing do
     it = Enum.find(snapshot.endpoints, &(&1.endpoint == service.endpoint))
     mode = snapshot.config.private_listeners
     http = it.settings[:http]
+    http2? = it.endpoint in snapshot.config.http2
+    private = if http2?, do: "a private listener, over HTTP/2", else: "a private listener"
 
     cond do
-      Policy.private?(mode, it.endpoint, it.serves? == true, http) -> ["a private listener"]
+      Policy.private?(mode, it.endpoint, it.serves? == true, http) -> [private]
       it.serves? != true -> ["none, it does not serve"]
-      Private.taken?(it, snapshot) -> ["a private listener"]
-      true -> [it |> Endpoint.listener() |> bound()]
+      Private.taken?(it, snapshot) -> [private]
+      true -> [it |> Endpoint.listener() |> bound(http2?)]
     end
   end
 
   defp upstreams(%{key: {:grpc, _server}}, _snapshot), do: ["where its server listens"]
   defp upstreams(service, _snapshot), do: Enum.map(service.upstreams, &Upstream.to_string/1)
 
-  defp bound(nil), do: "none, it has no http:"
-  defp bound(:unknown), do: "not known before it starts"
-  defp bound({:tcp, _ip, 0}), do: "a port of its own choice"
-  defp bound({:tcp, ip, port}), do: written({ip, port})
-  defp bound({:unix, path}), do: written({:local, path})
+  defp bound(nil, _http2?), do: "none, it has no http:"
+  defp bound(:unknown, _http2?), do: "not known before it starts"
+  defp bound({:tcp, _ip, 0}, false), do: "a port of its own choice"
+  defp bound({:tcp, _ip, 0}, true), do: "a port of its own choice, over HTTP/2"
+  defp bound({:tcp, ip, port}, http2?), do: written({ip, port}, http2?)
+  defp bound({:unix, path}, http2?), do: written({:local, path}, http2?)
 
-  defp written(address) do
+  defp written(address, http2?) do
     {:ok, upstream} = Upstream.from_bound(address)
-    Upstream.to_string(upstream)
+    Upstream.to_string(if http2?, do: Upstream.http2(upstream), else: upstream)
   end
 
   defp sort(routes), do: Enum.sort_by(routes, &{&1.service, &1.derived, &1.host})

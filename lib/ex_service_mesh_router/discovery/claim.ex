@@ -2,7 +2,7 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
   @moduledoc false
   # Determines the hosts that an endpoint claims: its own, and the one derived from its application.
 
-  alias ExServiceMeshRouter.Config.{Host, Network}
+  alias ExServiceMeshRouter.Config.{Host, Network, Upstream}
   alias ExServiceMeshRouter.Endpoint.DevNames
   alias ExServiceMeshRouter.Registry.Service
 
@@ -31,10 +31,14 @@ defmodule ExServiceMeshRouter.Discovery.Claim do
   defp malformed(host), do: "its `url: [host: #{inspect(host)}]` is not a host name"
 
   @doc """
-  Returns the service with these upstreams, without the gateway's own address. `in_vm` is that of Service.
+  Returns the service with these upstreams, without the gateway's own address, over HTTP/2 for an endpoint in
+  `http2`. `in_vm` is that of Service.
   """
-  def service(claim, upstreams, in_vm, %{own_port: own_port}) do
+  def service(claim, upstreams, in_vm, %{own_port: own_port, http2: http2}) do
     upstreams = Enum.reject(upstreams, &own?(&1, own_port))
+
+    upstreams =
+      if claim.endpoint in http2, do: Enum.map(upstreams, &Upstream.http2/1), else: upstreams
 
     %{
       Service.endpoint(claim.endpoint, claim.application, claim.hosts, upstreams, claim.derived)

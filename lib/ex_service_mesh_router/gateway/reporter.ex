@@ -228,7 +228,8 @@ defmodule ExServiceMeshRouter.Gateway.Reporter do
   defp notice({:not_http2, address_and_what, count}, _state) do
     Logger.warning(
       "gateway: #{address_and_what}, #{times(count)}; its requests get a 502. An \"h2c\" upstream must " <>
-        "speak HTTP/2 without TLS; use \"http://\" or \"unix:\" for one that speaks HTTP/1.1"
+        "speak HTTP/2 without TLS; use \"http://\" or \"unix:\" for one that speaks HTTP/1.1, and leave such " <>
+        "an endpoint out of `http2`"
     )
   end
 
