@@ -1,8 +1,8 @@
 //! Extracts what is needed to log and answer a request before it has been checked: ids, recorded fields,
 //! error format.
 
-use http::header;
 use http::request::Parts;
+use http::{HeaderMap, header};
 use mesh_wire::error_format::ErrorFormat;
 use mesh_wire::ids::{self, RequestId, SingleValue};
 
@@ -49,9 +49,9 @@ fn single<'p>(parts: &'p Parts, name: &str) -> SingleValue<'p> {
     single
 }
 
-/// Whether a gRPC client sent the request. A client of gRPC-Web is told of errors by the status.
-pub fn is_grpc(parts: &Parts) -> bool {
-    let kind = parts.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+/// Whether a request or a response is one of gRPC. A client of gRPC-Web is told of errors by the status.
+pub fn is_grpc(fields: &HeaderMap) -> bool {
+    let kind = fields.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
     kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }

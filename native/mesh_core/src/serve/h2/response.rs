@@ -9,6 +9,7 @@ use mesh_wire::error_format::ErrorFormat;
 use mesh_wire::ids::RequestId;
 use mesh_wire::response::{ResponseHead, ServerTiming};
 
+use super::metadata;
 use crate::error::{Answer, Error};
 use crate::observe::wall_clock;
 use crate::serve::reply;
@@ -67,15 +68,29 @@ pub fn answer(
 
 /// The gateway's own answer to a gRPC client: a response that is one head.
 pub fn grpc_answer(answer: &Answer, id: &RequestId) -> Response<()> {
-    let mut fields = HeaderMap::with_capacity(8);
+    let mut fields = grpc_trailers(answer);
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert(header::DATE, now());
+    add_id(&mut fields, id);
+    response(StatusCode::OK, fields)
+}
+
+/// The end of a gRPC response that has begun, in the gateway's name.
+pub fn grpc_trailers(answer: &Answer) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(8);
     fields.insert("grpc-status", HeaderValue::from(answer.grpc_status()));
     if let Ok(message) = HeaderValue::try_from(percent_encoded(&answer.message)) {
         fields.insert("grpc-message", message);
     }
-    fields.insert(header::DATE, now());
-    add_id(&mut fields, id);
-    response(StatusCode::OK, fields)
+    fields
+}
+
+/// Whether a response is one of gRPC whose end may be an error. A length has promised another end.
+pub fn may_end_in_error(head: &Response<()>) -> bool {
+    let fields = head.headers();
+    head.status() == StatusCode::OK
+        && metadata::is_grpc(fields)
+        && !fields.contains_key(header::CONTENT_LENGTH)
 }
 
 /// The value of `grpc-status`.

@@ -20,6 +20,8 @@ pub struct H2Sink<'a> {
     pub websocket: Option<Key>,
     /// The response has a gRPC status, in its trailers or in its head.
     pub is_grpc: bool,
+    /// The head says that the response is one of gRPC, whose end may be an error.
+    pub may_end_in_error: bool,
     /// The head, until more of the response is known. Before it is sent, the client can still be told that
     /// the endpoint failed.
     pub head: Option<Response<()>>,
@@ -45,6 +47,7 @@ impl ResponseSink for H2Sink<'_> {
         }
         if self.is_grpc {
             self.state.grpc_status.set(response::grpc_status(response.headers()));
+            self.may_end_in_error = response::may_end_in_error(&response);
         }
         self.head = Some(response);
         Ok(())

@@ -40,7 +40,7 @@ pub async fn serve(guard: StreamGuard, request: Request<RecvStream>, respond: Se
     let options = AnswerOptions {
         error_format: metadata::error_format(&parts),
         is_head: parts.method == Method::HEAD,
-        is_grpc: metadata::is_grpc(&parts),
+        is_grpc: metadata::is_grpc(&parts.headers),
         request_id: metadata::request_id(worker, &parts),
     };
     let ended = frames.is_end_stream();
@@ -119,7 +119,15 @@ async fn exchange(
         wants_tunnel: websocket.is_some(),
         head,
         body,
-        sink: H2Sink { state, counters, sender, websocket, is_grpc: options.is_grpc, head: None },
+        sink: H2Sink {
+            state,
+            counters,
+            sender,
+            websocket,
+            is_grpc: options.is_grpc,
+            may_end_in_error: false,
+            head: None,
+        },
         state,
         timer,
     };
@@ -145,11 +153,15 @@ async fn exchange(
     let left = matches!(error, Error::ClientGone | Error::ReaderTimeout);
     session.note_end(!left);
     if ended.status > 0 {
-        sender.reset(match error {
-            _ if left => Reason::CANCEL,
-            Error::UpstreamReset(code) => code.into(),
-            _ => Reason::INTERNAL_ERROR,
-        });
+        match error {
+            _ if left => sender.reset(Reason::CANCEL),
+            Error::UpstreamReset(code) => sender.reset(code.into()),
+            // A reset would be INTERNAL to the client, and a lost endpoint is UNAVAILABLE.
+            _ if exchange.sink.may_end_in_error && end_in_error(sender, &error) => {
+                ended.grpc_status = options.grpc_status(&error);
+            }
+            _ => sender.reset(Reason::INTERNAL_ERROR),
+        }
     } else if let (Error::UpstreamReset(code), true) = (&error, options.is_grpc) {
         // The client makes a status of it, and may repeat a request that was refused.
         sender.reset((*code).into());
@@ -161,6 +173,11 @@ async fn exchange(
     }
     record(ended.failed(&error));
     None
+}
+
+/// Ends a gRPC response that has begun with the status of the error. `false` if it has ended.
+fn end_in_error(sender: &Sender, error: &Error) -> bool {
+    error.answer().is_some_and(|answer| sender.trailers(response::grpc_trailers(&answer)).is_ok())
 }
 
 /// How to answer the client.
