@@ -29,8 +29,10 @@ const FRAME_OVERHEAD: usize = 64 * 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Longest response head. `limits.head_bytes` allows less.
 const MAX_HEAD: u32 = 1024 * 1024;
-/// How long an endpoint with open streams may be silent before it is asked for a sign of life. gRPC servers end
-/// connections that ask more often than every five minutes.
+/// How often an endpoint with open streams is asked for a sign of life. Bandit and Cowboy end a connection from which
+/// nothing has come for 60 seconds, whatever they are sending.
+const PERIOD: Duration = Duration::from_secs(25);
+/// gRPC servers end connections that ask more often than every five minutes: they are asked after this silence.
 const SILENCE: Duration = Duration::from_secs(330);
 /// How long it may then take to send anything.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -45,6 +47,8 @@ pub struct H2Connection {
     idle_since: Cell<Instant>,
     /// The system has been asked for the end of the connection since frames were last sent.
     was_probed: Cell<bool>,
+    /// A gRPC call has been sent.
+    is_grpc: Cell<bool>,
     /// Wakes requests that wait for room.
     room: Rc<Notify>,
     _open: OpenUpstream,
@@ -62,8 +66,8 @@ impl H2Connection {
         room: &Rc<Notify>,
         open: OpenUpstream,
     ) -> Result<Rc<H2Connection>, NotHttp2> {
-        H2Connection::begin_with(socket, room, open, Patience { silence: SILENCE, answer: ANSWER })
-            .await
+        let patience = Patience { period: PERIOD, silence: SILENCE, answer: ANSWER };
+        H2Connection::begin_with(socket, room, open, patience).await
     }
 
     async fn begin_with(
@@ -105,6 +109,7 @@ impl H2Connection {
             was_used: Cell::new(false),
             was_probed: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
+            is_grpc: Cell::new(false),
             room: Rc::clone(room),
             _open: open,
         });
@@ -148,6 +153,10 @@ impl H2Connection {
 
     fn probe(&self) -> bool {
         self.was_probed.replace(true) || self.socket.upgrade().is_some_and(|it| it.is_open())
+    }
+
+    pub fn mark_grpc(&self) {
+        self.is_grpc.set(true);
     }
 
     pub fn mark_used(&self) -> bool {
@@ -207,9 +216,10 @@ struct Driver {
     most: usize,
 }
 
-/// How long an endpoint may be silent, see [`SILENCE`] and [`ANSWER`].
+/// See [`PERIOD`], [`SILENCE`] and [`ANSWER`].
 #[derive(Clone, Copy)]
 struct Patience {
+    period: Duration,
     silence: Duration,
     answer: Duration,
 }
@@ -241,15 +251,20 @@ impl Driver {
                 return Poll::Ready(());
             }
             self.note_room();
-            // Without streams nobody waits for the endpoint.
-            if self.of.upgrade().is_none_or(|of| of.is_idle()) {
-                until = None;
-            } else if self.heard.take_anything() || until.is_none() {
-                if std::mem::take(&mut self.asked) {
-                    // Taken, so that another one can be sent.
-                    let _ = self.pings.as_mut().map(|pings| pings.poll_pong(cx));
+            let of = self.of.upgrade().filter(|of| !of.is_idle());
+            let has_answered = self.heard.take_anything();
+            match of {
+                // Without streams nothing waits for the endpoint.
+                None => until = None,
+                Some(of) if of.is_grpc.get() && (has_answered || until.is_none()) => {
+                    self.asked = false;
+                    until = deadline(Some(self.patience.silence));
                 }
-                until = deadline(Some(self.patience.silence));
+                Some(_) if has_answered && self.asked || until.is_none() => {
+                    self.asked = false;
+                    until = deadline(Some(self.patience.period));
+                }
+                Some(_) => {}
             }
             loop {
                 self.timer.set_at(until);
@@ -259,8 +274,12 @@ impl Driver {
                 if std::mem::replace(&mut self.asked, true) {
                     return Poll::Ready(());
                 }
-                // Fails only if the connection has ended.
-                let _ = self.pings.as_mut().map(|pings| pings.send_ping(Ping::opaque()));
+                if let Some(pings) = &mut self.pings {
+                    // The last answer is taken, so that another one can come.
+                    let _ = pings.poll_pong(cx);
+                    // Fails if the connection has ended.
+                    let _ = pings.send_ping(Ping::opaque());
+                }
                 until = deadline(Some(self.patience.answer));
                 if self.poll_connection(cx).is_ready() {
                     return Poll::Ready(());
@@ -275,6 +294,7 @@ impl Driver {
 mod tests {
     use ::h2::client::ResponseFuture;
     use http::Request;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::task::LocalSet;
     use tokio::time::timeout;
@@ -286,8 +306,8 @@ mod tests {
     /// A connection with one request that is not answered, and its endpoint.
     async fn waiting() -> (Place, ResponseFuture, Server) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let patience =
-            Patience { silence: Duration::from_millis(50), answer: Duration::from_millis(500) };
+        let (period, silence) = (Duration::from_millis(50), Duration::from_millis(50));
+        let patience = Patience { period, silence, answer: Duration::from_millis(500) };
         let (socket, room) = (UpstreamSocket::Unix(ours), Rc::default());
         let begun = H2Connection::begin_with(socket, &room, OpenUpstream::nothing(), patience);
         let (begun, served) = tokio::join!(begun, ::h2::server::handshake(theirs));
@@ -313,6 +333,69 @@ mod tests {
                 () = tokio::time::sleep(Duration::from_millis(1500)) => {}
             }
             assert!(place.0.is_usable(true) && asked.len() == 1);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    /// How many PINGs an endpoint gets in a second in which it sends all the time.
+    async fn pings(is_grpc: bool) -> usize {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = theirs.into_split();
+        // Empty settings.
+        writer.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let patience = Patience {
+            period: Duration::from_millis(50),
+            silence: Duration::from_secs(60),
+            answer: Duration::from_secs(10),
+        };
+        let (socket, room) = (UpstreamSocket::Unix(ours), Rc::default());
+        let begun = H2Connection::begin_with(socket, &room, OpenUpstream::nothing(), patience);
+        let place = Place::new(&begun.await.unwrap());
+        if is_grpc {
+            place.0.mark_grpc();
+        }
+        let request = Request::get("http://a.test/").body(()).unwrap();
+        let _stream = place.0.requests.clone().send_request(request, true).unwrap();
+        let asked = std::cell::RefCell::new(Vec::new());
+        let reads = async {
+            reader.read_exact(&mut [0; 24]).await.unwrap();
+            loop {
+                let mut head = [0; 9];
+                reader.read_exact(&mut head).await.unwrap();
+                let mut payload = vec![0; usize::from(head[1]) * 256 + usize::from(head[2])];
+                reader.read_exact(&mut payload).await.unwrap();
+                if head[3..5] == [6, 0] {
+                    asked.borrow_mut().push(payload);
+                }
+            }
+        };
+        let writes = async {
+            // The status 200 on stream 1.
+            writer.write_all(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88]).await.unwrap();
+            let mut answered = 0;
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                writer.write_all(&[0, 0, 1, 0, 0, 0, 0, 0, 1, b'x']).await.unwrap();
+                let next = asked.borrow().get(answered).cloned();
+                if let Some(payload) = next {
+                    let pong = [&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &payload].concat();
+                    writer.write_all(&pong).await.unwrap();
+                    answered += 1;
+                }
+            }
+            answered
+        };
+        tokio::select! {
+            () = reads => 0,
+            answered = writes => answered,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_sends_hears_of_the_gateway_as_well() {
+        let test = async {
+            assert!(pings(false).await > 3);
+            assert_eq!(pings(true).await, 0);
         };
         LocalSet::new().run_until(test).await;
     }

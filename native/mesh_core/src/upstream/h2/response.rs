@@ -64,8 +64,13 @@ pub fn end(trailers: Option<&HeaderMap>, is_chunked: bool, out: &mut Vec<u8>) {
 }
 
 fn wants_trailers(fields: &HeaderMap) -> bool {
+    fields.contains_key(header::TRAILER) || is_grpc(fields)
+}
+
+/// Whether a message is one of gRPC.
+pub fn is_grpc(fields: &HeaderMap) -> bool {
     let kind = fields.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    fields.contains_key(header::TRAILER) || kind.starts_with(b"application/grpc")
+    kind.starts_with(b"application/grpc")
 }
 
 fn start(status: StatusCode, out: &mut Vec<u8>) {
