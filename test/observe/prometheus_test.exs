@@ -92,7 +92,10 @@ defmodule ExServiceMeshRouter.PrometheusTest do
     gateway = start_gateway(options)
     assert {404, _} = get(gateway, "nobody.local")
     assert {200, _} = get(gateway, "a.local")
-    names = for [name] <- Regex.scan(~r/^mesh_\w+/m, Prometheus.scrape(gateway)), do: name
+    # Only statuses that calls have had are there.
+    called = put_in(ExServiceMeshRouter.stats(gateway).services["a.local"].grpc.ok, 1)
+    text = IO.iodata_to_binary([Prometheus.scrape(gateway), Prometheus.render(called)])
+    names = for [name] <- Regex.scan(~r/^mesh_\w+/m, text), do: name
     dashboard = File.read!(Path.expand("../../priv/grafana/ex_service_mesh_router.json", __DIR__))
     asked = for [name] <- Regex.scan(~r/\bmesh_\w+/, dashboard), do: name
     assert length(asked) > 20
