@@ -3,6 +3,7 @@
 upstream =
   case System.fetch_env!("BENCH_UPSTREAM") do
     "unix:" <> _ = path -> path
+    "h2c://" <> _ = url -> url
     address -> "http://" <> address
   end
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "native/bench/target/release/mesh_bench"
 # The second proxy of a hop listens on the port of the first one and this.
 INNER = 1000
+H2C = "h2c://"
 PROXY_CORE = "0"
 LOAD_CORE = "1"
 
@@ -94,6 +95,19 @@ class Backend:
         self.process.stop()
 
 
+class GrpcBackend:
+    def __init__(self, work, port):
+        self.tcp = f"127.0.0.1:{port}"
+        self.process = Process([TOOL, "grpc", port], LOAD_CORE, work / "grpc.log")
+        wait_for(port)
+
+    def address(self, _kind):
+        return H2C + self.tcp
+
+    def stop(self):
+        self.process.stop()
+
+
 def mesh(work, port, upstream, options):
     command = [TOOL, "gateway", port, upstream]
     for name in ("routes", "swaps"):
@@ -120,6 +134,7 @@ def before(work, port, upstream, options):
 
 
 def relay(work, port, upstream, options):
+    upstream = upstream.removeprefix(H2C)
     return [TOOL, "relay", port, upstream, "--buffer", options.get("buffer", 16384)], {}
 
 
@@ -142,7 +157,19 @@ def beam(work, port, upstream, options):
 
 
 def nginx(work, port, upstream, options):
-    return ["nginx", "-p", work, "-c", nginx_config(work, port, upstream)], {}
+    config = nginx_grpc if upstream.startswith(H2C) else nginx_config
+    return ["nginx", "-p", work, "-c", config(work, port, upstream)], {}
+
+
+def nginx_grpc(work, port, upstream):
+    """A call has a connection to the endpoint to itself, and leaves it to another one."""
+    location = f"""
+      grpc_pass grpc://endpoint;
+      grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      grpc_set_header X-Forwarded-Proto $scheme;
+      grpc_set_header X-Forwarded-Host $host;
+      grpc_set_header X-Forwarded-Port $server_port;"""
+    return nginx_file(work, port, upstream.removeprefix(H2C), "http2", "", location)
 
 
 FORWARDED = """
@@ -194,6 +221,18 @@ def certificates(work):
 
 
 def nginx_config(work, port, upstream, scheme="http", listen="", server="", location=FORWARDED):
+    location = f"""
+      proxy_pass {scheme}://endpoint;
+      proxy_http_version 1.1;
+      proxy_request_buffering off;
+      proxy_max_temp_file_size 0;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;{location}"""
+    return nginx_file(work, port, upstream, listen, server, location)
+
+
+def nginx_file(work, port, upstream, listen, server, location):
     config = work / f"nginx-{port}.conf"
     config.write_text(f"""
 worker_processes 1;
@@ -221,14 +260,7 @@ http {{
   server {{
     listen 127.0.0.1:{port} {listen} backlog=4096;
     server_name bench.local;{server}
-    location / {{
-      proxy_pass {scheme}://endpoint;
-      proxy_http_version 1.1;
-      proxy_request_buffering off;
-      proxy_max_temp_file_size 0;
-      proxy_set_header Host $http_host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;{location}
+    location / {{{location}
     }}
   }}
 }}
@@ -238,7 +270,8 @@ http {{
 
 def haproxy(work, port, upstream, options):
     config = work / f"haproxy-{port}.cfg"
-    address = upstream.replace("unix:", "unix@")
+    address = upstream.removeprefix(H2C).replace("unix:", "unix@")
+    proto = "proto h2" if upstream.startswith(H2C) else ""
     config.write_text(f"""
 global
   maxconn 9000
@@ -252,14 +285,14 @@ defaults
   option http-keep-alive
   http-reuse always
 frontend front
-  bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{port} backlog 4096 {proto}
   option forwardfor
   http-request set-header X-Forwarded-Proto http
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   http-request set-header X-Forwarded-Port {port}
   use_backend endpoint if {{ req.hdr(host) -i bench.local }}
 backend endpoint
-  server endpoint {address} pool-max-conn 4096
+  server endpoint {address} pool-max-conn 4096 {proto}
 """)
     return ["haproxy", "-f", config, "-db"], {}
 
@@ -267,10 +300,12 @@ backend endpoint
 def caddy(work, port, upstream, options):
     config = work / f"caddy-{port}.conf"
     address = upstream.replace("unix:", "unix/")
+    protocols = "servers {\n    protocols h1 h2c\n  }" if upstream.startswith(H2C) else ""
     config.write_text(f"""
 {{
   admin off
   auto_https off
+  {protocols}
 }}
 http://bench.local:{port} {{
   bind 127.0.0.1
@@ -285,13 +320,22 @@ http://bench.local:{port} {{
     return ["caddy", "run", "--adapter", "caddyfile", "--config", config], env
 
 
+ENVOY_H2 = """
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: { http2_protocol_options: {} }"""
+
+
 def envoy(work, port, upstream, options):
     config = work / f"envoy-{port}.yaml"
     if upstream.startswith("unix:"):
         address = f"{{ pipe: {{ path: {upstream[5:]} }} }}"
     else:
-        ip, number = upstream.split(":")
+        ip, number = upstream.removeprefix(H2C).split(":")
         address = f"{{ socket_address: {{ address: {ip}, port_value: {number} }} }}"
+    # The listener detects HTTP/2 by its preface.
+    protocol = ENVOY_H2 if upstream.startswith(H2C) else ""
     config.write_text(f"""
 static_resources:
   listeners:
@@ -316,7 +360,7 @@ static_resources:
   clusters:
   - name: endpoint
     type: STATIC
-    connect_timeout: 2s
+    connect_timeout: 2s{protocol}
     circuit_breakers: {{ thresholds: [{{ max_connections: 20000, max_pending_requests: 20000, max_requests: 20000 }}] }}
     load_assignment:
       cluster_name: endpoint

@@ -20,8 +20,9 @@ def table(scenario, rounds):
 
 
 def load_table(scenario, rounds):
+    memory = "most memory MiB" if scenario.load[0] == "grpc" else "memory MiB"
     head = ["", f"{scenario.unit}s/s", f"CPU us/{scenario.unit}", "user", "system", "p50 us",
-            "p99 us", "p99.9 us", "memory MiB", "first's CPU against it"]  # fmt: skip
+            "p99 us", "p99.9 us", memory, "first's CPU against it"]  # fmt: skip
     rows = []
     order = labels(rounds)
     first = order[0] if not scenario.variants else list(scenario.variants)[-1]
@@ -38,7 +39,7 @@ def load_table(scenario, rounds):
             cell(get("p50_us"), "{:,.0f}"),
             cell(get("p99_us"), "{:,.0f}"),
             cell(get("p999_us"), "{:,.0f}"),
-            cell(resident / 2**20 if resident else None),
+            cell((get("peak") or resident) / 2**20 if resident else None),
             "{:.2f} ({:.2f} to {:.2f})".format(*against) if against else "-",
         ])  # fmt: skip
     return markdown(head, rows) + nodes(scenario, rounds) + troubles(rounds)
@@ -105,7 +106,7 @@ def write(out, scenarios, all_rounds):
     with open(out / "results.csv", "w", newline="") as file:
         rows = csv.writer(file)
         keys = ["rate", "cpu_us", "user_us", "system_us", "p50_us", "p99_us", "p999_us",
-                "resident", "resident_each", "anonymous_each"]  # fmt: skip
+                "resident", "peak", "resident_each", "anonymous_each"]  # fmt: skip
         rows.writerow(["scenario", "proxy", *keys])
         for scenario in scenarios:
             rounds = all_rounds[scenario.name]

@@ -110,11 +110,13 @@ def main():
         work = Path(work)
         work.chmod(0o755)
         backend = proxies.Backend(work, PORT - 1)
+        grpc_backend = proxies.GrpcBackend(work, PORT - 50)
         half_of_nginx = 10_000
         try:
             for scenario in chosen:
                 print(f"\n## {scenario.title} ", end="", flush=True)
-                rounds = measure(scenario, names, backend, work, args, half_of_nginx)
+                endpoint = grpc_backend if scenario.upstream == "h2c" else backend
+                rounds = measure(scenario, names, endpoint, work, args, half_of_nginx)
                 print("\n\n" + report.table(scenario, rounds))
                 all_rounds[scenario.name] = rounds
                 if scenario.name == "keepalive-64" and "nginx" in names:
@@ -122,6 +124,7 @@ def main():
                     half_of_nginx = int(top / 2) if top else half_of_nginx
         finally:
             backend.stop()
+            grpc_backend.stop()
     report.write(args.out, chosen, all_rounds)
 
 

@@ -5,6 +5,8 @@ ALL = ("mesh", "before", "beam", "relay", "hyper", "nginx", "haproxy", "caddy", 
 WITH_LEAST = (*ALL[:4], "least", *ALL[4:])
 # A request that passes two gateways, beside one gateway.
 HOP = ("mesh-hop", "mesh", "before", "nginx-hop", "nginx")
+# Calls of gRPC, to an endpoint that speaks HTTP/2.
+GRPC = ("mesh", "before", "beam", "relay", "nginx", "haproxy", "caddy", "envoy")
 
 
 class Scenario:
@@ -25,6 +27,10 @@ class Scenario:
 
 def closed(connections, *more):
     return ["closed", "--connections", connections, *more]
+
+
+def grpc(name, title, *more, unit="call"):
+    return Scenario(name, title, ["grpc", *more], upstream="h2c", proxies=GRPC, unit=unit)
 
 
 # Everything that can be switched on but a sample, which is chosen, and the log.
@@ -107,6 +113,18 @@ SCENARIOS = [
         proxies=HOP[:1],
         replicas=(10, 10, 30),
     ),
+    grpc("grpc-64", "gRPC: 1 KiB calls, 1 connection with 64 streams"),
+    grpc("grpc-8x8", "gRPC: 1 KiB calls, 8 connections with 8 streams", "--connections", 8, "--streams", 8),
+    grpc("grpc-1", "gRPC: 1 KiB calls, one at a time", "--streams", 1),
+    grpc("grpc-answers-1k", "gRPC: calls with 1,000 answers of 1 KiB, 16 streams",
+         "--streams", 16, "--answers", 1000, unit="message"),  # fmt: skip
+    grpc("grpc-answers-1m", "gRPC: calls with 16 answers of 1 MiB, 4 streams",
+         "--streams", 4, "--answers", 16, "--answer", 1 << 20, unit="MiB"),  # fmt: skip
+    grpc("grpc-echo", "gRPC: echo of 1 KiB messages, 1 connection with 64 calls", "--echo", unit="message"),
+    grpc("grpc-down-1g", "gRPC: one call with 1,024 answers of 1 MiB",
+         "--streams", 1, "--answers", 1024, "--answer", 1 << 20, "--requests", 1, "--warmup", 0, unit="MiB"),  # fmt: skip
+    grpc("grpc-up-1g", "gRPC: one call with 1,024 requests of 1 MiB",
+         "--streams", 1, "--messages", 1024, "--message", 1 << 20, "--requests", 1, "--warmup", 0, unit="MiB"),  # fmt: skip
     Scenario("latency-low", "Latency at 200 requests/s on one connection", ["open", "--connections", 1, "--rate", 200]),
     Scenario("latency-half", "Latency at 64 connections, half of nginx's top rate", ["open", "--connections", 64]),
     Scenario("idle-clients", "4,000 idle keep-alive clients", ["idle", "--connections", 4000], unit="connection"),

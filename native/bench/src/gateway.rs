@@ -47,8 +47,11 @@ pub fn run(args: &Args) -> io::Result<()> {
     gateway.run_worker(0).map_err(io::Error::other)
 }
 
-/// `127.0.0.1:4001` or `unix:PATH`.
+/// `127.0.0.1:4001` or `unix:PATH`, and `h2c://` before an address for HTTP/2.
 pub fn upstream(word: &str) -> io::Result<UpstreamAddr> {
+    if let Some(address) = word.strip_prefix("h2c://") {
+        return upstream(address).map(|address| UpstreamAddr::Http2(Box::new(address)));
+    }
     match word.strip_prefix("unix:") {
         Some(path) => Ok(UpstreamAddr::Unix(path.into())),
         None => word.parse().map(UpstreamAddr::Tcp).map_err(io::Error::other),

@@ -52,6 +52,12 @@ pub fn memory(pids: &[u32]) -> (u64, u64) {
     sum
 }
 
+/// The most resident memory that each has had, in bytes.
+pub fn peak(pids: &[u32]) -> u64 {
+    let most = |pid| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    pids.iter().map(|pid| kilobytes(&most(pid), "VmHWM:") * 1024).sum()
+}
+
 fn kilobytes(status: &str, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name)).unwrap_or("");
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)

@@ -1,9 +1,10 @@
-//! The load: connections driven by one thread, in one of four ways.
+//! The load: connections driven by one thread, in one of five ways.
 //!
 //! - `closed`: every connection sends its next request when it has its answer
 //! - `open`: requests are due at a fixed rate, and latency counts from when they were due
 //! - `tunnels`: WebSockets that send a message when they have the echo of the last
 //! - `idle`: connections that are opened, used once, and held; prints memory for each
+//! - `grpc`: calls of gRPC (`grpc/load.rs`)
 
 mod connection;
 mod drive;
@@ -14,6 +15,7 @@ mod plan;
 use std::io;
 
 use crate::args::Args;
+use crate::grpc;
 use plan::Plan;
 
 pub fn run(args: &Args) -> io::Result<()> {
@@ -21,7 +23,8 @@ pub fn run(args: &Args) -> io::Result<()> {
     let result = match args.word(0) {
         "closed" | "open" | "tunnels" => drive::run(&plan)?,
         "idle" => idle::run(&plan)?,
-        _ => return Err(io::Error::other("load is closed, open, tunnels or idle")),
+        "grpc" => grpc::load::run(args)?,
+        _ => return Err(io::Error::other("load is closed, open, tunnels, idle or grpc")),
     };
     println!("{result}");
     Ok(())
