@@ -226,9 +226,8 @@ impl LocalService {
             if pool.health.has_failed_since(began) {
                 return Err(Error::Connect(ErrorKind::NotConnected.into()));
             }
-            let room = h2.room.notified();
             let Some(opening) = h2.begin_opening() else {
-                wait(room, until).await?;
+                wait(h2.wait(), until).await?;
                 continue;
             };
             // Counts while connecting, so that other requests prefer another upstream.
@@ -248,7 +247,7 @@ impl LocalService {
                         return Ok(Some(self.stream(upstream, &connection, attempt)));
                     }
                     // Another connection would have no room either.
-                    wait(h2.room.notified(), until).await?;
+                    wait(h2.wait(), until).await?;
                     if !connection.is_usable(false) {
                         // Nor would it live longer.
                         pool.health.failed(began, Instant::now());
@@ -273,7 +272,7 @@ impl LocalService {
     ) -> Result<Rc<H2Connection>, Error> {
         let until = deadline(limit);
         let socket = connect::open_socket(pool, limit).await?;
-        let begin = H2Connection::begin(socket, &h2.room, OpenUpstream::new(&self.counters));
+        let begin = H2Connection::begin(socket, h2.room(), OpenUpstream::new(&self.counters));
         let begun = match until {
             Some(until) => timeout_at(until, begin).await.map_err(|_| Error::ConnectTimeout)?,
             None => begin.await,

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use h2::server::Builder;
@@ -15,11 +16,11 @@ use tokio::sync::Semaphore;
 
 use crate::observer::Observer;
 use crate::support::client::{Client, get};
-use crate::support::eventually;
-use crate::support::h2_endpoint::{H2Endpoint, echo, grpc};
+use crate::support::h2_endpoint::{H2Endpoint, RawEndpoint, echo, grpc};
 use crate::support::http2::{Peer, answer, request};
 use crate::support::mesh::Mesh;
 use crate::support::run;
+use crate::support::{PATIENCE, eventually};
 
 /// An endpoint that accepts `most` streams at once on a connection, and answers when the semaphore has a permit.
 fn limited(most: u32, gate: &Arc<Semaphore>, in_flight: &Arc<AtomicUsize>) -> H2Endpoint {
@@ -174,4 +175,34 @@ fn thousands_of_streams_are_open_at_once() {
         }
     });
     mesh.wait_idle();
+}
+
+/// One after another would take a round trip each, while thousands of requests wait.
+#[test]
+fn requests_that_wait_open_their_connections_at_once() {
+    let (all_came, come) = mpsc::channel();
+    let mut open = Vec::new();
+    let endpoint = RawEndpoint::start(move |number, connection| {
+        open.push(connection);
+        // MAX_CONCURRENT_STREAMS is 4. The first connection tells, the others wait for the last one.
+        match number {
+            0 => open[0].begin(&[0, 3, 0, 0, 0, 4]),
+            9 => {
+                open[1..].iter_mut().for_each(|it| it.begin(&[0, 3, 0, 0, 0, 4]));
+                all_came.send(()).expect("the test listens");
+            }
+            _ => {}
+        }
+    });
+    let mut config = Config::default();
+    config.timeouts.connect = Some(PATIENCE);
+    let mesh = Mesh::to(config, &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let mut waiting = Vec::new();
+        for _ in 0..40 {
+            waiting.push(peer.begin(request(Method::POST, "a.test", "/", &[]), true).await);
+        }
+        come.recv_timeout(PATIENCE).expect("ten connections");
+    });
 }

@@ -16,9 +16,14 @@ const MAX_WOKEN: usize = 4096;
 #[derive(Default)]
 pub struct H2Connections {
     all: RefCell<Vec<Rc<H2Connection>>>,
-    is_opening: Cell<bool>,
+    /// How many connections are being opened.
+    opening: Cell<usize>,
+    /// How many requests wait for room.
+    waiting: Cell<usize>,
+    /// How many streams the newest connection accepts; 0 before the first one.
+    most: Cell<usize>,
     /// Notifies one request, in the order of their coming, when there is room for it.
-    pub room: Rc<Notify>,
+    room: Rc<Notify>,
 }
 
 /// The right to open a connection, until dropped: requests that come at once share one.
@@ -29,20 +34,38 @@ pub struct Opening<'a> {
 
 impl Opening<'_> {
     pub fn opened(mut self, connection: &Rc<H2Connection>) {
-        self.woken = connection.room().min(MAX_WOKEN);
+        let room = connection.room();
+        self.woken = room.min(MAX_WOKEN);
+        self.connections.most.set(room);
         self.connections.all.borrow_mut().push(Rc::clone(connection));
     }
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
-        let H2Connections { is_opening, room, .. } = self.connections;
-        is_opening.set(false);
+        let H2Connections { opening, room, .. } = self.connections;
+        opening.set(opening.get() - 1);
         if self.woken == 0 {
             return room.notify_waiters();
         }
         // One more finds no room, and opens the next connection.
         (0..=self.woken).for_each(|_| room.notify_one());
+    }
+}
+
+/// Counts a request that waits, until dropped.
+struct Waits<'a>(&'a Cell<usize>);
+
+impl Waits<'_> {
+    fn begin(waiting: &Cell<usize>) -> Waits<'_> {
+        waiting.set(waiting.get() + 1);
+        Waits(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -73,13 +96,37 @@ impl H2Connections {
         usable.map(|connection| connection.takes_websockets())
     }
 
-    /// `None` if another request opens a connection, or there are enough.
+    /// `None` if those that are being opened have room for the requests that wait, or there are enough.
     pub fn begin_opening(&self) -> Option<Opening<'_>> {
-        let may_open = !self.is_opening.get() && self.all.borrow().len() < MAX_CONNECTIONS;
-        may_open.then(|| {
-            self.is_opening.set(true);
+        self.may_open().then(|| {
+            self.opening.set(self.opening.get() + 1);
+            if self.may_open() {
+                // Another request that waits opens the next one meanwhile.
+                self.room.notify_one();
+            }
             Opening { connections: self, woken: 0 }
         })
+    }
+
+    fn may_open(&self) -> bool {
+        let opening = self.opening.get();
+        let is_enough = match self.most.get() {
+            // The first one tells.
+            0 => opening > 0,
+            // Each of those that open one takes a place, too.
+            most => opening > 0 && self.waiting.get() + opening <= opening.saturating_mul(most),
+        };
+        !is_enough && self.all.borrow().len() + opening < MAX_CONNECTIONS
+    }
+
+    pub fn room(&self) -> &Rc<Notify> {
+        &self.room
+    }
+
+    /// Waits until there may be room.
+    pub async fn wait(&self) {
+        let _waits = Waits::begin(&self.waiting);
+        self.room.notified().await;
     }
 
     /// Closes idle connections that are too old, but keeps one, unless the address is retired. Returns how many may
