@@ -6,18 +6,19 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use h2::server::Builder;
 use http::Method;
 use mesh_core::observe::Notice;
 use mesh_core::{Config, UpstreamAddr};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::observer::Observer;
 use crate::support::client::{Client, get};
 use crate::support::h2_endpoint::{H2Endpoint, RawEndpoint, echo, grpc};
-use crate::support::http2::{Peer, answer, request};
+use crate::support::http2::{Peer, answer, request, send};
 use crate::support::mesh::Mesh;
 use crate::support::run;
 use crate::support::{PATIENCE, eventually};
@@ -175,6 +176,60 @@ fn thousands_of_streams_are_open_at_once() {
         }
     });
     mesh.wait_idle();
+}
+
+/// As Cowboy does with a body that it has refused: what arrives of it takes the window of the connection for ever.
+#[test]
+fn a_body_that_nobody_reads_does_not_stop_other_calls() {
+    let release = Arc::new(Semaphore::new(0));
+    let released = Arc::clone(&release);
+    let endpoint = H2Endpoint::start(move |request, respond| {
+        let release = Arc::clone(&released);
+        async move {
+            if request.uri().path() == "/unread" {
+                release.acquire().await.expect("open").forget();
+            }
+            echo(request, respond).await;
+        }
+    });
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut peer = Peer::connect(mesh.address()).await;
+        let (unread, mut upload) =
+            peer.begin(request(Method::POST, "a.test", "/unread", &[]), false).await;
+        // More than the window of a connection.
+        let sending = tokio::spawn(async move {
+            send(&mut upload, vec![b'x'; 100_000].into(), true).await.expect("upload");
+        });
+        let mut stuck = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut peer = Peer::connect(mesh.address()).await;
+            let (response, mut upload) =
+                peer.begin(request(Method::POST, "a.test", "/", &[]), false).await;
+            upload.send_data("hi".into(), true).expect("upload");
+            let mut answered = tokio::spawn(answer(response));
+            if let Ok(answer) = timeout(Duration::from_millis(200), &mut answered).await {
+                assert_eq!(answer.expect("a task").expect("an answer").body, b"POST /\nhi");
+                if endpoint.accepted() == 2 {
+                    break;
+                }
+            } else {
+                stuck.push((peer, answered));
+            }
+            assert!(Instant::now() < until, "no call got another connection");
+        }
+        // The calls that came before go on when there is a window.
+        release.add_permits(1);
+        for (_, answered) in stuck {
+            assert_eq!(answered.await.expect("a task").expect("an answer").body, b"POST /\nhi");
+        }
+        sending.await.expect("a task");
+        assert_eq!(
+            answer(unread).await.expect("an answer").body.len(),
+            100_000 + "POST /unread\n".len()
+        );
+    });
 }
 
 /// One after another would take a round trip each, while thousands of requests wait.

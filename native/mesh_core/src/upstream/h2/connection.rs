@@ -36,6 +36,8 @@ const PERIOD: Duration = Duration::from_secs(25);
 const SILENCE: Duration = Duration::from_secs(330);
 /// How long it may then take to send anything.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long a request may wait for the first bytes of the endpoint's window until new requests use another connection.
+const STALL: Duration = Duration::from_secs(1);
 
 pub struct H2Connection {
     pub requests: SendRequest<Bytes>,
@@ -49,6 +51,9 @@ pub struct H2Connection {
     was_probed: Cell<bool>,
     /// A gRPC call has been sent.
     is_grpc: Cell<bool>,
+    /// Since when a request waits whose body has got no window. The window of a new stream is not empty, so it is the
+    /// connection's that others have taken: the endpoint does not read them, or has lost count.
+    stalled_since: Cell<Option<Instant>>,
     /// Wakes requests that wait for room.
     room: Rc<Notify>,
     _open: OpenUpstream,
@@ -108,6 +113,7 @@ impl H2Connection {
             streams: Cell::new(0),
             was_used: Cell::new(false),
             was_probed: Cell::new(false),
+            stalled_since: Cell::new(None),
             idle_since: Cell::new(Instant::now()),
             is_grpc: Cell::new(false),
             room: Rc::clone(room),
@@ -134,8 +140,11 @@ impl H2Connection {
         Ok(begun)
     }
 
-    /// How many more streams the endpoint accepts.
+    /// How many more streams the endpoint accepts, of which requests with a body have a chance.
     pub fn room(&self) -> usize {
+        if self.is_stalled() {
+            return 0;
+        }
         self.requests.current_max_send_streams().saturating_sub(self.streams.get())
     }
 
@@ -148,7 +157,27 @@ impl H2Connection {
     /// the system, which may know more than the event loop.
     pub fn is_usable(&self, probe: bool) -> bool {
         let ready = self.requests.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
-        !matches!(ready, Poll::Ready(Err(_))) && (!probe || self.probe())
+        let is_lost = self.is_idle() && self.is_stalled();
+        !matches!(ready, Poll::Ready(Err(_))) && !is_lost && (!probe || self.probe())
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.stalled_since.get().is_some_and(|since| since.elapsed() >= STALL)
+    }
+
+    /// A request waits that has got nothing of the endpoint's window.
+    pub fn window_is_missing(&self) {
+        if self.stalled_since.get().is_none() {
+            self.stalled_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// A request has got some of the endpoint's window.
+    pub fn window_has_come(&self) {
+        if self.stalled_since.get().is_some() {
+            self.stalled_since.set(None);
+            self.room.notify_waiters();
+        }
     }
 
     fn probe(&self) -> bool {

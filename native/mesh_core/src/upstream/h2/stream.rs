@@ -45,6 +45,10 @@ struct Up {
     stream: Option<SendStream<Bytes>>,
     is_sent: bool,
     body: Body,
+    /// The endpoint's window had room for a part of the body.
+    has_begun_body: bool,
+    /// It had room for a part of the last write.
+    had_window: bool,
     /// What was written, until the endpoint has begun with the request.
     kept: Option<Vec<u8>>,
     /// The last part was not accepted whole.
@@ -93,6 +97,8 @@ impl H2Stream {
             stream: None,
             is_sent: false,
             body: Body::Ended,
+            has_begun_body: false,
+            had_window: false,
             kept: Some(Vec::new()),
             is_partial: false,
             wanted: 1,
@@ -312,7 +318,12 @@ impl Transport for H2Stream {
         stream.reserve_capacity(up.wanted);
         while stream.capacity() == 0 {
             match stream.poll_capacity(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    if !up.has_begun_body {
+                        self.place.0.window_is_missing();
+                    }
+                    return Poll::Pending;
+                }
                 Poll::Ready(Some(Ok(_))) => {}
                 // The next write fails.
                 Poll::Ready(_) => {
@@ -320,6 +331,10 @@ impl Transport for H2Stream {
                     break;
                 }
             }
+        }
+        if stream.capacity() > 0 {
+            up.has_begun_body = true;
+            self.place.0.window_has_come();
         }
         Poll::Ready(Ok(()))
     }
@@ -347,7 +362,11 @@ impl Transport for H2Stream {
             up.is_partial = true;
             return Err(ErrorKind::BrokenPipe.into());
         }
-        up.write(bytes)
+        let written = up.write(bytes);
+        if up.had_window {
+            self.place.0.window_has_come();
+        }
+        written
     }
 
     fn shut_down_writing(&self) -> io::Result<()> {
@@ -389,6 +408,8 @@ impl Up {
         };
         stream.reserve_capacity(bytes.len());
         let room = stream.capacity().min(bytes.len());
+        self.had_window = room > 0;
+        self.has_begun_body |= self.had_window;
         let gone = |_: Error| io::Error::from(ErrorKind::BrokenPipe);
         match &mut self.body {
             // Nothing follows the end.
