@@ -1,4 +1,4 @@
-//! The gRPC endpoint behind every proxy.
+//! The gRPC endpoint behind every proxy. `--streams N` is how many it accepts at once on a connection.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -32,19 +32,21 @@ pub fn run(args: &Args) -> io::Result<()> {
     LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::bind(format!("127.0.0.1:{}", args.word(0))).await?;
         let methods = Rc::new(Methods::default());
+        let streams = args.number("streams", u32::MAX);
         loop {
             let (socket, _) = listener.accept().await?;
             socket.set_nodelay(true)?;
             // Proxies going away is how every connection ends.
-            spawn_local(serve(socket, Rc::clone(&methods)));
+            spawn_local(serve(socket, streams, Rc::clone(&methods)));
         }
     })
 }
 
-async fn serve(socket: TcpStream, methods: Rc<Methods>) -> Result<(), h2::Error> {
+async fn serve(socket: TcpStream, streams: u32, methods: Rc<Methods>) -> Result<(), h2::Error> {
     let mut connection = server::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(streams)
         .handshake(socket)
         .await?;
     while let Some(request) = connection.accept().await {
