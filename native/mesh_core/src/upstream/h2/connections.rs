@@ -73,18 +73,14 @@ impl H2Connections {
     /// A connection with room for a stream. `probe`: it must not be known to the system as closed.
     pub fn with_room(&self, probe: bool) -> Option<Rc<H2Connection>> {
         let mut all = self.all.borrow_mut();
-        let mut at = 0;
-        while let Some(connection) = all.get(at) {
-            let has_room = connection.room() > 0;
-            // One that has ended may have no room either, and would take the place of another one.
-            if !connection.is_usable(probe && has_room) {
-                all.remove(at);
-            } else if has_room {
-                return Some(Rc::clone(connection));
-            } else {
-                at += 1;
+        while let Some(at) = all.iter().position(|connection| connection.room() > 0) {
+            if all[at].is_usable(probe) {
+                return Some(Rc::clone(&all[at]));
             }
+            all.remove(at);
         }
+        // Those that have ended would take the place of others.
+        all.retain(|connection| connection.is_usable(false));
         None
     }
 
