@@ -7,6 +7,7 @@ use crate::support::application::Application;
 use crate::support::client::{Client, End};
 use crate::support::endpoint::{Endpoint, Script};
 use crate::support::eventually;
+use crate::support::h2_front::Front;
 use crate::support::wire::{Request, Response};
 
 /// How binding the rule is.
@@ -43,6 +44,8 @@ pub struct Case {
     pub ours: bool,
     /// About words that an endpoint has and an application that is called has not.
     pub of_endpoints: bool,
+    /// About the syntax of HTTP/1.1 between the gateway and the endpoint, which HTTP/2 has not.
+    pub of_http1: bool,
     acts: Vec<Act>,
     scripts: Vec<Script>,
     to_head: bool,
@@ -63,6 +66,7 @@ pub fn case(
         level,
         ours: false,
         of_endpoints: false,
+        of_http1: false,
         to_head: send.starts_with(b"HEAD "),
         acts: vec![Act::Send(send)],
         scripts: Vec::new(),
@@ -82,15 +86,30 @@ impl Case {
         self
     }
 
+    /// HTTP/2 has no chunks, no reason, no version of a message, no Connection, and names without capitals
+    /// whose order is that of their first lines.
+    pub fn of_http1(mut self) -> Case {
+        self.of_http1 = true;
+        self
+    }
+
     pub fn then(mut self, act: Act) -> Case {
         self.acts.push(act);
         self
     }
 
+    /// What the client sends first.
+    pub fn sent(&self) -> &[u8] {
+        match self.acts.first() {
+            Some(Act::Send(bytes)) => bytes,
+            _ => b"",
+        }
+    }
+
     /// HTTP/1.0 that does not ask for more: the server closes and need not say so.
     fn closes_silently(&self) -> bool {
         let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|w| w == part);
-        let Some(Act::Send(bytes)) = self.acts.first() else { return false };
+        let bytes = self.sent();
         has(bytes, b" HTTP/1.0\r\n") && (!has(bytes, b"keep-alive") || has(bytes, b"close"))
     }
 
@@ -170,6 +189,8 @@ pub struct Bench<'a> {
     endpoint: &'a Endpoint,
     /// Our own gateway calls it, and it asks the endpoint.
     pub called: Option<&'a Application>,
+    /// Our own gateway speaks HTTP/2 to it, and it asks the endpoint.
+    pub front: Option<&'a Front>,
     own: bool,
     patience: Duration,
 }
@@ -177,7 +198,7 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub fn new(proxy: SocketAddr, endpoint: &'a Endpoint, own: bool) -> Bench<'a> {
         let patience = if own { crate::support::PATIENCE } else { Duration::from_secs(3) };
-        Bench { proxy, endpoint, called: None, own, patience }
+        Bench { proxy, endpoint, called: None, front: None, own, patience }
     }
 
     pub fn run(&self, case: Case) -> Verdict {
@@ -253,6 +274,9 @@ impl<'a> Bench<'a> {
         }
         if let Some(application) = self.called {
             eventually("the application is idle", || application.is_idle());
+        }
+        if let Some(front) = self.front {
+            eventually("the server of HTTP/2 is idle", || front.is_idle());
         }
         self.endpoint.settle();
     }

@@ -31,6 +31,16 @@ macro_rules! topics {
                 }
             )*
         }
+
+        /// Requests to a server that speaks HTTP/2.
+        mod http2 {
+            $(
+                #[test]
+                fn $topic() {
+                    crate::run::run_http2(crate::cases::$topic::cases());
+                }
+            )*
+        }
     };
 }
 

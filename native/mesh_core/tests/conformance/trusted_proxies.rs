@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mesh_core::Config;
 
 use crate::prelude::*;
-use crate::run::{run_called_with, run_with};
+use crate::run::{run_called_with, run_http2_with, run_with};
 
 /// What the endpoint hears of the client's side.
 fn told(proto: &'static str, host: &'static str, port: &'static str) -> Vec<Look> {
@@ -182,7 +182,8 @@ fn fields_of_trusted_proxies() {
     let everyone = "127.0.0.0/8".parse().expect("a network");
     let config = Config { trusted_proxies: vec![everyone], ..Config::default() };
     run_with(config.clone(), cases());
-    run_called_with(config, cases());
+    run_called_with(config.clone(), cases());
+    run_http2_with(config, cases());
 }
 
 /// A dual-stack listener sees IPv4 clients in IPv6 clothes: they are told apart all the same.

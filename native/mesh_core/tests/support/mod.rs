@@ -10,6 +10,7 @@ pub mod client;
 pub mod endpoint;
 pub mod frames;
 pub mod h2_endpoint;
+pub mod h2_front;
 pub mod http2;
 pub mod hyper_ends;
 pub mod mesh;

@@ -215,6 +215,11 @@ impl Place {
         self.1.set(stream);
         self.0.heard.heads.opened(stream);
     }
+
+    /// The stream has ended the connection.
+    pub fn is_at_fault(&self) -> bool {
+        self.0.heard.heads.too_many(self.1.get())
+    }
 }
 
 impl Drop for Place {

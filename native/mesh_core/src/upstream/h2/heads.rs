@@ -13,6 +13,8 @@ const FRAME_HEADER: usize = 9;
 pub struct Heads {
     /// By the id of the stream, while it is open.
     streams: RefCell<HashMap<u32, u32>>,
+    /// The stream that has too many.
+    too_many: Cell<u32>,
     at: Cell<Position>,
 }
 
@@ -33,6 +35,11 @@ impl Heads {
 
     pub fn closed(&self, stream: u32) {
         self.streams.borrow_mut().remove(&stream);
+    }
+
+    /// Whether the connection ends because of this stream.
+    pub fn too_many(&self, stream: u32) -> bool {
+        self.too_many.get() == stream
     }
 
     /// Reads what the endpoint has sent. `false` if a stream has too many heads.
@@ -65,6 +72,9 @@ impl Heads {
         // h2 drops those of streams that are closed.
         self.streams.borrow_mut().get_mut(&stream).is_none_or(|heads| {
             *heads += 1;
+            if *heads > MAX_HEADS {
+                self.too_many.set(stream);
+            }
             *heads <= MAX_HEADS
         })
     }
@@ -84,7 +94,7 @@ mod tests {
             heads.opened(1);
             let read = |bytes: &[u8]| bytes.chunks(size).all(|part| heads.read(part));
             assert!((0..MAX_HEADS).all(|_| read(&round)), "{size}");
-            assert!(!read(&round), "{size}");
+            assert!(!read(&round) && heads.too_many(1) && !heads.too_many(3), "{size}");
             heads.closed(1);
             assert!(read(&round), "{size}");
         }

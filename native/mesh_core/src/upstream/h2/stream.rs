@@ -254,6 +254,8 @@ impl H2Stream {
                 (Failure::Reset(Reason::REFUSED_STREAM), Source::Head(_)) => Failure::Unprocessed,
                 // A GOAWAY contradicts the response: a client must not hear that it may repeat the request.
                 (Failure::Unprocessed, Source::Body(_)) => Failure::Invalid,
+                // Another connection would fare no better.
+                (Failure::Closed, _) if self.place.is_at_fault() => Failure::Invalid,
                 (failure, _) => failure,
             };
             self.fail(failure);

@@ -165,7 +165,8 @@ fn preserved() -> Vec<Case> {
             get("X-b: 2\r\nx-A: 1\r\nX-B: 3\r\n"),
             passed(vec![Lines("x-b", &["2", "3"]), Raw(b"X-b: 2\r\nx-A: 1\r\nX-B: 3\r\n")]),
         )
-        .ours(),
+        .ours()
+        .of_http1(),
         case(
             "lines of one name stay in order",
             "RFC 9110 5.3",

@@ -27,25 +27,25 @@ fn right() -> Vec<Case> {
             gets(200, vec![Body(b"hello"), One("content-length", "5")])),
         answer("the same length in two lines is one", "RFC 9110 8.6", Should,
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\ncontent-length: 5\r\n\r\nhello",
-            gets(200, vec![One("content-length", "5"), Body(b"hello"), One("x-a", "b")])),
+            gets(200, vec![One("content-length", "5"), Body(b"hello"), One("x-a", "b")])).of_http1(),
         answer("the same length twice in a list is one", "RFC 9110 8.6", Should,
             "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
-            gets(200, vec![One("content-length", "5"), Body(b"hello")])),
+            gets(200, vec![One("content-length", "5"), Body(b"hello")])).of_http1(),
         answer("chunks", "RFC 9112 7.1", Must, chunks,
             gets(200, vec![Body(b"hello"), Lacks("content-length")])),
         answer("chunks with extensions", "RFC 9112 7.1.1", Must,
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\n\r\n",
             gets(200, vec![Body(b"hello")]))
-            .of_endpoints(),
+            .of_endpoints().of_http1(),
         answer("chunks with a space before an extension", "RFC 9112 7.1.1", Must,
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 ;a=b\r\nhello\r\n0 ;c\r\n\r\n",
             gets(200, vec![Body(b"hello")]))
-            .of_endpoints(),
+            .of_endpoints().of_http1(),
         // No grammar has it, and servers on small devices send it.
         answer("chunk sizes in a field of fixed width", "RFC 9112 7.1", Should,
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5   \r\nhello\r\n0   \r\n\r\n",
             gets(200, vec![Body(b"hello")]))
-            .of_endpoints(),
+            .of_endpoints().of_http1(),
         answer("trailers, but not a length among them", "RFC 9110 6.5.1", Strict, with_trailer,
             gets(200, vec![Body(b"hello"), NoTrailer("content-length"), Lacks("x-sum")])),
         answer("a trailer", "RFC 9110 6.5.2", Should, with_trailer,
@@ -77,7 +77,7 @@ fn right() -> Vec<Case> {
             "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", gets(200, vec![Body(b"hi")])),
         answer("a reason phrase of its own", "RFC 9112 4", Should,
             "HTTP/1.1 200 All is well\r\nContent-Length: 2\r\n\r\nhi",
-            gets(200, vec![Line("HTTP/1.1 200 All is well")])).ours().of_endpoints(),
+            gets(200, vec![Line("HTTP/1.1 200 All is well")])).ours().of_endpoints().of_http1(),
         answer("a status nobody knows", "RFC 9110 15", Must,
             "HTTP/1.1 299 Odd\r\nContent-Length: 2\r\n\r\nhi", gets(299, vec![Body(b"hi")])),
         answer("an error's body", "RFC 9110 15.6", Must,
@@ -185,7 +185,7 @@ fn malformed() -> Vec<Case> {
         wrong("a bare CR in a value", Must, b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n"),
         wrong("a NUL in a value", Must, b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n"),
         wrong("a NUL in the reason", Strict, b"HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n")
-            .of_endpoints(),
+            .of_endpoints().of_http1(),
         wrong("a space before a colon", Strict, b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n"),
         wrong("a fold", Strict, b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n"),
         wrong("a line without a colon", Strict, b"HTTP/1.1 200 OK\r\nX\r\nContent-Length: 0\r\n\r\n"),
@@ -203,7 +203,7 @@ fn malformed() -> Vec<Case> {
         fields("a list of lengths with an empty member", Strict, "Content-Length: 5,"),
         fields("two equal lengths and another", Must, "Content-Length: 5, 5\r\nContent-Length: 6"),
         fields("more members of Connection than fields there are", Strict,
-            &format!("Content-Length: 5\r\nConnection: {}close", "a, ".repeat(64))),
+            &format!("Content-Length: 5\r\nConnection: {}close", "a, ".repeat(64))).of_http1(),
         fields("a negative length", Must, "Content-Length: -5"),
         fields("a length with a sign", Must, "Content-Length: +5"),
         fields("a length that is no number", Must, "Content-Length: five"),
@@ -217,7 +217,7 @@ fn malformed() -> Vec<Case> {
             .of_endpoints(),
         case("chunks from HTTP/1.0", "RFC 9112 6.1", Strict, get(""), not_believed())
             .script(reply("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
-                           5\r\nhello\r\n0\r\n\r\n")).of_endpoints(),
+                           5\r\nhello\r\n0\r\n\r\n")).of_endpoints().of_http1(),
     ]
 }
 
