@@ -1,21 +1,21 @@
 //! An application that is called and says what an input tells it to, in any order; and a client that finds out what
 //! became of it. The gateway, its worker and the client's socket are real.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mesh_core::calls::{Call, Dispatch, Framing as Said, Notice, Taken, Write};
 use mesh_core::{Config, Gateway, ServiceSpec, UpstreamAddr};
 
-use crate::gateway::{DEFAULT_HOST, MOST_FIELDS};
+use crate::client::{Client, PATIENCE};
+use crate::gateway::DEFAULT_HOST;
+use crate::input::Input;
 use crate::model::{self, Framing};
-use crate::reader::{self, Field, Read, ResponseHead};
+use crate::reader::{Field, ResponseHead};
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// What one application says at the most: several times what a call queues.
 const MOST_SAID: usize = 1024 * 1024;
 
@@ -50,18 +50,6 @@ impl Notice for Ignored {
     fn send(self: Box<Self>) {}
 }
 
-struct Client {
-    socket: TcpStream,
-    received: Vec<u8>,
-    end: Option<End>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Closed,
-    Reset,
-}
-
 struct Request {
     bytes: &'static [u8],
     is_head: bool,
@@ -88,25 +76,6 @@ const REQUESTS: [Request; 6] = [
     },
     Request { bytes: b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", is_head: false, minor: 0 },
 ];
-
-/// The input, from its front.
-struct Input<'d>(&'d [u8]);
-
-impl<'d> Input<'d> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    /// A length, and so many bytes.
-    fn bytes(&mut self) -> Option<&'d [u8]> {
-        let n = usize::from(self.byte()?).min(self.0.len());
-        let (bytes, rest) = self.0.split_at(n);
-        self.0 = rest;
-        Some(bytes)
-    }
-}
 
 /// What the application has said, as far as the call has accepted it.
 #[derive(Default)]
@@ -164,11 +133,7 @@ impl CallStage {
     }
 
     fn connect(&self) -> Client {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.gateway.local_addrs()[0].port()));
-        let socket = TcpStream::connect(address).expect("a connection");
-        socket.set_nodelay(true).expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Client { socket, received: Vec::new(), end: None }
+        Client::connect(self.gateway.local_addrs()[0].port())
     }
 
     fn next_call(&self) -> Arc<Call> {
@@ -305,93 +270,6 @@ fn length(head: &ResponseHead) -> Option<usize> {
 }
 
 impl Client {
-    fn send(&mut self, bytes: &[u8]) {
-        self.socket.write_all(bytes).expect("the gateway has promised to go on");
-    }
-
-    /// Reads what is there without waiting for more.
-    fn listen_now(&mut self) {
-        self.socket.set_nonblocking(true).expect("a socket");
-        self.listen();
-        self.socket.set_nonblocking(false).expect("a socket");
-        thread::yield_now();
-    }
-
-    /// `false` if nothing came.
-    fn listen(&mut self) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        let mut piece = [0; 64 * 1024];
-        match self.socket.read(&mut piece) {
-            Ok(0) => self.end = Some(End::Closed),
-            Ok(n) => {
-                self.received.extend_from_slice(&piece[..n]);
-                return true;
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(_) => self.end = Some(End::Reset),
-        }
-        false
-    }
-
-    /// Reads more, or the end.
-    fn more(&mut self) -> bool {
-        let came = self.listen();
-        assert!(came || self.end.is_some(), "the gateway neither answers nor closes");
-        came
-    }
-
-    fn head(&mut self) -> Option<ResponseHead> {
-        loop {
-            match reader::response_head(&self.received, MOST_FIELDS + 64) {
-                Read::Whole(head) => {
-                    self.received.drain(..head.size);
-                    return Some(head);
-                }
-                Read::Wrong(why) => panic!("{why}: \"{}\"", self.received.escape_ascii()),
-                Read::Partial if !self.more() => return None,
-                Read::Partial => {}
-            }
-        }
-    }
-
-    /// A response that is whole.
-    fn response(&mut self, to_head: bool) -> Option<(ResponseHead, Vec<u8>)> {
-        let head = self.head()?;
-        let response = model::response(head, to_head).expect("a good head");
-        let (body, whole) = self.body(response.framing);
-        whole.then_some((response.head, body))
-    }
-
-    /// The body as far as it came, and whether it is whole.
-    fn body(&mut self, framing: Framing) -> (Vec<u8>, bool) {
-        match framing {
-            Framing::None => (Vec::new(), true),
-            Framing::Length(length) => {
-                let length = usize::try_from(length).unwrap_or(usize::MAX);
-                while self.received.len() < length && self.more() {}
-                let n = length.min(self.received.len());
-                (self.received.drain(..n).collect(), n == length)
-            }
-            Framing::Close => {
-                while self.more() {}
-                (std::mem::take(&mut self.received), self.end == Some(End::Closed))
-            }
-            Framing::Chunked => loop {
-                match reader::chunked(&self.received, false) {
-                    Read::Whole(body) => {
-                        self.received.drain(..body.size);
-                        return (body.data, true);
-                    }
-                    Read::Wrong(why) => panic!("{why}: \"{}\"", self.received.escape_ascii()),
-                    Read::Partial if !self.more() => return (data_of(&self.received), false),
-                    Read::Partial => {}
-                }
-            },
-        }
-    }
-
     /// The client got what was told and nothing else. `true` if its connection can be used again.
     fn check(&mut self, request: &Request, told: &Told) -> bool {
         let expected = Expected::of(told, request.is_head);
@@ -440,20 +318,6 @@ impl Client {
         }
         goes_on
     }
-}
-
-/// The data of chunks that break off.
-fn data_of(chunks: &[u8]) -> Vec<u8> {
-    let mut data = Vec::new();
-    let mut rest = chunks;
-    while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
-        let line = std::str::from_utf8(&rest[..end]).expect("a chunk size");
-        let size = usize::from_str_radix(line, 16).expect("a chunk size");
-        let from = &rest[end + 2..];
-        data.extend_from_slice(&from[..size.min(from.len())]);
-        rest = from.get(size + 2..).unwrap_or_default();
-    }
-    data
 }
 
 fn assert_same(got: &ResponseHead, said: &model::Response) {

@@ -5,6 +5,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use crate::frames::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, MAX_FRAME, PREFACE, RST_STREAM, SETTINGS,
+    frame, put,
+};
 use crate::gateway::hash;
 
 /// The one request that is sent.
@@ -16,16 +20,6 @@ pub struct Sent {
     pub body: Vec<u8>,
     block: Vec<u8>,
 }
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-/// The longest frame that anybody has to take.
-const MAX_FRAME: usize = 16 * 1024;
 
 /// `None`: it has no first line, or is too long for one frame each.
 pub fn translate(data: &[u8]) -> Option<Sent> {
@@ -79,36 +73,9 @@ fn split_lines(mut head: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// A literal that is not indexed, with a new name (RFC 7541 section 6.2.2).
-fn put(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    block.push(0);
-    for text in [name, value] {
-        let mut rest = text.len();
-        if rest < 127 {
-            block.push(rest as u8);
-        } else {
-            block.push(127);
-            rest -= 127;
-            while rest >= 128 {
-                block.push((rest % 128) as u8 | 128);
-                rest /= 128;
-            }
-            block.push(rest as u8);
-        }
-        block.extend_from_slice(text);
-    }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
-    out.extend_from_slice(&[kind, flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(payload);
-}
-
 /// Sends it, and waits until the gateway has done with it, one way or another.
 pub fn send(sent: &Sent, client: &mut TcpStream) -> std::io::Result<()> {
-    let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut out = PREFACE.to_vec();
     frame(SETTINGS, 0, 0, b"", &mut out);
     let ends = if sent.body.is_empty() { END_STREAM } else { 0 };
     frame(HEADERS, END_HEADERS | ends, 1, &sent.block, &mut out);

@@ -6,7 +6,11 @@
 
 mod calls;
 mod claims;
+mod client;
+mod frames;
 mod gateway;
+mod h2_endpoint;
+mod input;
 mod model;
 mod reader;
 mod second;
@@ -292,6 +296,14 @@ pub fn differential(data: &[u8]) {
 pub fn call(data: &[u8]) {
     static STAGE: OnceLock<Mutex<calls::CallStage>> = OnceLock::new();
     let stage = STAGE.get_or_init(|| Mutex::new(calls::CallStage::new()));
+    stage.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).play(data);
+}
+
+/// The frames of an endpoint that speaks HTTP/2, good and bad: a client gets what was sent, whole only if it was, and
+/// requests that have nothing to do with it are served.
+pub fn http2(data: &[u8]) {
+    static STAGE: OnceLock<Mutex<h2_endpoint::H2Stage>> = OnceLock::new();
+    let stage = STAGE.get_or_init(|| Mutex::new(h2_endpoint::H2Stage::new()));
     stage.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).play(data);
 }
 

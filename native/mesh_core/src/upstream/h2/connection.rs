@@ -220,6 +220,16 @@ impl Place {
     pub fn is_at_fault(&self) -> bool {
         self.0.heard.heads.too_many(self.1.get())
     }
+
+    /// The endpoint has sent all of the response, of which h2 has given out `data` bytes.
+    pub fn is_whole(&self, data: u64) -> bool {
+        self.0.heard.heads.is_whole(self.1.get(), data)
+    }
+
+    /// The response is one head.
+    pub fn is_one_head(&self) -> bool {
+        self.0.heard.heads.is_one_head(self.1.get())
+    }
 }
 
 impl Drop for Place {

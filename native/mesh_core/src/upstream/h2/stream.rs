@@ -74,6 +74,8 @@ struct Down {
     at: usize,
     /// How much of the endpoint's window they take.
     unreleased: usize,
+    /// Bytes of the body so far.
+    data: u64,
     /// The exchange waits for the response.
     is_awaited: bool,
     is_head: bool,
@@ -109,6 +111,7 @@ impl H2Stream {
             out: Vec::new(),
             at: 0,
             unreleased: 0,
+            data: 0,
             is_awaited: false,
             is_head: false,
             is_chunked: false,
@@ -210,6 +213,7 @@ impl H2Stream {
                     Poll::Pending => return,
                     Poll::Ready(Some(Ok(data))) => {
                         down.unreleased += data.len();
+                        down.data += data.len() as u64;
                         response::data(&data, down.is_chunked, &mut down.out);
                     }
                     Poll::Ready(Some(Err(error))) => self.ended(down, Some(&error)),
@@ -230,7 +234,7 @@ impl H2Stream {
     fn head(&self, down: &mut Down, (head, body): (http::response::Parts, RecvStream)) {
         let up = &mut *self.up.borrow_mut();
         up.kept = None;
-        let ends = body.is_end_stream();
+        let ends = body.is_end_stream() || self.place.is_one_head();
         let all = &head.headers;
         match down.accept.take() {
             Some(accept) if head.status.is_success() => {
@@ -249,7 +253,13 @@ impl H2Stream {
     }
 
     fn ended(&self, down: &mut Down, error: Option<&Error>) {
-        if let Some(error) = error {
+        if let (Some(error), Source::Body(_)) = (error, &down.source)
+            && Failure::of(error) == Failure::Closed
+            && self.place.is_whole(down.data)
+        {
+            // The connection has ended after it.
+            response::end(None, down.is_chunked, &mut down.out);
+        } else if let Some(error) = error {
             let failure = match (Failure::of(error), &down.source) {
                 (Failure::Reset(Reason::REFUSED_STREAM), Source::Head(_)) => Failure::Unprocessed,
                 // A GOAWAY contradicts the response: a client must not hear that it may repeat the request.

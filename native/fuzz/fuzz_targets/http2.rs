@@ -1,0 +1,3 @@
+#![cfg_attr(fuzzing, no_main)]
+
+mesh_fuzz::target!(http2);
