@@ -29,8 +29,8 @@ use crate::reader::{ResponseHead, is_tchar};
 const MOST_DATA: usize = 65_535;
 /// What one input sends at the most.
 const MOST_SENT: usize = 512 * 1024;
-/// Interim responses that a gateway passes on.
-const MOST_INTERIM: usize = 30;
+/// Heads that a stream may have: interim responses, the response and trailers.
+const MOST_HEADS: usize = 30;
 /// The body of a good response of the endpoint to a request that it was not told about.
 const GOOD: &[u8] = b"good";
 /// The end of a response that the input has not ended.
@@ -95,6 +95,8 @@ const FIRST_SETTINGS: [&[u8]; 6] = [
 /// What was sent on one stream.
 #[derive(Default)]
 struct Sent {
+    /// HEADERS frames of any kind.
+    heads: usize,
     interim: Vec<u16>,
     status: Option<u16>,
     fields: Vec<(String, Vec<u8>)>,
@@ -113,6 +115,8 @@ struct Sent {
 #[derive(Default)]
 struct Told {
     streams: [Sent; 2],
+    /// The next field block has fields that HTTP/2 forbids.
+    is_malformed: bool,
     is_odd: bool,
     empty: usize,
     goes_away: bool,
@@ -334,8 +338,13 @@ impl Told {
     /// Sends a field block, in as many frames as the input says.
     fn block(&mut self, on: usize, ends: bool, block: &[u8], first: u8) {
         let flags = if ends { END_STREAM } else { 0 };
+        let heads = &mut self.streams[on].heads;
+        *heads += 1;
+        self.is_odd |= *heads > MOST_HEADS;
         let first = if first % 4 == 0 { usize::from(first).min(block.len()) } else { block.len() };
         let (now, later) = block.split_at(first.min(MAX_FRAME));
+        // An error of the stream; h2 then takes the rest of the block for one of the connection.
+        self.is_odd |= std::mem::take(&mut self.is_malformed) && !later.is_empty();
         let whole = if later.is_empty() { END_HEADERS } else { 0 };
         self.put(HEADERS, flags | whole, stream(on), now);
         let mut parts = later.chunks(MAX_FRAME).peekable();
@@ -374,7 +383,6 @@ impl Told {
             sent.interim.push(status);
             sent.ended = ends;
             sent.is_odd |= sent.status.is_some() || ends;
-            self.is_odd |= sent.interim.len() > MOST_INTERIM;
         } else if sent.status.is_some() {
             // It is taken for trailers.
             sent.is_odd = true;
@@ -416,7 +424,9 @@ impl Told {
                 }
                 name => (name.to_string(), raw),
             };
-            is_odd |= matches!(name.as_str(), "connection" | "transfer-encoding" | "te");
+            let is_forbidden = matches!(name.as_str(), "connection" | "transfer-encoding" | "te");
+            self.is_malformed |= is_forbidden;
+            is_odd |= is_forbidden;
             is_odd |= !value.iter().all(u8::is_ascii_graphic);
             // Of the stream alone (RFC 9113 section 8.2.1), but h2 ends the connection.
             self.is_odd |= value.iter().any(u8::is_ascii_control) || !is_name(&name);
@@ -504,7 +514,8 @@ impl Told {
         let value = if value < 64 { VALUES[usize::from(value) % 8] } else { value.into() };
         self.is_odd |= match id {
             2 => value > 0,
-            4 => value > (1 << 31) - 1,
+            // With a later increment it exceeds what there may be.
+            4 => value > 1 << 30,
             5 => !(16_384..1 << 24).contains(&value),
             8 => value > 1,
             _ => false,

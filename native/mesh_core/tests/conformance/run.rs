@@ -73,7 +73,7 @@ fn has_form_in_http2(case: &Case) -> bool {
     !case.of_http1 && !asks_for_tunnel(case.sent()) && has_uri(case.sent())
 }
 
-/// WebSockets to endpoints that speak HTTP/2 get a 501 (`tests/h2up/requests.rs`).
+/// WebSockets to endpoints that speak HTTP/2 have tests of their own (`tests/h2up/websocket.rs`).
 fn asks_for_tunnel(bytes: &[u8]) -> bool {
     let mut storage = mesh_wire::head::storage();
     let head = mesh_wire::request::parse(bytes, &mut storage, 64);

@@ -8,6 +8,7 @@ mod connections;
 mod floods;
 mod grpc;
 mod observer;
+mod rapid_resets;
 mod requests;
 mod resets;
 mod streams;

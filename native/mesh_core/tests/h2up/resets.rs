@@ -87,10 +87,12 @@ fn an_endpoints_reset_arrives_with_its_code() {
     for code in CODES {
         let endpoint = RawEndpoint::start(move |_, mut connection| {
             connection.begin(&[]);
-            for _ in 0..2 {
+            for data in [&b"part"[..], b""] {
                 let stream = connection.until(HEADERS).stream;
                 connection.send(HEADERS, END_HEADERS, stream, OK);
-                connection.send(DATA, 0, stream, b"part");
+                if !data.is_empty() {
+                    connection.send(DATA, 0, stream, data);
+                }
                 connection.send(RST_STREAM, 0, stream, &u32::from(code).to_be_bytes());
             }
             while connection.next().is_some() {}

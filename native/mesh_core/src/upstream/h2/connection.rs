@@ -1,6 +1,6 @@
 //! One connection to an endpoint: begins it, drives it, and counts its streams.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -8,12 +8,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ::h2::client::{Builder, Connection, SendRequest};
-use ::h2::{Ping, PingPong};
+use ::h2::{Ping, PingPong, RecvStream, SendStream};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use super::resets::Resets;
 use super::socket::{H2Socket, Heard, UpstreamSocket};
 use crate::runtime::{Timer, deadline};
 use crate::transport::Cork;
@@ -29,6 +30,15 @@ const FRAME_OVERHEAD: usize = 64 * 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Longest response head. `limits.head_bytes` allows less.
 const MAX_HEAD: u32 = 1024 * 1024;
+/// How long frames of a stream that the gateway has reset are expected. h2 forgets a stream then, answers what still
+/// comes with another reset, and ends the connection at the 1,024th.
+const LATE: Duration = Duration::from_secs(30);
+/// How many of them it remembers.
+const MAX_LATE: usize = 1024;
+/// How many responses of a connection may be malformed: half of what h2 tolerates.
+const MAX_MALFORMED: u32 = 512;
+/// How many streams wait for their end after a whole response.
+const MAX_ENDING: usize = 64;
 /// How often an endpoint with open streams is asked for a sign of life. Bandit and Cowboy end a connection from which
 /// nothing has come for 60 seconds, whatever they are sending.
 const PERIOD: Duration = Duration::from_secs(25);
@@ -44,6 +54,10 @@ pub struct H2Connection {
     socket: Weak<UpstreamSocket>,
     heard: Rc<Heard>,
     streams: Cell<usize>,
+    resets: Resets,
+    malformed: Cell<u32>,
+    /// Streams whose response is whole, before the endpoint has ended them: one that ends now would be reset.
+    ending: RefCell<Vec<(RecvStream, SendStream<Bytes>)>>,
     /// It has had a stream before, so the endpoint may just have closed it.
     was_used: Cell<bool>,
     idle_since: Cell<Instant>,
@@ -97,6 +111,8 @@ impl H2Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .data_frame_budget(FRAME_OVERHEAD)
             .max_send_buffer_size(SEND_BUFFER)
+            .reset_stream_duration(LATE)
+            .max_concurrent_reset_streams(MAX_LATE)
             .max_header_list_size(MAX_HEAD);
         let handshake = builder.handshake(io).await;
         let (requests, mut connection) = handshake.map_err(|_| NotHttp2(heard.explain()))?;
@@ -111,6 +127,9 @@ impl H2Connection {
             socket: Rc::downgrade(&socket),
             heard: Rc::clone(&heard),
             streams: Cell::new(0),
+            resets: Resets::default(),
+            malformed: Cell::new(0),
+            ending: RefCell::default(),
             was_used: Cell::new(false),
             was_probed: Cell::new(false),
             stalled_since: Cell::new(None),
@@ -140,8 +159,14 @@ impl H2Connection {
         Ok(begun)
     }
 
-    /// How many more streams the endpoint accepts, of which requests with a body have a chance.
+    /// How many more streams there may be: as many as the endpoint accepts, and as may all be reset before it takes that
+    /// for an attack.
     pub fn room(&self) -> usize {
+        self.room_of_endpoint().min(self.resets.left().saturating_sub(self.streams.get()))
+    }
+
+    /// How many more streams the endpoint accepts, of which requests with a body have a chance.
+    pub fn room_of_endpoint(&self) -> usize {
         if self.is_stalled() {
             return 0;
         }
@@ -157,7 +182,7 @@ impl H2Connection {
     /// the system, which may know more than the event loop.
     pub fn is_usable(&self, probe: bool) -> bool {
         let ready = self.requests.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
-        let is_lost = self.is_idle() && self.is_stalled();
+        let is_lost = self.is_idle() && self.is_stalled() || self.malformed.get() >= MAX_MALFORMED;
         !matches!(ready, Poll::Ready(Err(_))) && !is_lost && (!probe || self.probe())
     }
 
@@ -186,6 +211,39 @@ impl H2Connection {
 
     pub fn mark_grpc(&self) {
         self.is_grpc.set(true);
+    }
+
+    /// A stream is reset.
+    pub fn note_reset(&self) {
+        self.resets.add();
+    }
+
+    /// A response was malformed, for which h2 resets its stream.
+    pub fn note_malformed(&self) {
+        self.malformed.set(self.malformed.get() + 1);
+    }
+
+    /// Lets the endpoint end a stream. `false` if too many wait for that.
+    pub fn let_end(&self, body: RecvStream, stream: SendStream<Bytes>) -> bool {
+        let mut ending = self.ending.borrow_mut();
+        let has_room = ending.len() < MAX_ENDING;
+        if has_room {
+            ending.push((body, stream));
+        }
+        has_room
+    }
+
+    /// Drops the streams that have ended. What comes instead of an end resets the stream.
+    fn drop_ended(&self, cx: &mut Context<'_>) {
+        self.ending.borrow_mut().retain_mut(|(body, _)| {
+            loop {
+                match body.poll_data(cx) {
+                    Poll::Pending => return true,
+                    Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+                    Poll::Ready(_) => return false,
+                }
+            }
+        });
     }
 
     pub fn mark_used(&self) -> bool {
@@ -295,6 +353,9 @@ impl Driver {
                 return Poll::Ready(());
             }
             self.note_room();
+            if let Some(of) = self.of.upgrade() {
+                of.drop_ended(cx);
+            }
             let of = self.of.upgrade().filter(|of| !of.is_idle());
             let has_answered = self.heard.take_anything();
             match of {

@@ -81,7 +81,12 @@ impl H2Connections {
         }
         // Those that have ended would take the place of others.
         all.retain(|connection| connection.is_usable(false));
-        None
+        if all.len() < MAX_CONNECTIONS {
+            return None;
+        }
+        // Resets are spread over as many connections as there may be, and not bounded.
+        let other = all.iter().find(|connection| connection.room_of_endpoint() > 0)?;
+        other.is_usable(probe).then(|| Rc::clone(other))
     }
 
     /// Whether the endpoint accepts WebSockets over HTTP/2, as its last connection has said. `None`: there is no

@@ -9,6 +9,7 @@ mod connections;
 mod failure;
 mod heads;
 mod request;
+mod resets;
 mod response;
 mod socket;
 mod stream;

@@ -42,6 +42,14 @@ pub fn switch(all: &HeaderMap, accept: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"upgrade: websocket\r\nconnection: upgrade\r\n\r\n");
 }
 
+/// The length of the body, if the head tells.
+pub fn length(status: StatusCode, all: &HeaderMap, is_head: bool) -> Option<u64> {
+    if is_head || matches!(status.as_u16(), 204 | 304) {
+        return Some(0);
+    }
+    all.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 pub fn data(data: &[u8], is_chunked: bool, out: &mut Vec<u8>) {
     // An empty chunk would end the body.
     if !is_chunked || data.is_empty() {

@@ -76,6 +76,8 @@ struct Down {
     unreleased: usize,
     /// Bytes of the body so far.
     data: u64,
+    /// How many it has, where the head tells.
+    length: Option<u64>,
     /// The exchange waits for the response.
     is_awaited: bool,
     is_head: bool,
@@ -112,6 +114,7 @@ impl H2Stream {
             at: 0,
             unreleased: 0,
             data: 0,
+            length: None,
             is_awaited: false,
             is_head: false,
             is_chunked: false,
@@ -236,6 +239,7 @@ impl H2Stream {
         up.kept = None;
         let ends = body.is_end_stream() || self.place.is_one_head();
         let all = &head.headers;
+        down.length = response::length(head.status, all, down.is_head);
         match down.accept.take() {
             Some(accept) if head.status.is_success() => {
                 response::switch(all, &accept, &mut down.out);
@@ -268,9 +272,35 @@ impl H2Stream {
                 (Failure::Closed, _) if self.place.is_at_fault() => Failure::Invalid,
                 (failure, _) => failure,
             };
+            if failure == Failure::Invalid {
+                self.place.0.note_malformed();
+            }
             self.fail(failure);
         }
         down.source = Source::Ended;
+    }
+}
+
+impl Drop for H2Stream {
+    /// Counts a stream that h2 resets because it is dropped.
+    fn drop(&mut self) {
+        let (up, down) = (self.up.get_mut(), self.down.get_mut());
+        let Some(stream) = up.stream.take() else { return };
+        let connection = &self.place.0;
+        let is_sent = matches!(up.body, Body::Ended);
+        let is_reset =
+            match (std::mem::replace(&mut down.source, Source::Ended), self.failure.get()) {
+                (_, Some(failure)) => matches!(failure, Failure::Invalid | Failure::Request(_)),
+                (Source::Ended, None) => !is_sent,
+                (Source::Body(body), None) if is_sent && body.is_end_stream() => false,
+                (Source::Body(body), None) if is_sent && down.length == Some(down.data) => {
+                    !connection.let_end(body, stream)
+                }
+                _ => true,
+            };
+        if is_reset {
+            connection.note_reset();
+        }
     }
 }
 
