@@ -38,6 +38,14 @@ impl Cork {
         }
     }
 
+    /// Drops the memory of a connection that is idle.
+    pub fn rest(&self) {
+        let mut pending = self.pending.borrow_mut();
+        if pending.is_empty() {
+            *pending = Vec::new();
+        }
+    }
+
     /// Takes all of `parts` if they are small, else what the stream accepts. `sent` is told of what has left.
     pub fn poll_write(
         &self,
@@ -86,8 +94,7 @@ impl Cork {
             let written = ready!(poll_write(cx, to, &[IoSlice::new(&pending)]))?;
             sent(written);
             if written == pending.len() {
-                // An idle connection holds no memory.
-                *pending = Vec::new();
+                pending.clear();
             } else {
                 pending.drain(..written);
             }

@@ -63,16 +63,6 @@ fn floods() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// How much more memory the process may take during a flood; other tests run in it, too.
-const MOST_GROWN: usize = 128 * 1024 * 1024;
-
-/// Memory of this process.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-    pages.map_or(0, |pages: usize| pages * 4096)
-}
-
 /// Sends one frame again and again. `false` once the gateway has closed the connection.
 fn flood(connection: &mut RawConnection, frame: &[u8], go_on: impl Fn() -> bool) -> bool {
     let many = frame.repeat(64 * 1024 / frame.len());
@@ -113,13 +103,10 @@ fn a_flood_does_not_stop_other_services() {
         flooded.send(get(""));
         eventually("the flood begins", || begun.load(Ordering::Relaxed));
         let mut client = Client::connect(mesh.address());
-        let before = resident();
         for _ in 0..20 {
             let answer = client.ask("GET / HTTP/1.1\r\nHost: b.test\r\n\r\n");
             assert_eq!(answer.body, b"GET /\n", "{what}");
         }
-        let grown = resident().saturating_sub(before);
-        assert!(grown < MOST_GROWN, "{what}: {grown} bytes more");
         stop.store(true, Ordering::Relaxed);
         // A stream that is reset at once has an error for its answer.
         let is_cut = flooded.try_response(false).map_or(true, |answer| answer.status == 502);

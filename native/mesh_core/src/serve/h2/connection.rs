@@ -140,7 +140,11 @@ impl<T: Transport + Unpin> Driver<T> {
         let (cork, client) = (Rc::clone(&self.cork), Rc::clone(&self.client));
         let closing = Rc::clone(&self.closing);
         let sent = |n| closing.moved(n);
-        cork.poll_with(cx, &*client, sent, |cx| self.poll_streams(cx)).map(drop)
+        let polled = cork.poll_with(cx, &*client, sent, |cx| self.poll_streams(cx)).map(drop);
+        if self.session.streams.get() == 0 {
+            cork.rest();
+        }
+        polled
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {

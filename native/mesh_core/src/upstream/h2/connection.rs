@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::resets::Resets;
-use super::socket::{H2Socket, Heard, UpstreamSocket};
+use super::socket::{H2Socket, Heard, ReadAhead, UpstreamSocket};
 use crate::runtime::{Timer, deadline};
 use crate::transport::Cork;
 use crate::upstream::open::OpenUpstream;
@@ -103,6 +103,7 @@ impl H2Connection {
             socket: Rc::clone(&socket),
             cork: Rc::clone(&cork),
             heard: Rc::clone(&heard),
+            ahead: ReadAhead::default(),
         };
         let mut builder = Builder::new();
         builder
@@ -341,6 +342,9 @@ impl Driver {
         let Driver { connection, socket, cork, of, .. } = self;
         if let Some(of) = of.upgrade() {
             of.was_probed.set(false);
+            if of.is_idle() {
+                cork.rest();
+            }
         }
         socket.poll_corked(cork, cx, |cx| pin!(connection).poll(cx)).map(drop)
     }

@@ -11,6 +11,7 @@ mod heads;
 mod request;
 mod resets;
 mod response;
+mod response_bytes;
 mod socket;
 mod stream;
 

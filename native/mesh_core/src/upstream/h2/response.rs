@@ -2,8 +2,11 @@
 
 use std::io::Write;
 
+use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use mesh_wire::lines::{field, number};
+
+use super::response_bytes::ResponseBytes;
 
 /// An interim response (1xx).
 pub fn interim(head: &Response<()>, out: &mut Vec<u8>) {
@@ -50,19 +53,20 @@ pub fn length(status: StatusCode, all: &HeaderMap, is_head: bool) -> Option<u64>
     all.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-pub fn data(data: &[u8], is_chunked: bool, out: &mut Vec<u8>) {
+pub fn data(data: Bytes, is_chunked: bool, out: &mut ResponseBytes) {
     // An empty chunk would end the body.
     if !is_chunked || data.is_empty() {
-        return out.extend_from_slice(data);
+        return out.data(data);
     }
     // Writing to a vector does not fail.
-    let _ = write!(out, "{:x}\r\n", data.len());
-    out.extend_from_slice(data);
-    out.extend_from_slice(b"\r\n");
+    let _ = write!(out.text(), "{:x}\r\n", data.len());
+    out.data(data);
+    out.text().extend_from_slice(b"\r\n");
 }
 
-pub fn end(trailers: Option<&HeaderMap>, is_chunked: bool, out: &mut Vec<u8>) {
+pub fn end(trailers: Option<&HeaderMap>, is_chunked: bool, out: &mut ResponseBytes) {
     if is_chunked {
+        let out = out.text();
         out.extend_from_slice(b"0\r\n");
         if let Some(trailers) = trailers {
             fields(trailers, true, out);

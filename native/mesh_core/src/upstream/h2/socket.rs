@@ -17,6 +17,8 @@ use crate::upstream::local_ports::LocalPort;
 
 /// How much of what the endpoint sends first tells which protocol it speaks: a frame's header.
 const FIRST: usize = 9;
+/// How much is read of a socket at once.
+const READ_AHEAD: usize = 64 * 1024;
 /// The type of a SETTINGS frame, which a server sends first (RFC 9113 section 3.4).
 const SETTINGS: u8 = 4;
 
@@ -118,6 +120,44 @@ pub struct H2Socket {
     pub socket: Rc<UpstreamSocket>,
     pub cork: Rc<Cork>,
     pub heard: Rc<Heard>,
+    pub ahead: ReadAhead,
+}
+
+/// What has been read of the socket for h2, which reads 8 KiB at once.
+#[derive(Default)]
+pub struct ReadAhead {
+    bytes: Vec<u8>,
+    at: usize,
+    end: usize,
+}
+
+impl ReadAhead {
+    fn is_empty(&self) -> bool {
+        self.at == self.end
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.bytes[self.at..self.end]
+    }
+
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &impl Transport,
+    ) -> Poll<io::Result<usize>> {
+        self.bytes.resize(READ_AHEAD, 0);
+        loop {
+            ready!(Transport::poll_read_ready(from, cx))?;
+            match Transport::try_read(from, &mut self.bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(n) => {
+                    (self.at, self.end) = (0, n);
+                    return Poll::Ready(Ok(n));
+                }
+            }
+        }
+    }
 }
 
 impl AsyncRead for H2Socket {
@@ -126,22 +166,15 @@ impl AsyncRead for H2Socket {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            let room = into.initialize_unfilled();
-            let read = delegate!(&*self.socket, stream => {
-                ready!(Transport::poll_read_ready(stream, cx))?;
-                Transport::try_read(stream, room)
-            });
-            match read {
-                Ok(n) => {
-                    self.heard.add(&room[..n])?;
-                    into.advance(n);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        let Self { socket, heard, ahead, .. } = self.get_mut();
+        if ahead.is_empty() {
+            let n = ready!(delegate!(&**socket, stream => ahead.poll_fill(cx, stream)))?;
+            heard.add(&ahead.filled()[..n])?;
         }
+        let n = into.remaining().min(ahead.filled().len());
+        into.put_slice(&ahead.filled()[..n]);
+        ahead.at += n;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -18,6 +18,7 @@ use mesh_wire::request::BodyLength;
 use super::connection::{H2Connection, Place};
 use super::failure::Failure;
 use super::request::Asked;
+use super::response_bytes::ResponseBytes;
 use super::{request, response};
 use crate::transport::Transport;
 
@@ -26,10 +27,10 @@ use crate::transport::Transport;
 const GATHER: usize = 64 * 1024;
 /// How much of a request is kept in case the endpoint does not begin with it. A longer one is not sent again.
 const MAX_KEPT: usize = 64 * 1024;
+/// Fits the head and the message of most calls.
+const USUAL: usize = 2 * 1024;
 /// The framing of a chunked body that is read beyond the endpoint's window.
 const FRAMING: usize = 1024;
-/// Larger buffers are dropped once they are empty.
-const MAX_SPARE: usize = 16 * 1024;
 
 pub struct H2Stream {
     /// Declared before the place: the stream ends before its place is free.
@@ -69,11 +70,7 @@ enum Body {
 /// The response.
 struct Down {
     source: Source,
-    /// Bytes of HTTP/1.1, and how many of them have been read.
-    out: Vec<u8>,
-    at: usize,
-    /// How much of the endpoint's window they take.
-    unreleased: usize,
+    out: ResponseBytes,
     /// Bytes of the body so far.
     data: u64,
     /// How many it has, where the head tells.
@@ -110,9 +107,7 @@ impl H2Stream {
         };
         let down = Down {
             source: Source::NotSent,
-            out: Vec::new(),
-            at: 0,
-            unreleased: 0,
+            out: ResponseBytes::default(),
             data: 0,
             length: None,
             is_awaited: false,
@@ -196,14 +191,14 @@ impl H2Stream {
     fn gather(&self, cx: &mut Context<'_>, down: &mut Down) {
         loop {
             match &mut down.source {
-                Source::Head(_) if down.out.len() - down.at >= GATHER => return,
+                Source::Head(_) if down.out.len() >= GATHER => return,
                 Source::NotSent => {
                     down.waits = Some(cx.waker().clone());
                     return;
                 }
                 Source::Head(future) => {
                     if let Poll::Ready(Some(Ok(head))) = future.poll_informational(cx) {
-                        response::interim(&head, &mut down.out);
+                        response::interim(&head, down.out.text());
                         continue;
                     }
                     match Pin::new(future).poll(cx) {
@@ -215,9 +210,8 @@ impl H2Stream {
                 Source::Body(body) => match body.poll_data(cx) {
                     Poll::Pending => return,
                     Poll::Ready(Some(Ok(data))) => {
-                        down.unreleased += data.len();
                         down.data += data.len() as u64;
-                        response::data(&data, down.is_chunked, &mut down.out);
+                        response::data(data, down.is_chunked, &mut down.out);
                     }
                     Poll::Ready(Some(Err(error))) => self.ended(down, Some(&error)),
                     Poll::Ready(None) => match body.poll_trailers(cx) {
@@ -242,14 +236,14 @@ impl H2Stream {
         down.length = response::length(head.status, all, down.is_head);
         match down.accept.take() {
             Some(accept) if head.status.is_success() => {
-                response::switch(all, &accept, &mut down.out);
+                response::switch(all, &accept, down.out.text());
             }
             refused => {
                 if refused.is_some() {
                     // Fails only if the stream has ended.
                     let _ = up.close();
                 }
-                let out = &mut down.out;
+                let out = down.out.text();
                 down.is_chunked = response::head(head.status, all, down.is_head, ends, out);
             }
         }
@@ -307,11 +301,11 @@ impl Drop for H2Stream {
 impl Transport for H2Stream {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let down = &mut *self.down.borrow_mut();
-        if down.at == down.out.len() {
+        if down.out.is_empty() {
             self.gather(cx, down);
         }
         let is_over = matches!(down.source, Source::Ended) || self.failure.get().is_some();
-        down.is_awaited = down.at == down.out.len() && !is_over;
+        down.is_awaited = down.out.is_empty() && !is_over;
         if down.is_awaited { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
@@ -326,29 +320,21 @@ impl Transport for H2Stream {
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let down = &mut *self.down.borrow_mut();
-        let n = into.len().min(down.out.len() - down.at);
-        if n == 0 && !into.is_empty() {
+        if down.out.is_empty() && !into.is_empty() {
             return match (&down.source, self.failure.get()) {
                 (_, Some(_)) => Err(ErrorKind::ConnectionReset.into()),
                 (Source::Ended, None) => Ok(0),
                 _ => Err(ErrorKind::WouldBlock.into()),
             };
         }
-        into[..n].copy_from_slice(&down.out[down.at..down.at + n]);
-        down.at += n;
-        if down.at == down.out.len() {
-            down.at = 0;
-            down.out.clear();
-            down.out.shrink_to(MAX_SPARE);
-            let read = std::mem::take(&mut down.unreleased);
-            if let Source::Body(body) = &mut down.source
-                && read > 0
-            {
-                // Fails only if the stream has ended.
-                let _ = body.flow_control().release_capacity(read);
-            }
+        let (read, freed) = down.out.read(into);
+        if let Source::Body(body) = &mut down.source
+            && freed > 0
+        {
+            // Fails only if the stream has ended.
+            let _ = body.flow_control().release_capacity(freed);
         }
-        Ok(n)
+        Ok(read)
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -510,7 +496,12 @@ impl Up {
 
     fn keep(&mut self, bytes: &[u8]) {
         match &mut self.kept {
-            Some(kept) if kept.len() + bytes.len() <= MAX_KEPT => kept.extend_from_slice(bytes),
+            Some(kept) if kept.len() + bytes.len() <= MAX_KEPT => {
+                if kept.is_empty() {
+                    kept.reserve(USUAL.max(bytes.len()));
+                }
+                kept.extend_from_slice(bytes);
+            }
             kept => *kept = None,
         }
     }
