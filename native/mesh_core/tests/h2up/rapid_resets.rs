@@ -4,6 +4,7 @@
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use h2::Reason;
 use http::Method;
@@ -201,5 +202,43 @@ fn a_stream_whose_response_is_whole_is_not_reset() {
             assert_eq!(client.ask(get("")).status, 200);
         }
         drop(mesh);
+    }
+}
+
+/// Streams that have not ended take room at the endpoint, even if their responses are whole.
+#[test]
+fn streams_that_do_not_end_take_no_room_of_others() {
+    for limit in [1, 3, 30] {
+        let (tell, told) = std::sync::mpsc::channel();
+        let endpoint = RawEndpoint::start(move |_, mut connection| {
+            connection.begin(&[0, 3, 0, 0, 0, limit]);
+            let mut open = std::collections::HashSet::new();
+            let mut most = 0;
+            while let Some(frame) = connection.next() {
+                if frame.kind == RST_STREAM {
+                    open.remove(&frame.stream);
+                }
+                if frame.kind == HEADERS {
+                    open.insert(frame.stream);
+                    most = most.max(open.len());
+                    let head = [OK, &[0x0f, 0x0d, 1, b'2']].concat();
+                    connection.send(HEADERS, END_HEADERS, frame.stream, &head);
+                    connection.send(DATA, 0, frame.stream, b"hi");
+                }
+            }
+            tell.send(most).expect("the test listens");
+        });
+        let mut config = Config::default();
+        config.timeouts.response = Some(Duration::from_secs(5));
+        let mesh = Mesh::to(config, &endpoint.address);
+        let mut client = Client::connect(mesh.address());
+        for at in 0..40 {
+            let answer = client.ask(get(""));
+            assert_eq!((answer.status, &answer.body[..]), (200, &b"hi"[..]), "{limit}: {at}");
+        }
+        assert_eq!(mesh.service_stats().upstream_connections_opened, 1);
+        drop((client, mesh));
+        let most = told.recv().expect("a number");
+        assert!(most <= usize::from(limit), "{limit}: {most} streams are open");
     }
 }

@@ -163,7 +163,7 @@ impl H2Connection {
     /// How many more streams there may be: as many as the endpoint accepts, and as may all be reset before it takes that
     /// for an attack.
     pub fn room(&self) -> usize {
-        self.room_of_endpoint().min(self.resets.left().saturating_sub(self.streams.get()))
+        self.room_of_endpoint().min(self.resets.left().saturating_sub(self.open()))
     }
 
     /// How many more streams the endpoint accepts, of which requests with a body have a chance.
@@ -171,7 +171,12 @@ impl H2Connection {
         if self.is_stalled() {
             return 0;
         }
-        self.requests.current_max_send_streams().saturating_sub(self.streams.get())
+        self.requests.current_max_send_streams().saturating_sub(self.open())
+    }
+
+    /// How many streams are open at the endpoint.
+    fn open(&self) -> usize {
+        self.streams.get() + self.ending.borrow().len()
     }
 
     /// Whether the endpoint accepts WebSockets over HTTP/2 (RFC 8441 section 3).
@@ -224,10 +229,11 @@ impl H2Connection {
         self.malformed.set(self.malformed.get() + 1);
     }
 
-    /// Lets the endpoint end a stream. `false` if too many wait for that.
+    /// Lets the endpoint end a stream. `false` if too many wait for that, or they would leave no room.
     pub fn let_end(&self, body: RecvStream, stream: SendStream<Bytes>) -> bool {
+        let is_last = self.open() >= self.requests.current_max_send_streams();
         let mut ending = self.ending.borrow_mut();
-        let has_room = ending.len() < MAX_ENDING;
+        let has_room = ending.len() < MAX_ENDING && !is_last;
         if has_room {
             ending.push((body, stream));
         }
@@ -241,7 +247,10 @@ impl H2Connection {
                 match body.poll_data(cx) {
                     Poll::Pending => return true,
                     Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
-                    Poll::Ready(_) => return false,
+                    Poll::Ready(_) => {
+                        self.room.notify_one();
+                        return false;
+                    }
                 }
             }
         });
