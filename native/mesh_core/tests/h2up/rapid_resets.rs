@@ -1,6 +1,7 @@
 //! Clients that leave early reset streams of connections that they share with others. Servers take too many resets for
 //! an attack (CVE-2023-44487) and end the connection.
 
+use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,8 @@ use mesh_core::{Config, UpstreamAddr};
 use crate::support::client::{Client, get};
 use crate::support::eventually;
 use crate::support::frames::{
-    DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, RST_STREAM,
+    DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, RST_STREAM, block,
+    frame,
 };
 use crate::support::h2_endpoint::{RawConnection, RawEndpoint};
 use crate::support::http2::{Peer, answer, request};
@@ -22,6 +24,8 @@ use crate::support::run;
 
 /// The status 200 (RFC 7541 appendix A).
 const OK: &[u8] = &[0x88];
+/// Its method GET, which h2 sends first.
+const METHOD_GET: u8 = 0x82;
 /// Fewer than any server.
 const TOO_MANY: usize = 150;
 
@@ -36,6 +40,10 @@ struct Guarded {
 
 impl Guarded {
     fn start() -> Guarded {
+        Guarded::with(serve)
+    }
+
+    fn with(serve: fn(RawConnection, &Counts)) -> Guarded {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
         let address = UpstreamAddr::Tcp(listener.local_addr().expect("address")).http2();
         let endpoint = Guarded {
@@ -75,7 +83,10 @@ impl Guarded {
     }
 }
 
-fn serve(mut connection: RawConnection, [requests, all, pings]: &[Arc<AtomicUsize>; 3]) {
+/// Of requests, resets and PINGs.
+type Counts = [Arc<AtomicUsize>; 3];
+
+fn serve(mut connection: RawConnection, [requests, all, pings]: &Counts) {
     connection.begin(&[]);
     let mut resets = 0;
     while let Some(frame) = connection.next() {
@@ -145,6 +156,8 @@ fn frames_that_come_late_end_no_connection() {
             stream.send_reset(Reason::CANCEL);
         }
         endpoint.wait(1 + STREAMS, STREAMS);
+        // By itself h2 remembers a stream for a second.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
         let socket = endpoint.connections.lock().expect("no panic")[0].try_clone();
         let mut connection = RawConnection(socket.expect("clone"));
         for round in 1..=ROUNDS {
@@ -160,6 +173,54 @@ fn frames_that_come_late_end_no_connection() {
         assert_eq!(answer(response).await.expect("an answer").status, 200);
     });
     assert_eq!(mesh.service_stats().upstream_connections_opened, 1);
+}
+
+/// Answers GET with a field that HTTP/2 forbids, and other requests not at all.
+fn malform(mut connection: RawConnection, [requests, _, _]: &Counts) {
+    connection.begin(&[]);
+    while let Some(asked) = connection.next() {
+        if asked.kind == HEADERS {
+            requests.fetch_add(1, Ordering::SeqCst);
+            if asked.payload[0] == METHOD_GET {
+                let malformed = block(&[(":status", "200"), ("connection", "close")]);
+                let bytes = frame(HEADERS, END_HEADERS, asked.stream, &malformed);
+                // Fails if the gateway has closed it.
+                let _ = connection.0.write_all(&bytes);
+            }
+        }
+    }
+}
+
+/// h2 resets their streams, and ends a connection that has had 1,024 of them.
+#[test]
+fn malformed_responses_end_no_connection_of_others() {
+    const AT_ONCE: usize = 50;
+    /// A worker opens no more. Once they have as many resets as one may have, the first one gets what comes.
+    const CONNECTIONS: usize = 128;
+    let endpoint = Guarded::with(malform);
+    let mesh = Mesh::to(Config::default(), &endpoint.address);
+    run(async {
+        let mut patient = Peer::connect(mesh.address()).await;
+        let asked = request(Method::POST, "a.test", "/", &[]);
+        let (response, _) = patient.begin(asked, true).await;
+        endpoint.wait(1, 0);
+        let mut peer = Peer::connect(mesh.address()).await;
+        let mut asked = 0;
+        // The next one takes the place of the first one.
+        while mesh.service_stats().upstream_connections_opened <= CONNECTIONS as u64 {
+            let mut waiting = Vec::new();
+            for _ in 0..AT_ONCE {
+                waiting.push(peer.begin(request(Method::GET, "a.test", "/", &[]), true).await.0);
+            }
+            for response in waiting {
+                assert_eq!(answer(response).await.expect("an answer").status, 502);
+            }
+            asked += AT_ONCE;
+            assert!(asked < 1000 * CONNECTIONS, "no connection is given up");
+        }
+        endpoint.answer();
+        assert_eq!(answer(response).await.expect("an answer").status, 200);
+    });
 }
 
 /// A response that is whole by its length ends before its stream, which is no reason to reset it.
