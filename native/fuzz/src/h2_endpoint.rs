@@ -308,7 +308,7 @@ impl Told {
                 10 => {
                     let of = input.byte().unwrap_or_default();
                     let stream = [1, 3, 5, 0][usize::from(of) % 4];
-                    self.is_odd |= of % 8 == 0 || stream == 0;
+                    self.is_odd |= of.is_multiple_of(8) || stream == 0;
                     self.put(PRIORITY, 0, stream, &[0, 0, 0, of % 8, 16]);
                 }
                 // Extensions, which are ignored (RFC 9113 section 4.1).
@@ -341,7 +341,8 @@ impl Told {
         let heads = &mut self.streams[on].heads;
         *heads += 1;
         self.is_odd |= *heads > MOST_HEADS;
-        let first = if first % 4 == 0 { usize::from(first).min(block.len()) } else { block.len() };
+        let first =
+            if first.is_multiple_of(4) { usize::from(first).min(block.len()) } else { block.len() };
         let (now, later) = block.split_at(first.min(MAX_FRAME));
         // An error of the stream; h2 then takes the rest of the block for one of the connection.
         self.is_odd |= std::mem::take(&mut self.is_malformed) && !later.is_empty();
@@ -581,8 +582,8 @@ impl Told {
     /// The connection ends, in the middle of a frame maybe.
     fn end(&mut self, how: u8) {
         self.closed = true;
-        self.is_odd |= how % 2 > 0;
-        if how % 2 > 0 {
+        self.is_odd |= !how.is_multiple_of(2);
+        if !how.is_multiple_of(2) {
             self.out.extend_from_slice(&[0, 0, 100, DATA, END_STREAM, 0, 0, 0, 1, b'x']);
             self.streams[0].is_odd = true;
         }
