@@ -374,6 +374,10 @@ impl Checkout {
     pub fn explain(&self) -> Error {
         let UpstreamStream::H2(stream) = &self.stream else { return Error::UpstreamClosed };
         match stream.failure() {
+            // Some clients take it for the end of a whole response.
+            Some(Failure::Reset(Reason::NO_ERROR)) => {
+                Error::UpstreamReset(Reason::INTERNAL_ERROR.into())
+            }
             Some(Failure::Reset(reason)) => Error::UpstreamReset(reason.into()),
             Some(Failure::Unprocessed) => Error::UpstreamReset(Reason::REFUSED_STREAM.into()),
             Some(Failure::Invalid) => Error::BadResponse("it violates HTTP/2"),
