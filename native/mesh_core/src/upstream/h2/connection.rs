@@ -212,7 +212,10 @@ impl H2Connection {
     }
 
     fn probe(&self) -> bool {
-        self.was_probed.replace(true) || self.socket.upgrade().is_some_and(|it| it.is_open())
+        let is_open = || self.socket.upgrade().is_some_and(|it| it.is_open());
+        let open = self.was_probed.get() || is_open();
+        self.was_probed.set(open);
+        open
     }
 
     pub fn mark_grpc(&self) {
@@ -451,6 +454,19 @@ mod tests {
                 () = tokio::time::sleep(Duration::from_millis(1500)) => {}
             }
             assert!(place.0.is_usable(true) && asked.len() == 1);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_found_closed_stays_so() {
+        let test = async {
+            let (place, _response, served) = waiting().await;
+            assert!(place.0.is_usable(true));
+            drop(served);
+            // The next stream, before the driver has run.
+            place.0.was_probed.set(false);
+            assert!(!place.0.is_usable(true) && !place.0.is_usable(true));
         };
         LocalSet::new().run_until(test).await;
     }
