@@ -218,6 +218,8 @@ impl LocalService {
         let until = deadline(limit);
         loop {
             if attempt.tunnel && h2.take_websockets() == Some(false) {
+                // The room for which it may have been woken is for another one.
+                h2.room().notify_one();
                 return Ok(None);
             }
             if let Some(connection) = h2.with_room(true) {

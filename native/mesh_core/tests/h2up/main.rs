@@ -8,6 +8,7 @@ mod connections;
 mod floods;
 mod grpc;
 mod observer;
+mod places;
 mod rapid_resets;
 mod requests;
 mod resets;
