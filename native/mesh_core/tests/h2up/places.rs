@@ -98,3 +98,22 @@ fn websockets_that_leave_for_http1_leave_their_room_to_others() {
         assert_eq!(client.response().status, 403);
     }
 }
+
+#[test]
+fn an_endpoint_that_accepts_no_stream_gets_few_connections() {
+    let (address, accepted) = endpoint(|mut connection| {
+        connection.begin(&at_most(0));
+        while connection.next().is_some() {}
+    });
+    let mut config = Config::default();
+    config.timeouts.connect = Some(Duration::from_secs(1));
+    let mesh = Mesh::to(config, &address);
+    let mut clients: Vec<_> = (0..50).map(|_| Client::connect(mesh.address())).collect();
+    for client in &mut clients {
+        client.send(get(""));
+    }
+    for mut client in clients {
+        assert_eq!(client.response().status, 504);
+    }
+    assert_eq!(accepted.load(Ordering::Relaxed), 4);
+}

@@ -10,6 +10,8 @@ use super::connection::H2Connection;
 
 /// How many connections a worker opens to an address whose endpoint limits the streams of each. More requests wait.
 const MAX_CONNECTIONS: usize = 128;
+/// How many of them may accept no stream at all until it is taken for all that the endpoint has to say.
+const MAX_CLOSED: usize = 4;
 /// How many waiting requests a new connection wakes at most. Those wake others when they end.
 const MAX_WOKEN: usize = 4096;
 
@@ -113,11 +115,16 @@ impl H2Connections {
         let opening = self.opening.get();
         let is_enough = match self.most.get() {
             // The first one tells.
-            0 => opening > 0,
+            0 => opening > 0 || self.accept_none() >= MAX_CLOSED,
             // Each of those that open one takes a place, too.
             most => opening > 0 && self.waiting.get() + opening <= opening.saturating_mul(most),
         };
         !is_enough && self.all.borrow().len() + opening < MAX_CONNECTIONS
+    }
+
+    fn accept_none(&self) -> usize {
+        let all = self.all.borrow();
+        all.iter().filter(|connection| connection.requests.current_max_send_streams() == 0).count()
     }
 
     pub fn room(&self) -> &Rc<Notify> {
