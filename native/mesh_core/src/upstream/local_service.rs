@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::balance::{Attempt, Balancer};
 use super::connect;
-use super::h2::{Failure, H2Connection, H2Connections, H2Stream, NotHttp2};
+use super::h2::{self, Failure, H2Connection, H2Connections, H2Stream, NotHttp2};
 use super::open::OpenUpstream;
 use super::pool::{Pool, UpstreamLoad, UpstreamTunnel};
 use super::retry_budget::RetryBudget;
@@ -274,7 +274,7 @@ impl LocalService {
     ) -> Result<Rc<H2Connection>, Error> {
         let until = deadline(limit);
         let socket = connect::open_socket(pool, limit).await?;
-        let begin = H2Connection::begin(socket, h2.room(), OpenUpstream::new(&self.counters));
+        let begin = h2::begin(socket, h2.room(), OpenUpstream::new(&self.counters));
         let begun = match until {
             Some(until) => timeout_at(until, begin).await.map_err(|_| Error::ConnectTimeout)?,
             None => begin.await,

@@ -146,7 +146,8 @@ fn a_lame_duck_sends_goaway_and_serves_new_connections() {
 fn an_idle_connection_is_closed() {
     let endpoint = Endpoint::start();
     let mut config = Config::default();
-    config.timeouts.idle = Some(Duration::from_millis(100));
+    // Long enough for a request on a busy machine.
+    config.timeouts.idle = Some(Duration::from_secs(1));
     let mesh = Mesh::to(config, &endpoint.address);
     run(async {
         let mut peer = Peer::connect(mesh.address()).await;

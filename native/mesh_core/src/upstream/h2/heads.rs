@@ -25,6 +25,8 @@ pub struct Heads {
     /// The stream that has too many.
     too_many: Cell<u32>,
     at: Cell<Position>,
+    /// How many frames have begun.
+    pub frames: Cell<usize>,
 }
 
 /// What has arrived on a stream.
@@ -123,6 +125,7 @@ impl Heads {
     fn begin(&self, at: &mut Position) -> bool {
         let [a, b, c, kind, flags, stream @ ..] = at.header;
         at.left = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.frames.set(self.frames.get().wrapping_add(1));
         let stream = u32::from_be_bytes(stream) & !(1 << 31);
         let ends = |is: bool| if is { stream } else { 0 };
         match kind {

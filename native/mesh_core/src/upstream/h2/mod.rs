@@ -6,6 +6,7 @@
 
 mod connection;
 mod connections;
+mod driver;
 mod failure;
 mod heads;
 mod request;
@@ -15,8 +16,9 @@ mod response_bytes;
 mod socket;
 mod stream;
 
-pub use connection::{H2Connection, NotHttp2};
+pub use connection::H2Connection;
 pub use connections::H2Connections;
+pub use driver::{NotHttp2, begin};
 pub use failure::Failure;
 pub use socket::UpstreamSocket;
 pub use stream::H2Stream;

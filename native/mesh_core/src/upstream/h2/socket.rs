@@ -17,6 +17,9 @@ use crate::upstream::local_ports::LocalPort;
 
 /// How much of what the endpoint sends first tells which protocol it speaks: a frame's header.
 const FIRST: usize = 9;
+/// How much is read in one turn, until others have theirs: so many bytes, or a thousand frames.
+const MAX_WORK: usize = 1024 * 1024;
+const WORK_OF_FRAME: usize = 1024;
 /// How much is read of a socket at once.
 const READ_AHEAD: usize = 64 * 1024;
 /// The type of a SETTINGS frame, which a server sends first (RFC 9113 section 3.4).
@@ -69,6 +72,8 @@ pub struct Heard {
     first: RefCell<Vec<u8>>,
     /// How many bytes the endpoint has sent.
     size: Cell<usize>,
+    /// What the driver has read in this turn, see [`MAX_WORK`].
+    pub work: Cell<usize>,
     /// The endpoint has sent something since the last look.
     anything: Cell<bool>,
     pub heads: Heads,
@@ -78,11 +83,14 @@ impl Heard {
     /// Fails if the endpoint sends more than is kept.
     fn add(&self, bytes: &[u8]) -> io::Result<()> {
         self.anything.set(true);
+        let frames = self.heads.frames.get();
         self.size.set(self.size.get().saturating_add(bytes.len()));
         let mut first = self.first.borrow_mut();
         let room = FIRST - first.len().min(FIRST);
         first.extend_from_slice(&bytes[..bytes.len().min(room)]);
         let is_fair = self.heads.read(bytes);
+        let more = self.heads.frames.get().wrapping_sub(frames) * WORK_OF_FRAME + bytes.len();
+        self.work.set(self.work.get() + more);
         if is_fair { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
@@ -168,6 +176,10 @@ impl AsyncRead for H2Socket {
     ) -> Poll<io::Result<()>> {
         let Self { socket, heard, ahead, .. } = self.get_mut();
         if ahead.is_empty() {
+            if heard.work.get() >= MAX_WORK {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let n = ready!(delegate!(&**socket, stream => ahead.poll_fill(cx, stream)))?;
             heard.add(&ahead.filled()[..n])?;
         }

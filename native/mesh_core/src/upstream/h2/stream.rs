@@ -168,7 +168,7 @@ impl H2Stream {
         let ends = matches!(up.body, Body::Ended);
         let is_head = request.method() == Method::HEAD;
         if response::is_grpc(request.headers()) {
-            self.place.0.mark_grpc();
+            self.place.0.is_grpc.set(true);
         }
         let sent = self.place.0.requests.clone().send_request(request, ends);
         let (response, stream) = sent.map_err(|error| match error.reason() {
