@@ -17,7 +17,7 @@ pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 pub const PADDED: u8 = 8;
 
-/// The longest frame that anybody has to take.
+/// The longest frame that each side has to take (RFC 9113 section 4.2).
 pub const MAX_FRAME: usize = 16 * 1024;
 
 /// A literal that is not indexed, with a new name (RFC 7541 section 6.2.2).

@@ -213,7 +213,7 @@ fn small_messages_that_are_not_read_end_no_stream() {
             return grpc(respond, "short");
         }
         let mut stream = respond.send_response(response(200, &[]), false).expect("sent");
-        // Until its window is full, and then for as long as somebody reads.
+        // Until its window is full, and then for as long as the client reads.
         for _ in 0..40_000 {
             stream.reserve_capacity(6);
             match poll_fn(|cx| stream.poll_capacity(cx)).await {
